@@ -189,8 +189,8 @@ type Format int32
 // The formats.
 const (
 	FormatUnknown Format = abi.FormatUnknown
-	FormatPDF     Format = abi.FormatPdf
-	FormatZIP     Format = abi.FormatZip
+	FormatPDF     Format = abi.FormatPDF
+	FormatZIP     Format = abi.FormatZIP
 )
 
 // String returns "pdf", "zip" or "unknown".

@@ -92,7 +92,7 @@ func (c *Client) downloadToDescriptor(ctx context.Context, file *os.File, instan
 	err = connection.Control(func(fd uintptr) {
 		called = c.run(ctx, options, takesLocale, func(k *call) *abi.Failure {
 			s := k.settings
-			return abi.ReportDownloadToFd(k.id, k.context, s.project, instance, report, s.locale, int(fd), k.operation)
+			return abi.ReportDownloadToFD(k.id, k.context, s.project, instance, report, s.locale, int(fd), k.operation)
 		})
 	})
 	if called != nil {

@@ -144,7 +144,7 @@ func (l *List[T]) fetch(k *call) *abi.Failure {
 // readPage converts the items of a page, which it frees.
 func readPage[T any](page abi.Page, parse func(Fields) T) ([]T, *abi.Failure) {
 	defer abi.PageFree(page)
-	document, failure := abi.PageJson(page)
+	document, failure := abi.PageJSON(page)
 	if failure != nil {
 		return nil, failure
 	}

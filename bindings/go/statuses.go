@@ -8,168 +8,121 @@ const (
 
 	// An argument or an option is at fault.
 	ErrArgument Status = 100
-
 	// A required pointer is NULL.
 	ErrNullArgument Status = 101
-
 	// A string is not UTF-8.
 	ErrInvalidUTF8 Status = 102
-
 	// A project, instance or report id has an invalid length or character.
 	ErrInvalidID Status = 103
-
 	// The locale is neither en-us nor zh-cn.
 	ErrInvalidLocale Status = 104
-
 	// The token is empty, too long, or has a character that is not allowed in a header.
 	ErrInvalidToken Status = 105
-
 	// The endpoint is not a usable URL, or the region is not a region's name.
 	ErrInvalidEndpoint Status = 106
-
 	// There is no option with this key.
 	ErrUnknownKey Status = 107
-
 	// The option's value is not of its type or out of its range.
 	ErrInvalidValue Status = 108
-
 	// The endpoint is plain http on another host, and [WithAllowPlaintext] is not set.
 	ErrPlaintextRefused Status = 109
-
 	// A required setting is missing: an endpoint or region, credentials, or a required key of
 	// a report spec.
 	ErrNotConfigured Status = 110
-
 	// The operation is in use by another call.
 	ErrBusy Status = 111
-
 	// An access key, its secret or its security token is empty, too long, or has a character
 	// that is not allowed.
 	ErrInvalidAccessKey Status = 112
-
 	// Credentials in the environment or the profile file are incomplete or malformed, or the
 	// profile file is malformed.
 	ErrInvalidCredentials Status = 113
-
 	// The token provider failed, or returned an invalid token.
 	ErrNoToken Status = 114
-
 	// The context or the stream was closed before the call.
 	ErrClosed Status = 115
 
 	// The service responded, but not with the requested result.
 	ErrService Status = 200
-
 	// HTTP 400: the service refused the request as malformed.
 	ErrBadRequest Status = 201
-
 	// HTTP 401: the service rejected the credentials (expired, of another region, wrong).
 	ErrUnauthenticated Status = 202
-
 	// HTTP 403: the credentials are valid, but do not allow this.
 	ErrForbidden Status = 203
-
 	// HTTP 404: no such project, instance or report.
 	ErrNotFound Status = 204
-
 	// HTTP 429: too many requests; see [Error].RetryAfter.
 	ErrThrottled Status = 205
-
 	// HTTP 5xx: the service failed.
 	ErrServer Status = 206
-
 	// HTTP 3xx: the service redirected the request, and the redirect was not followed; see
 	// [Error].RedirectTarget.
 	ErrRedirected Status = 207
-
 	// A successful response that is not a report (an empty body, a JSON document, a web page),
 	// or an HTTP status that is not expected for this call.
 	ErrUnexpectedResponse Status = 208
-
 	// The service reported that it did not create or delete the report, or did not change the
 	// schedule.
 	ErrRejected Status = 209
-
 	// The report was not ready within [WithWaitTimeout].
 	ErrNotReady Status = 210
-
 	// Several new reports may be the created one; [Error].Candidates returns their ids.
 	ErrAmbiguous Status = 211
-
 	// Some reports of a mirror failed to download; the others are in the archive.
 	ErrPartial Status = 212
 
 	// The network failed, or the data from it is invalid.
 	ErrNetwork Status = 300
-
 	// The host's name could not be looked up.
 	ErrResolve Status = 301
-
 	// No address of the host accepted a connection.
 	ErrConnect Status = 302
-
 	// The TLS handshake or session failed.
 	ErrTLS Status = 303
-
 	// The server's certificate is not trusted, not valid now, or of another host.
 	ErrCertificate Status = 304
-
 	// [WithConnectTimeout] elapsed before the connection was established.
 	ErrConnectTimeout Status = 305
-
 	// [WithStallTimeout] elapsed without a byte sent or received.
 	ErrStalled Status = 306
-
 	// [WithTotalTimeout] elapsed.
 	ErrTotalTimeout Status = 307
-
 	// The connection broke before the response's header was complete.
 	ErrConnectionLost Status = 308
-
 	// The body ended or broke before its end; nothing of it is returned.
 	ErrTruncated Status = 309
-
 	// The response is not valid HTTP.
 	ErrProtocol Status = 310
-
 	// The body is compressed, although libdbss did not request compression.
 	ErrContentEncoding Status = 311
-
 	// The transfer broke and cannot be resumed: the report changed meanwhile, or the service
 	// does not support resuming, and bytes that were already passed on cannot be taken back.
 	ErrNotResumable Status = 312
 
 	// A local file could not be read or written.
 	ErrFile Status = 400
-
 	// A file with this name exists, and may not be replaced.
 	ErrFileExists Status = 401
-
 	// The target is a directory, a link or a device, and not a regular file.
 	ErrNotRegularFile Status = 402
-
 	// The disk is full, or a quota or size limit is reached.
 	ErrDiskFull Status = 403
-
 	// The reader of the pipe or socket has closed it.
 	ErrBrokenPipe Status = 404
-
 	// Another mirror is using the directory.
 	ErrMirrorLocked Status = 405
 
 	// This process ran out of something, such as threads.
 	ErrResource Status = 500
-
 	// There is not enough memory.
 	ErrOutOfMemory Status = 501
-
 	// The report is larger than [WithMaxMemoryBytes].
 	ErrLimitExceeded Status = 502
 
 	// The call was cancelled, by its context, by [Client.CancelAll], by closing its context or
 	// stream, or by a callback.
 	ErrCancelled Status = 600
-
 	// A signal that the program handled ended the call; see the option "interruptible".
 	ErrInterrupted Status = 601
 

@@ -16,7 +16,6 @@ func dbssGoDestroyFn(userData C.uintptr_t) {
 	cgo.Handle(userData).Delete()
 }
 
-// LogFn: Receives the log records.
 type LogFn func(record LogRecord)
 
 //export dbssGoLogFn
@@ -24,8 +23,6 @@ func dbssGoLogFn(userData C.uintptr_t, record *C.dbss_log_record) {
 	cgo.Handle(userData).Value().(LogFn)(record)
 }
 
-// TokenProviderFn: Called to provide a token: when the first call needs one, before a
-// token expires, and after the service rejected it.
 type TokenProviderFn func(request TokenRequest)
 
 //export dbssGoTokenProviderFn
@@ -33,7 +30,6 @@ func dbssGoTokenProviderFn(userData C.uintptr_t, request *C.dbss_token_request) 
 	cgo.Handle(userData).Value().(TokenProviderFn)(request)
 }
 
-// WriteFn: Receives the next bytes of a report, in order.
 type WriteFn func(data []byte) int32
 
 //export dbssGoWriteFn
@@ -41,8 +37,6 @@ func dbssGoWriteFn(userData C.uintptr_t, data *C.uint8_t, len C.size_t) C.int32_
 	return C.int32_t(cgo.Handle(userData).Value().(WriteFn)(unsafe.Slice((*byte)(data), int(len))))
 }
 
-// ProgressFn: Called to report the progress of a call: when it starts, at least ten times
-// a second while it runs, even if no bytes arrive, and when all bytes have arrived.
 type ProgressFn func(operation Operation) int32
 
 //export dbssGoProgressFn
@@ -50,8 +44,6 @@ func dbssGoProgressFn(userData C.uintptr_t, operation *C.dbss_operation) C.int32
 	return C.int32_t(cgo.Handle(userData).Value().(ProgressFn)(operation))
 }
 
-// InterruptFn: Called to decide whether a handled signal ends the call: after each handled
-// signal, and once when the call begins, for signals that came just before.
 type InterruptFn func() int32
 
 //export dbssGoInterruptFn

@@ -9,44 +9,24 @@ import "unsafe"
 
 // The constants of the ABI.
 const (
-	// The options of a configuration: dbss_config_set().
-	OptionsConfig = 1
-	// The options of an operation: dbss_operation_set().
-	OptionsOperation = 2
-	// The options of a report spec: dbss_report_spec_set().
-	OptionsReportSpec = 3
-	// The options of a mirror: dbss_mirror_options_set().
-	OptionsMirror = 4
-	// The values of the changes of a schedule: dbss_schedule_changes_set().
-	OptionsSchedule = 5
-	// dbss_operation_cancel() cancelled the call.
+	OptionsConfig        = 1
+	OptionsOperation     = 2
+	OptionsReportSpec    = 3
+	OptionsMirror        = 4
+	OptionsSchedule      = 5
 	CancelledByOperation = 1
-	// dbss_context_cancel_all() cancelled the call.
-	CancelledByContext = 2
-	// The context or the stream was closed.
-	CancelledByClose = 3
-	// A callback ended the call.
-	CancelledByCallback = 4
-	// The level of a record about a call that failed.
-	LogError = 1
-	// The level of a record about a problem that libdbss handled, such as a broken transfer
-	// that was resumed.
-	LogWarning = 2
-	// The level of a record about what a call did.
-	LogInfo = 3
-	// The level of a record about a request and its response.
-	LogDebug = 4
-	// A flag of the file functions: an existing file may be replaced, atomically, when the new
-	// one is complete.
-	FileReplace = 1
-	// The report is neither of these.
-	FormatUnknown = 0
-	// A PDF: the first bytes are "%PDF-".
-	FormatPdf = 1
-	// A ZIP archive: the first bytes are "PK" and the signature of a ZIP record.
-	FormatZip = 2
-	// The size of a buffer for any id, including the NUL at its end.
-	IDSize = 65
+	CancelledByContext   = 2
+	CancelledByClose     = 3
+	CancelledByCallback  = 4
+	LogError             = 1
+	LogWarning           = 2
+	LogInfo              = 3
+	LogDebug             = 4
+	FileReplace          = 1
+	FormatUnknown        = 0
+	FormatPDF            = 1
+	FormatZIP            = 2
+	IDSize               = 65
 )
 
 // Statuses that this package needs.
@@ -78,81 +58,41 @@ var invalid = map[string]int32{
 
 // The handles.
 type (
-	// Error: Why a call failed: a status, a message, and the details from the service and the
-	// operating system.
-	Error = *C.dbss_error
-	// Config: A configuration under construction.
-	Config = *C.dbss_config
-	// LogRecord: A log record.
-	LogRecord = *C.dbss_log_record
-	// TokenRequest: A request for a token.
-	TokenRequest = *C.dbss_token_request
-	// Context: A client of the service, with its credentials and its connections, which stay
-	// open between calls.
-	Context = *C.dbss_context
-	// Credentials: A description of credentials, for people and logs.
-	Credentials = *C.dbss_credentials
-	// ReportStream: A report that is read in parts, as from a file.
-	ReportStream = *C.dbss_report_stream
-	// Operation: The options, progress, cancellation and result of one call.
-	Operation = *C.dbss_operation
-	// Cursor: The position in a list of the service, which is read page by page.
-	Cursor = *C.dbss_cursor
-	// Page: A page of a list.
-	Page = *C.dbss_page
-	// ReportSpec: The specification of a report to create: options by key and value.
-	ReportSpec = *C.dbss_report_spec
-	// ScheduleChanges: Changes of a schedule: values by key.
+	Error           = *C.dbss_error
+	Config          = *C.dbss_config
+	LogRecord       = *C.dbss_log_record
+	TokenRequest    = *C.dbss_token_request
+	Context         = *C.dbss_context
+	Credentials     = *C.dbss_credentials
+	ReportStream    = *C.dbss_report_stream
+	Operation       = *C.dbss_operation
+	Cursor          = *C.dbss_cursor
+	Page            = *C.dbss_page
+	ReportSpec      = *C.dbss_report_spec
 	ScheduleChanges = *C.dbss_schedule_changes
-	// MirrorOptions: The options of a mirror, by key and value.
-	MirrorOptions = *C.dbss_mirror_options
-	// MirrorResult: The result of a mirror.
-	MirrorResult = *C.dbss_mirror_result
+	MirrorOptions   = *C.dbss_mirror_options
+	MirrorResult    = *C.dbss_mirror_result
 )
 
 // ErrorFields has the values of a handle; a string that is NULL is empty.
 type ErrorFields struct {
-	// The status that the failed call returned.
-	Status int32
-	// One line for people: what was wrong and what to do, with the service's message and
-	// request id if there are any.
-	Message string
-	// The name of the parameter or option at fault.
-	Parameter string
-	// The HTTP status of the response, such as 404.
-	HTTPStatus int32
-	// The service's own error code, such as "DBSS.10021004" or "APIG.0301".
-	ServiceCode string
-	// The service's own error message, unchanged except that bytes that are not UTF-8, and
-	// U+0000, are replaced by U+FFFD, and the secrets of the request by "***".
-	ServiceMessage string
-	// The service's id of this call (header X-Request-Id, or request_id in the body).
-	RequestID string
-	// The encoded message that explains a refused authorization.
+	Status                      int32
+	Message                     string
+	Parameter                   string
+	HTTPStatus                  int32
+	ServiceCode                 string
+	ServiceMessage              string
+	RequestID                   string
 	EncodedAuthorizationMessage string
-	// The number of entries in the "details" of the error body.
-	DetailCount int
-	// What cancelled the call, for DBSS_ERR_CANCELLED.
-	CancelledBy int32
-	// The number of reports that may be the created one, for DBSS_ERR_AMBIGUOUS.
-	CandidateCount int
-	// Where the service redirected to, for DBSS_ERR_REDIRECTED: the header Location unchanged,
-	// but without secrets.
-	RedirectTarget string
-	// The file or directory at fault, such as the file that exists already
-	// (DBSS_ERR_FILE_EXISTS).
-	Path string
-	// The value of errno that the operating system returned.
-	OSCode int32
-	// Whether the cause is temporary (throttling, a failing server, a broken or stalled
-	// connection, a timeout), so that the same call may succeed later.
-	IsRetryable int32
-	// The wait before the next attempt that the service requests (header Retry-After, in
-	// seconds or as a date).
-	RetryAfterMs int64
-	// The number of requests before the call gave up, without those for credentials and
-	// projects.
-	Attempts uint32
+	DetailCount                 int
+	CancelledBy                 int32
+	CandidateCount              int
+	RedirectTarget              string
+	Path                        string
+	OSCode                      int32
+	IsRetryable                 int32
+	RetryAfterMs                int64
+	Attempts                    uint32
 }
 
 // ReadError reads all of them.
@@ -181,28 +121,17 @@ func ReadError(handle Error) ErrorFields {
 
 // LogRecordFields has the values of a handle; a string that is NULL is empty.
 type LogRecordFields struct {
-	// The level of the record.
-	Level int32
-	// The message of the record: one line for people, without a line ending.
-	Message string
-	// The status of the failed call, or of the failure that caused another attempt.
-	Status int32
-	// The number of the request within the call, counted from 1.
-	Attempt uint32
-	// The service's id of the request (header X-Request-Id).
-	RequestID string
-	// The id of the report that the call is about.
-	ReportID string
-	// The size of the body.
-	Bytes int64
-	// How long the call has taken so far.
-	DurationMs int64
-	// The offset in the body at which a transfer broke or continues.
-	Offset int64
-	// How long the call waits before its next attempt.
+	Level        int32
+	Message      string
+	Status       int32
+	Attempt      uint32
+	RequestID    string
+	ReportID     string
+	Bytes        int64
+	DurationMs   int64
+	Offset       int64
 	RetryDelayMs int64
-	// The HTTP status of the response that the record is about, such as 200.
-	HTTPStatus int32
+	HTTPStatus   int32
 }
 
 // ReadLogRecord reads all of them.
@@ -225,9 +154,7 @@ func ReadLogRecord(handle LogRecord) LogRecordFields {
 
 // TokenRequestFields has the values of a handle; a string that is NULL is empty.
 type TokenRequestFields struct {
-	// Whether the service rejected the previous token.
-	Refused int32
-	// Whether a call or the context may still use the token.
+	Refused  int32
 	IsWanted int32
 }
 
@@ -242,17 +169,11 @@ func ReadTokenRequest(handle TokenRequest) TokenRequestFields {
 
 // CredentialsFields has the values of a handle; a string that is NULL is empty.
 type CredentialsFields struct {
-	// Where the credentials come from: "token", "access_key", "token_provider", "iam_user",
-	// "environment", "profile", "metadata", "oidc", "federation", "pod_identity" or "agency".
-	Source string
-	// A description of the source, with the variable, file or address.
+	Source      string
 	Description string
-	// The user's name, or the access key with its middle masked.
-	Name string
-	// The id of the default project of calls, if it is known without a look-up.
-	Project string
-	// When the credentials expire.
-	ExpiresMs int64
+	Name        string
+	Project     string
+	ExpiresMs   int64
 }
 
 // ReadCredentials reads all of them.
@@ -269,16 +190,11 @@ func ReadCredentials(handle Credentials) CredentialsFields {
 
 // ReportStreamFields has the values of a handle; a string that is NULL is empty.
 type ReportStreamFields struct {
-	// The size of the report that the service announced.
-	Size int64
-	// The format of the report, determined from its first bytes.
-	Format int32
-	// A safe form of the report's own name, as from dbss_operation_filename().
-	Filename string
-	// The header Content-Type.
+	Size        int64
+	Format      int32
+	Filename    string
 	ContentType string
-	// The service's id of the call (header X-Request-Id).
-	RequestID string
+	RequestID   string
 }
 
 // ReadReportStream reads all of them.
@@ -295,31 +211,16 @@ func ReadReportStream(handle ReportStream) ReportStreamFields {
 
 // OperationFields has the values of a handle; a string that is NULL is empty.
 type OperationFields struct {
-	// The number of bytes of the report that have arrived, including those before a
-	// resumption.
-	Received int64
-	// The size of the report.
-	Total int64
-	// The number of bytes that did not have to be transferred again because broken transfers
-	// were resumed.
-	Resumed int64
-	// The number of requests so far.
-	Attempts uint32
-	// The progress of the service in generating a report (dbss_report_generate(),
-	// dbss_report_wait()), or the percentage of finished reports of a mirror
-	// (dbss_reports_mirror()).
-	Percent int32
-	// Where the report was saved, once the call has succeeded.
-	Path string
-	// A safe form of the report's own name: one path component, not hidden.
-	Filename string
-	// The service's id of the call (header X-Request-Id).
-	RequestID string
-	// The header Content-Type of the report.
+	Received    int64
+	Total       int64
+	Resumed     int64
+	Attempts    uint32
+	Percent     int32
+	Path        string
+	Filename    string
+	RequestID   string
 	ContentType string
-	// The format of the report, determined from its first bytes; DBSS_FORMAT_UNKNOWN until it
-	// has begun to arrive.
-	Format int32
+	Format      int32
 }
 
 // ReadOperation reads all of them.
@@ -341,9 +242,7 @@ func ReadOperation(handle Operation) OperationFields {
 
 // PageFields has the values of a handle; a string that is NULL is empty.
 type PageFields struct {
-	// The number of items in the page.
 	Count int
-	// The number of items in the whole list, as the service reported it with this page.
 	Total int64
 }
 
@@ -358,24 +257,15 @@ func ReadPage(handle Page) PageFields {
 
 // MirrorResultFields has the values of a handle; a string that is NULL is empty.
 type MirrorResultFields struct {
-	// Reports in the service's lists that the options select.
-	Listed int64
-	// Reports that were added to the archive by this run.
-	Downloaded int64
-	// Reports that were in the archive before this run.
-	Present int64
-	// Reports that the service is still generating.
-	NotReady int64
-	// Reports that were deleted between the list and the download.
-	Vanished int64
-	// Reports, or lists of them, that failed; each has an error.
-	Failed int64
-	// Files that differed from the manifest and were replaced.
-	Repaired int64
-	// The number of failures: reports, or lists of reports.
+	Listed       int64
+	Downloaded   int64
+	Present      int64
+	NotReady     int64
+	Vanished     int64
+	Failed       int64
+	Repaired     int64
 	FailureCount int
-	// The number of days, weeks and months without a report.
-	GapCount int
+	GapCount     int
 }
 
 // ReadMirrorResult reads all of them.
@@ -394,18 +284,14 @@ func ReadMirrorResult(handle MirrorResult) MirrorResultFields {
 	}
 }
 
-// Version: The version of the loaded library, such as "0.1.0".
 func Version() string {
 	return C.GoString(C.dbss_version())
 }
 
-// VersionNumber: The version as a number, for comparison: major * 10000 + minor * 100 +
-// patch, as in DBSS_VERSION_NUMBER.
 func VersionNumber() uint32 {
 	return uint32(C.dbss_version_number())
 }
 
-// HasFeature: Whether the loaded library has a feature.
 func HasFeature(name string) int32 {
 	var in inputs
 	nameC := in.required("name", name)
@@ -415,119 +301,90 @@ func HasFeature(name string) int32 {
 	return int32(C.dbss_has_feature(nameC))
 }
 
-// FeatureCount: The number of features in this version.
 func FeatureCount() int {
 	return int(C.dbss_feature_count())
 }
 
-// FeatureName: The name of a feature, for dbss_has_feature().
 func FeatureName(index int) string {
 	return C.GoString(C.dbss_feature_name(C.size_t(index)))
 }
 
-// FeatureHelp: The description of a feature.
 func FeatureHelp(index int) string {
 	return C.GoString(C.dbss_feature_help(C.size_t(index)))
 }
 
-// StatusName: The name of a status in this header, such as "DBSS_ERR_NOT_FOUND", or
-// "DBSS_ERR_UNKNOWN" for a value that this version does not know.
 func StatusName(status int32) string {
 	return C.GoString(C.dbss_status_name(C.dbss_status(status)))
 }
 
-// StatusMessage: The general meaning of a status.
 func StatusMessage(status int32) string {
 	return C.GoString(C.dbss_status_message(C.dbss_status(status)))
 }
 
-// StatusGroup: The status of the group of a status: DBSS_OK, DBSS_ERR_ARGUMENT,
-// DBSS_ERR_SERVICE, DBSS_ERR_NETWORK, DBSS_ERR_FILE, DBSS_ERR_RESOURCE, DBSS_ERR_CANCELLED
-// or DBSS_ERR_INTERNAL.
 func StatusGroup(status int32) int32 {
 	return int32(C.dbss_status_group(C.dbss_status(status)))
 }
 
-// StatusCount: The number of statuses in this version, including DBSS_OK.
 func StatusCount() int {
 	return int(C.dbss_status_count())
 }
 
-// StatusValue: One of the statuses.
 func StatusValue(index int) int32 {
 	return int32(C.dbss_status_value(C.size_t(index)))
 }
 
-// OptionCount: The number of options in a set.
 func OptionCount(set int32) int {
 	return int(C.dbss_option_count(C.int32_t(set)))
 }
 
-// OptionKey: The key of an option.
 func OptionKey(set int32, index int) string {
 	return C.GoString(C.dbss_option_key(C.int32_t(set), C.size_t(index)))
 }
 
-// OptionType: The type of an option: "text", "id", "url", "secret", "path",
-// "milliseconds", "bytes", "boolean", "number", "mode", "day" or "choice".
 func OptionType(set int32, index int) string {
 	return C.GoString(C.dbss_option_type(C.int32_t(set), C.size_t(index)))
 }
 
-// OptionDefault: The default of an option, as text.
 func OptionDefault(set int32, index int) string {
 	return C.GoString(C.dbss_option_default(C.int32_t(set), C.size_t(index)))
 }
 
-// OptionHelp: A description of an option, in a sentence or two.
 func OptionHelp(set int32, index int) string {
 	return C.GoString(C.dbss_option_help(C.int32_t(set), C.size_t(index)))
 }
 
-// OptionChoices: The values of an option of the type "choice", separated by commas, such
-// as "en-us,zh-cn".
 func OptionChoices(set int32, index int) string {
 	return C.GoString(C.dbss_option_choices(C.int32_t(set), C.size_t(index)))
 }
 
-// OptionMinimum: The minimum of an option of the type "number", "milliseconds", "bytes" or
-// "mode" (384 for the octal 600), or the minimum length of a text in bytes.
 func OptionMinimum(set int32, index int) int64 {
 	return int64(C.dbss_option_minimum(C.int32_t(set), C.size_t(index)))
 }
 
-// OptionMaximum: The maximum of an option, or the maximum length of a text, as for
-// dbss_option_minimum().
 func OptionMaximum(set int32, index int) int64 {
 	return int64(C.dbss_option_maximum(C.int32_t(set), C.size_t(index)))
 }
 
-// OptionAllowsNone: Whether an option also accepts "-1", which means no limit.
 func OptionAllowsNone(set int32, index int) int32 {
 	return int32(C.dbss_option_allows_none(C.int32_t(set), C.size_t(index)))
 }
 
-// ErrorFree: Frees an error, and all strings that its getters returned.
 func ErrorFree(handle Error) {
 	C.dbss_error_free(handle)
 }
 
-// ErrorDetailCode: The error code of one of the "details".
 func ErrorDetailCode(handle Error, index int) string {
 	return C.GoString(C.dbss_error_detail_code(handle, C.size_t(index)))
 }
 
-// ErrorDetailMessage: The message of one of the "details".
 func ErrorDetailMessage(handle Error, index int) string {
 	return C.GoString(C.dbss_error_detail_message(handle, C.size_t(index)))
 }
 
-// ErrorCandidate: The id of a report that may be the created one.
 func ErrorCandidate(handle Error, index int) string {
 	return C.GoString(C.dbss_error_candidate(handle, C.size_t(index)))
 }
 
-// ConfigNew: Makes a configuration with every option at its default.
 func ConfigNew() (Config, *Failure) {
 	var outConfig Config
 	var failure Error
@@ -535,12 +392,10 @@ func ConfigNew() (Config, *Failure) {
 	return outConfig, failureOf(code, failure)
 }
 
-// ConfigFree: Frees a configuration and wipes its secrets.
 func ConfigFree(config Config) {
 	C.dbss_config_free(config)
 }
 
-// ConfigSetRegion: Sets the region, such as "cn-north-4".
 func ConfigSetRegion(config Config, region string) *Failure {
 	var in inputs
 	regionC := in.required("region", region)
@@ -552,8 +407,6 @@ func ConfigSetRegion(config Config, region string) *Failure {
 	return failureOf(code, failure)
 }
 
-// ConfigSetEndpoint: Sets the URL of the service, such as "https://dbss.example.com" or
-// "https://gateway.example.com:8443/dbss".
 func ConfigSetEndpoint(config Config, endpoint string) *Failure {
 	var in inputs
 	endpointC := in.required("endpoint", endpoint)
@@ -565,8 +418,6 @@ func ConfigSetEndpoint(config Config, endpoint string) *Failure {
 	return failureOf(code, failure)
 }
 
-// ConfigSetToken: Sets the IAM token that is sent with each request (X-Auth-Token),
-// instead of other credentials.
 func ConfigSetToken(config Config, token string) *Failure {
 	var in inputs
 	tokenC := in.required("token", token)
@@ -578,8 +429,6 @@ func ConfigSetToken(config Config, token string) *Failure {
 	return failureOf(code, failure)
 }
 
-// ConfigSetAccessKey: Sets an access key (AK and SK) that signs each request
-// (SDK-HMAC-SHA256), instead of other credentials.
 func ConfigSetAccessKey(config Config, accessKey string, secretKey string, securityToken *string) *Failure {
 	var in inputs
 	accessKeyC := in.required("access_key", accessKey)
@@ -593,8 +442,6 @@ func ConfigSetAccessKey(config Config, accessKey string, secretKey string, secur
 	return failureOf(code, failure)
 }
 
-// ConfigSetIAMUser: Sets the IAM user who logs in for a token, instead of other
-// credentials.
 func ConfigSetIAMUser(config Config, user string, password string, domain string) *Failure {
 	var in inputs
 	userC := in.required("user", user)
@@ -608,7 +455,6 @@ func ConfigSetIAMUser(config Config, user string, password string, domain string
 	return failureOf(code, failure)
 }
 
-// ConfigSet: Sets any option by its key.
 func ConfigSet(config Config, key string, value string) *Failure {
 	var in inputs
 	keyC := in.required("key", key)
@@ -621,7 +467,6 @@ func ConfigSet(config Config, key string, value string) *Failure {
 	return failureOf(code, failure)
 }
 
-// ConfigSetLog: Sets the log callback of the contexts made from this configuration.
 func ConfigSetLog(config Config, log LogFn) *Failure {
 	callback := newCallback(log, log == nil)
 	var failure Error
@@ -629,24 +474,18 @@ func ConfigSetLog(config Config, log LogFn) *Failure {
 	return failureOf(code, failure)
 }
 
-// LogRecordCopy: Copies a record, for example to pass it to another thread.
 func LogRecordCopy(record LogRecord) LogRecord {
 	return C.dbss_log_record_copy(record)
 }
 
-// LogRecordFree: Frees a record that dbss_log_record_copy() made, and all strings that its
-// getters returned.
 func LogRecordFree(record LogRecord) {
 	C.dbss_log_record_free(record)
 }
 
-// LogRecordError: The failure that the record is about, with all its details.
 func LogRecordError(record LogRecord) Error {
 	return C.dbss_log_record_error(record)
 }
 
-// ConfigSetTokenProvider: Sets a function of yours that provides tokens, instead of other
-// credentials, for the contexts made from this configuration.
 func ConfigSetTokenProvider(config Config, provider TokenProviderFn) *Failure {
 	callback := newCallback(provider, provider == nil)
 	var failure Error
@@ -654,8 +493,6 @@ func ConfigSetTokenProvider(config Config, provider TokenProviderFn) *Failure {
 	return failureOf(code, failure)
 }
 
-// ConfigSetPasscodeProvider: Sets a function of yours that provides the passcodes of the
-// MFA device of the option "iam_user", for the contexts made from this configuration.
 func ConfigSetPasscodeProvider(config Config, provider TokenProviderFn) *Failure {
 	callback := newCallback(provider, provider == nil)
 	var failure Error
@@ -663,7 +500,6 @@ func ConfigSetPasscodeProvider(config Config, provider TokenProviderFn) *Failure
 	return failureOf(code, failure)
 }
 
-// TokenRequestSet: Completes a request with a token.
 func TokenRequestSet(request TokenRequest, token string, expiresMs int64) *Failure {
 	var in inputs
 	tokenC := in.required("token", token)
@@ -675,7 +511,6 @@ func TokenRequestSet(request TokenRequest, token string, expiresMs int64) *Failu
 	return failureOf(code, failure)
 }
 
-// TokenRequestFail: Completes a request without a token.
 func TokenRequestFail(request TokenRequest, message *string) *Failure {
 	var in inputs
 	messageC := in.optional("message", message)
@@ -687,12 +522,10 @@ func TokenRequestFail(request TokenRequest, message *string) *Failure {
 	return failureOf(code, failure)
 }
 
-// TokenRequestFree: Frees a request.
 func TokenRequestFree(request TokenRequest) {
 	C.dbss_token_request_free(request)
 }
 
-// ContextNew: Makes a context from a configuration.
 func ContextNew(call Call, config Config) (Context, *Failure) {
 	var outCtx Context
 	var failure Error
@@ -700,7 +533,6 @@ func ContextNew(call Call, config Config) (Context, *Failure) {
 	return outCtx, failureOf(code, failure)
 }
 
-// ContextSetToken: Replaces the credentials by a token.
 func ContextSetToken(ctx Context, token string) *Failure {
 	var in inputs
 	tokenC := in.required("token", token)
@@ -712,25 +544,18 @@ func ContextSetToken(ctx Context, token string) *Failure {
 	return failureOf(code, failure)
 }
 
-// ContextCancelAll: Cancels all running calls on this context in this process, including
-// open streams: they end with DBSS_ERR_CANCELLED.
 func ContextCancelAll(ctx Context) {
 	C.dbss_context_cancel_all(ctx)
 }
 
-// ContextClose: Closes a context.
 func ContextClose(ctx Context) {
 	C.dbss_context_close(ctx)
 }
 
-// ContextFree: Frees a context: closes its idle connections and wipes its secrets.
 func ContextFree(ctx Context) {
 	C.dbss_context_free(ctx)
 }
 
-// ContextFindCredentials: Finds the credentials that a call would use now, in the same way
-// as a call: if necessary, it calls the token provider, logs in, or fetches a temporary
-// key.
 func ContextFindCredentials(call Call, ctx Context, operation Operation) (Credentials, *Failure) {
 	var outCredentials Credentials
 	var failure Error
@@ -738,8 +563,6 @@ func ContextFindCredentials(call Call, ctx Context, operation Operation) (Creden
 	return outCredentials, failureOf(code, failure)
 }
 
-// ContextCheck: Checks that the service accepts the credentials, by listing one instance
-// of the project.
 func ContextCheck(call Call, ctx Context, project *string, operation Operation) *Failure {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -751,13 +574,10 @@ func ContextCheck(call Call, ctx Context, project *string, operation Operation) 
 	return failureOf(code, failure)
 }
 
-// CredentialsFree: Frees the description.
 func CredentialsFree(credentials Credentials) {
 	C.dbss_credentials_free(credentials)
 }
 
-// ReportDownload: Downloads an audit report (PDF or ZIP) into memory: the service's call
-// DownloadAuditReport.
 func ReportDownload(call Call, ctx Context, project *string, instance string, id string, locale *string) ([]byte, *Failure) {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -773,7 +593,6 @@ func ReportDownload(call Call, ctx Context, project *string, instance string, id
 	return takeBuffer(&outBuf), failureOf(code, failure)
 }
 
-// ReportDownloadToMemory: Like dbss_report_download(), under an operation.
 func ReportDownloadToMemory(call Call, ctx Context, project *string, instance string, id string, locale *string, operation Operation) ([]byte, *Failure) {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -789,7 +608,6 @@ func ReportDownloadToMemory(call Call, ctx Context, project *string, instance st
 	return takeBuffer(&outBuf), failureOf(code, failure)
 }
 
-// ReportDownloadToFile: Downloads a report to a file.
 func ReportDownloadToFile(call Call, ctx Context, project *string, instance string, id string, locale *string, path string, flags uint32, operation Operation) *Failure {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -805,8 +623,6 @@ func ReportDownloadToFile(call Call, ctx Context, project *string, instance stri
 	return failureOf(code, failure)
 }
 
-// ReportDownloadToDirectory: Downloads a report into a directory, under a safe form of the
-// report's own name.
 func ReportDownloadToDirectory(call Call, ctx Context, project *string, instance string, id string, locale *string, directory string, flags uint32, operation Operation) *Failure {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -822,9 +638,7 @@ func ReportDownloadToDirectory(call Call, ctx Context, project *string, instance
 	return failureOf(code, failure)
 }
 
-// ReportDownloadToFd: Downloads a report to a descriptor: a file, from its current offset,
-// or a pipe, a socket, a terminal.
-func ReportDownloadToFd(call Call, ctx Context, project *string, instance string, id string, locale *string, fd int, operation Operation) *Failure {
+func ReportDownloadToFD(call Call, ctx Context, project *string, instance string, id string, locale *string, fd int, operation Operation) *Failure {
 	var in inputs
 	projectC := in.optional("project", project)
 	instanceC := in.required("instance", instance)
@@ -838,7 +652,6 @@ func ReportDownloadToFd(call Call, ctx Context, project *string, instance string
 	return failureOf(code, failure)
 }
 
-// ReportDownloadToCallback: Downloads a report to a function of yours, in parts.
 func ReportDownloadToCallback(call Call, ctx Context, project *string, instance string, id string, locale *string, write WriteFn, operation Operation) *Failure {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -855,7 +668,6 @@ func ReportDownloadToCallback(call Call, ctx Context, project *string, instance 
 	return failureOf(code, failure)
 }
 
-// ReportOpen: Opens a report.
 func ReportOpen(call Call, ctx Context, project *string, instance string, id string, locale *string, operation Operation) (ReportStream, *Failure) {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -871,7 +683,6 @@ func ReportOpen(call Call, ctx Context, project *string, instance string, id str
 	return outStream, failureOf(code, failure)
 }
 
-// ReportStreamRead: Reads the next bytes.
 func ReportStreamRead(call Call, stream ReportStream, buf []byte) (int, *Failure) {
 	var outLen C.size_t
 	var failure Error
@@ -879,18 +690,14 @@ func ReportStreamRead(call Call, stream ReportStream, buf []byte) (int, *Failure
 	return int(outLen), failureOf(code, failure)
 }
 
-// ReportStreamClose: Closes a stream, also before its end.
 func ReportStreamClose(stream ReportStream) {
 	C.dbss_report_stream_close(stream)
 }
 
-// ReportStreamFree: Closes a stream as dbss_report_stream_close() does, and frees it and
-// all strings that its getters returned.
 func ReportStreamFree(stream ReportStream) {
 	C.dbss_report_stream_free(stream)
 }
 
-// OperationNew: Makes an operation.
 func OperationNew() (Operation, *Failure) {
 	var outOperation Operation
 	var failure Error
@@ -898,13 +705,10 @@ func OperationNew() (Operation, *Failure) {
 	return outOperation, failureOf(code, failure)
 }
 
-// OperationFree: Frees an operation, and all strings that its getters returned.
 func OperationFree(operation Operation) {
 	C.dbss_operation_free(operation)
 }
 
-// OperationSet: Sets an option for the calls of this operation, which overrides the
-// context's.
 func OperationSet(operation Operation, key string, value string) *Failure {
 	var in inputs
 	keyC := in.required("key", key)
@@ -917,7 +721,6 @@ func OperationSet(operation Operation, key string, value string) *Failure {
 	return failureOf(code, failure)
 }
 
-// OperationSetProgress: Sets the progress callback, and replaces the previous one.
 func OperationSetProgress(operation Operation, progress ProgressFn) *Failure {
 	callback := newCallback(progress, progress == nil)
 	var failure Error
@@ -925,8 +728,6 @@ func OperationSetProgress(operation Operation, progress ProgressFn) *Failure {
 	return failureOf(code, failure)
 }
 
-// OperationSetInterrupt: Sets the function that decides whether a handled signal ends the
-// call, and replaces the previous one.
 func OperationSetInterrupt(operation Operation, interrupt InterruptFn) *Failure {
 	callback := newCallback(interrupt, interrupt == nil)
 	var failure Error
@@ -934,26 +735,20 @@ func OperationSetInterrupt(operation Operation, interrupt InterruptFn) *Failure 
 	return failureOf(code, failure)
 }
 
-// OperationCancel: Cancels the call of this operation, and later calls until
-// dbss_operation_reset().
 func OperationCancel(operation Operation) {
 	C.dbss_operation_cancel(operation)
 }
 
-// OperationReset: Undoes a cancellation, and clears the results of the last call,
-// including its strings.
 func OperationReset(operation Operation) *Failure {
 	var failure Error
 	code := C.dbss_go_operation_reset(operation, &failure)
 	return failureOf(code, failure)
 }
 
-// OperationError: The error of the last call of this operation, readable from any thread.
 func OperationError(operation Operation) Error {
 	return C.dbss_operation_error(operation)
 }
 
-// InstancesList: Begins the list of the project's audit instances (ListAuditInstances).
 func InstancesList(ctx Context, project *string, pageSize uint32) (Cursor, *Failure) {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -966,7 +761,6 @@ func InstancesList(ctx Context, project *string, pageSize uint32) (Cursor, *Fail
 	return outCursor, failureOf(code, failure)
 }
 
-// ReportsList: Begins the list of an instance's reports.
 func ReportsList(ctx Context, project *string, instance string, name *string, pageSize uint32) (Cursor, *Failure) {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -981,8 +775,6 @@ func ReportsList(ctx Context, project *string, instance string, name *string, pa
 	return outCursor, failureOf(code, failure)
 }
 
-// TemplatesList: Begins the list of an instance's report templates, which has only one
-// page.
 func TemplatesList(ctx Context, project *string, instance string) (Cursor, *Failure) {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -996,7 +788,6 @@ func TemplatesList(ctx Context, project *string, instance string) (Cursor, *Fail
 	return outCursor, failureOf(code, failure)
 }
 
-// DatabasesList: Begins the list of the databases that an instance audits.
 func DatabasesList(ctx Context, project *string, instance string, status *string, pageSize uint32) (Cursor, *Failure) {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -1011,7 +802,6 @@ func DatabasesList(ctx Context, project *string, instance string, status *string
 	return outCursor, failureOf(code, failure)
 }
 
-// CursorNext: Fetches the next page, with at least one item.
 func CursorNext(call Call, cursor Cursor, operation Operation) (Page, *Failure) {
 	var outPage Page
 	var failure Error
@@ -1019,13 +809,10 @@ func CursorNext(call Call, cursor Cursor, operation Operation) (Page, *Failure) 
 	return outPage, failureOf(code, failure)
 }
 
-// CursorFree: Ends a list.
 func CursorFree(cursor Cursor) {
 	C.dbss_cursor_free(cursor)
 }
 
-// PageField: A field of an item, by its name in the service's current version, such as
-// "id"; its names in older versions count as the same.
 func PageField(page Page, index int, field string) string {
 	var in inputs
 	fieldC := in.required("field", field)
@@ -1035,21 +822,17 @@ func PageField(page Page, index int, field string) string {
 	return C.GoString(C.dbss_page_field(page, C.size_t(index), fieldC))
 }
 
-// PageJson: The page as a JSON document, for wrappers: {"kind": "instances", "reports",
-// "templates", "databases" or "schedules", "total": a number or null, "items": [...]}.
-func PageJson(page Page) ([]byte, *Failure) {
-	var outJson C.dbss_buffer
+func PageJSON(page Page) ([]byte, *Failure) {
+	var outJSON C.dbss_buffer
 	var failure Error
-	code := C.dbss_go_page_json(page, &outJson, &failure)
-	return takeBuffer(&outJson), failureOf(code, failure)
+	code := C.dbss_go_page_json(page, &outJSON, &failure)
+	return takeBuffer(&outJSON), failureOf(code, failure)
 }
 
-// PageFree: Frees a page, and the strings that dbss_page_field() returned.
 func PageFree(page Page) {
 	C.dbss_page_free(page)
 }
 
-// ReportSpecNew: Makes an empty specification.
 func ReportSpecNew() (ReportSpec, *Failure) {
 	var outSpec ReportSpec
 	var failure Error
@@ -1057,7 +840,6 @@ func ReportSpecNew() (ReportSpec, *Failure) {
 	return outSpec, failureOf(code, failure)
 }
 
-// ReportSpecSet: Sets one of the values of a specification:
 func ReportSpecSet(spec ReportSpec, key string, value string) *Failure {
 	var in inputs
 	keyC := in.required("key", key)
@@ -1070,12 +852,10 @@ func ReportSpecSet(spec ReportSpec, key string, value string) *Failure {
 	return failureOf(code, failure)
 }
 
-// ReportSpecFree: Frees a specification.
 func ReportSpecFree(spec ReportSpec) {
 	C.dbss_report_spec_free(spec)
 }
 
-// ReportCreate: Starts the creation of a report.
 func ReportCreate(call Call, ctx Context, project *string, instance string, spec ReportSpec, operation Operation) *Failure {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -1088,8 +868,6 @@ func ReportCreate(call Call, ctx Context, project *string, instance string, spec
 	return failureOf(code, failure)
 }
 
-// ReportGenerate: Creates a report, finds it in the list, waits until it is ready, and
-// returns its id for the download.
 func ReportGenerate(call Call, ctx Context, project *string, instance string, spec ReportSpec, operation Operation) (string, *Failure) {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -1103,7 +881,6 @@ func ReportGenerate(call Call, ctx Context, project *string, instance string, sp
 	return C.GoString(&outID[0]), failureOf(code, failure)
 }
 
-// ReportWait: Waits until a report is ready (100 percent), by polling the list.
 func ReportWait(call Call, ctx Context, project *string, instance string, id string, operation Operation) *Failure {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -1117,7 +894,6 @@ func ReportWait(call Call, ctx Context, project *string, instance string, id str
 	return failureOf(code, failure)
 }
 
-// ReportDelete: Deletes a report at the service, permanently.
 func ReportDelete(call Call, ctx Context, project *string, instance string, id string, operation Operation) *Failure {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -1131,7 +907,6 @@ func ReportDelete(call Call, ctx Context, project *string, instance string, id s
 	return failureOf(code, failure)
 }
 
-// ScheduleChangesNew: Makes changes that set nothing yet.
 func ScheduleChangesNew() (ScheduleChanges, *Failure) {
 	var outChanges ScheduleChanges
 	var failure Error
@@ -1139,7 +914,6 @@ func ScheduleChangesNew() (ScheduleChanges, *Failure) {
 	return outChanges, failureOf(code, failure)
 }
 
-// ScheduleChangesSet: Sets one of the values to change:
 func ScheduleChangesSet(changes ScheduleChanges, key string, value string) *Failure {
 	var in inputs
 	keyC := in.required("key", key)
@@ -1152,13 +926,10 @@ func ScheduleChangesSet(changes ScheduleChanges, key string, value string) *Fail
 	return failureOf(code, failure)
 }
 
-// ScheduleChangesFree: Frees changes.
 func ScheduleChangesFree(changes ScheduleChanges) {
 	C.dbss_schedule_changes_free(changes)
 }
 
-// ScheduleShow: Gets the schedule on which the service generates reports from a template:
-// a page with one item.
 func ScheduleShow(call Call, ctx Context, project *string, instance string, templateID string, operation Operation) (Page, *Failure) {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -1173,7 +944,6 @@ func ScheduleShow(call Call, ctx Context, project *string, instance string, temp
 	return outPage, failureOf(code, failure)
 }
 
-// ScheduleUpdate: Changes the schedule of a template.
 func ScheduleUpdate(call Call, ctx Context, project *string, instance string, templateID string, changes ScheduleChanges, operation Operation) *Failure {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -1187,7 +957,6 @@ func ScheduleUpdate(call Call, ctx Context, project *string, instance string, te
 	return failureOf(code, failure)
 }
 
-// MirrorOptionsNew: Makes options for a mirror, with every option at its default.
 func MirrorOptionsNew() (MirrorOptions, *Failure) {
 	var outOptions MirrorOptions
 	var failure Error
@@ -1195,7 +964,6 @@ func MirrorOptionsNew() (MirrorOptions, *Failure) {
 	return outOptions, failureOf(code, failure)
 }
 
-// MirrorOptionsSet: Sets an option of a mirror:
 func MirrorOptionsSet(options MirrorOptions, key string, value string) *Failure {
 	var in inputs
 	keyC := in.required("key", key)
@@ -1208,13 +976,10 @@ func MirrorOptionsSet(options MirrorOptions, key string, value string) *Failure 
 	return failureOf(code, failure)
 }
 
-// MirrorOptionsFree: Frees options.
 func MirrorOptionsFree(options MirrorOptions) {
 	C.dbss_mirror_options_free(options)
 }
 
-// ReportsMirror: Updates a local archive of reports: downloads every report that is ready
-// and not in the archive yet, several in parallel.
 func ReportsMirror(call Call, ctx Context, project *string, directory string, options MirrorOptions, operation Operation) (MirrorResult, *Failure) {
 	var in inputs
 	projectC := in.optional("project", project)
@@ -1228,48 +993,37 @@ func ReportsMirror(call Call, ctx Context, project *string, directory string, op
 	return outResult, failureOf(code, failure)
 }
 
-// MirrorResultFailureID: The id of a report that failed to download, or "" if the list of
-// an instance's reports failed.
 func MirrorResultFailureID(result MirrorResult, index int) string {
 	return C.GoString(C.dbss_mirror_result_failure_id(result, C.size_t(index)))
 }
 
-// MirrorResultFailureInstance: The id of the instance of a report that failed to download.
 func MirrorResultFailureInstance(result MirrorResult, index int) string {
 	return C.GoString(C.dbss_mirror_result_failure_instance(result, C.size_t(index)))
 }
 
-// MirrorResultFailureError: The error of a report that failed to download.
 func MirrorResultFailureError(result MirrorResult, index int) Error {
 	return C.dbss_mirror_result_failure_error(result, C.size_t(index))
 }
 
-// MirrorResultGapPeriod: The first day of a gap, such as "2026-11-24".
 func MirrorResultGapPeriod(result MirrorResult, index int) string {
 	return C.GoString(C.dbss_mirror_result_gap_period(result, C.size_t(index)))
 }
 
-// MirrorResultGapType: The type of the report that is missing in a gap.
 func MirrorResultGapType(result MirrorResult, index int) string {
 	return C.GoString(C.dbss_mirror_result_gap_type(result, C.size_t(index)))
 }
 
-// MirrorResultGapInstance: The id of the instance of a gap.
 func MirrorResultGapInstance(result MirrorResult, index int) string {
 	return C.GoString(C.dbss_mirror_result_gap_instance(result, C.size_t(index)))
 }
 
-// MirrorResultJson: The whole result as a JSON document, for wrappers: the counts by their
-// names; "failures", each with instance, id, status, status_name, message; "gaps", each
-// with instance, type, period.
-func MirrorResultJson(result MirrorResult) ([]byte, *Failure) {
-	var outJson C.dbss_buffer
+func MirrorResultJSON(result MirrorResult) ([]byte, *Failure) {
+	var outJSON C.dbss_buffer
 	var failure Error
-	code := C.dbss_go_mirror_result_json(result, &outJson, &failure)
-	return takeBuffer(&outJson), failureOf(code, failure)
+	code := C.dbss_go_mirror_result_json(result, &outJSON, &failure)
+	return takeBuffer(&outJSON), failureOf(code, failure)
 }
 
-// MirrorResultFree: Frees a result, and the strings that its getters returned.
 func MirrorResultFree(result MirrorResult) {
 	C.dbss_mirror_result_free(result)
 }
