@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VERSION = "0.1.0"
 # As outside of the tests, whose home directory is empty.
 GOCACHE = os.environ.get("GOCACHE") or str(Path.home() / ".cache/go-build")
-PLATFORM = {"x86_64": "linux_amd64_glibc", "aarch64": "linux_arm64_glibc"}
+PLATFORM = {"x86_64": "linux_amd64_glibc", "aarch64": "linux_arm64_glibc"}[platform.machine()]
 SAMPLES = ("download", "generate", "mirror", "stream")
 PROJECT = """module example.org/project
 
@@ -120,7 +120,7 @@ def project(
 ) -> Project:
     go = need_tool("go")
     proxy = tmp_path_factory.mktemp("proxy")
-    library = f"{PLATFORM[platform.machine()]}={build_dir / 'lib/libdbss.a'}"
+    library = f"{PLATFORM}={build_dir / 'lib/libdbss.a'}"
     command = [sys.executable, root / "packaging/go_module.py", proxy, VERSION, library]
     subprocess.run(command, check=True)
     return Project(go, tmp_path_factory.mktemp("project"), proxy, environment)
@@ -197,6 +197,19 @@ def test_go_readme_blocks_run(
     assert f"\n{mock.pdf['id']} {mock.pdf['name']}\n".encode() in done.stdout
     [saved] = (tmp_path / "reports").iterdir()
     assert saved.read_bytes().startswith(b"%PDF-")
+
+
+def test_readme_go_program_runs(
+    root: Path, project: Project, mock: MockService, service: dict[str, str], tmp_path: Path
+) -> None:
+    text = (root / "README.md").read_text()
+    [program] = re.findall(r"^```go\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (project.directory / "root").mkdir()
+    (project.directory / "root/main.go").write_text(program)
+    binary = project.build("./root", "root-program")
+    report = {"DBSS_INSTANCE_ID": mock.instance_id, "DBSS_REPORT_ID": mock.pdf["id"]}
+    subprocess.run([binary], env={**service, **report}, cwd=tmp_path, check=True, timeout=60)
+    assert sha256(tmp_path / "report.pdf") == mock.pdf["sha256"]["en-us"]
 
 
 def test_go_readme_fragments_are_formatted(root: Path, project: Project) -> None:
