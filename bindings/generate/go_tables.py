@@ -17,6 +17,7 @@ INITIALISMS = {
     *("api", "ca", "cpu", "db", "dws", "fd", "http", "iam", "id", "ip", "json", "os", "pdf"),
     *("ram", "rds", "smn", "sts", "tls", "url", "urn", "utc", "utf8", "vpc", "zip"),
 }
+SPELLED = {"ids": "IDs", "ipv6": "IPv6"}
 FIELD_TYPES = {"text": "string", "integer": "*int64", "boolean": "*bool", "list": "[]any"}
 # Options that the package handles by hand. "interruptible" has no use in Go, whose
 # runtime handles signals of its own all the time.
@@ -29,16 +30,18 @@ OPTION_TYPES = {
     "mode": ("fs.FileMode", "modeText"),
 }
 STRUCTS = {
-    "report_spec": ("ReportSpec", "The report that [Client.GenerateReport] creates."),
-    "mirror": ("MirrorOptions", "The options of [Client.Mirror]."),
-    "schedule": ("ScheduleChanges", "What [Client.UpdateSchedule] changes; the rest stays."),
+    "report_spec": ("ReportSpec", "says what [Client.GenerateReport] creates."),
+    "mirror": ("MirrorOptions", "has the options of [Client.Mirror]."),
+    "schedule": ("ScheduleChanges", "says what [Client.UpdateSchedule] changes."),
 }
 
 
 def camel(name: str) -> str:
     """The name in Go for a name such as `dbss_report_stream` or `NOT_FOUND`."""
     words = name.lower().removeprefix("dbss_").split("_")
-    return "".join(w.upper() if w in INITIALISMS else w.capitalize() for w in words)
+    return "".join(
+        SPELLED.get(w) or (w.upper() if w in INITIALISMS else w.capitalize()) for w in words
+    )
 
 
 def comment(text: str, indent: str = "") -> Iterator[str]:
@@ -50,14 +53,14 @@ def status_name(name: str) -> str:
     return "Err" + camel(name.removeprefix("DBSS_ERR_"))
 
 
-def for_go(text: str) -> str:
-    """A text of the header in the terms of this package."""
+def for_go(text: str, option: str = "[With{}]") -> str:
+    """A text of the header in the terms of this package; `option` is how it names one."""
     text = re.sub(r"^Group of \dxx: (.)", lambda match: match[1].upper(), text)
     text = re.sub(r"\bdbss_error_(\w+?)(_ms)?\(\)", lambda m: f"[Error].{camel(m[1])}", text)
     text = text.replace("[Error].Candidate ", "[Error].Candidates ")
     text = text.replace("dbss_operation_cancel()", "its context")
     text = text.replace("dbss_context_cancel_all()", "[Client.CancelAll]")
-    return re.sub(r'"([a-z]+(?:_[a-z]+)*?)(_ms)?"', lambda m: f"[With{camel(m[1])}]", text)
+    return re.sub(r'"([a-z]+(?:_[a-z]+)*?)(_ms)?"', lambda m: option.format(camel(m[1])), text)
 
 
 def statuses_file(description: Item) -> str:
@@ -81,15 +84,19 @@ def duration(milliseconds: int) -> str:
     return f"{milliseconds} ms"
 
 
-def option_doc(row: Item) -> str:
+def option_doc(row: Item, option: str = "[With{}]") -> str:
     """What an option does, with its range and its default."""
-    text, kind, bounds = for_go(row["help"]), row["type"], row["range"]
+    text, kind, bounds = for_go(row["help"], option), row["type"], row["range"]
     default = row["default"]
     if kind == "milliseconds":
         bounds = f"{duration(row['minimum'])} to {duration(row['maximum'])}"
         bounds += ", or [NoLimit]" if row["allows_none"] else ""
         if default:
             default = "[NoLimit]" if default == "-1" else duration(int(default))
+    if row["choices"]:
+        bounds = f"one of {', '.join(row['choices'])}"
+    if kind == "mode":
+        bounds = f"octal {bounds}"
     if bounds:
         text += f" {bounds[0].upper()}{bounds[1:]}."
     return f"{text} The default is {default}." if default else text
@@ -111,19 +118,19 @@ def options_file(description: Item) -> str:
         lines += [f'return Setting{{key: "{key}", value: {text}}}', "}"]
     for group, (name, summary) in STRUCTS.items():
         rows = description["options"][group]
-        lines += ["", f"// {name}: {summary} Fields that are zero are not set."]
+        lines += ["", f"// {name} {summary} Fields that are zero are not set."]
         lines.append(f"type {name} struct {{")
         pairs = []
         for row in rows:
             field, key = camel(row["key"]), row["key"]
             go_type, convert = OPTION_TYPES.get(row["type"], ("string", ""))
-            required = " Required." if row.get("required") else ""
+            doc = [*comment(option_doc(row, "{}") + (" Required." if row["required"] else ""))]
             if row["minimum"] == 0 and go_type == "string":
                 # It may be set to the empty text.
-                lines += [*comment(option_doc(row) + required), f"{field} *string"]
+                lines += [*doc, f"{field} *string"]
                 pairs.append(f'if o.{field} != nil {{ set("{key}", *o.{field}) }}')
                 continue
-            lines += [*comment(option_doc(row) + required), f"{field} {go_type}"]
+            lines += [*doc, f"{field} {go_type}"]
             zero = {"string": '""', "bool": "false"}.get(go_type, "0")
             condition = f"o.{field}" if go_type == "bool" else f"o.{field} != {zero}"
             value = f"{convert}(o.{field})" if convert else f"o.{field}"
@@ -138,8 +145,8 @@ def options_file(description: Item) -> str:
 def items_file(description: Item) -> str:
     lines = [f"// {NOTE}", "", "package dbss", "", 'import "example.com/dbss/internal/abi"']
     for name, rows in description["items"].items():
-        kind = camel(name)
-        lines += ["", f"// {kind} has the fields of a {name} that the service documents."]
+        kind, article = camel(name), "an" if name[0] in "aeiou" else "a"
+        lines += ["", f"// {kind} has the fields of {article} {name} that the service documents."]
         lines += ["// A field that is missing is empty or nil; Raw has what the service sent."]
         lines.append(f"type {kind} struct {{")
         values = []

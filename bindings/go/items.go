@@ -4,7 +4,7 @@ package dbss
 
 import "example.com/dbss/internal/abi"
 
-// Instance has the fields of a instance that the service documents.
+// Instance has the fields of an instance that the service documents.
 // A field that is missing is empty or nil; Raw has what the service sent.
 type Instance struct {
 	// The id of the instance.
@@ -27,7 +27,7 @@ type Instance struct {
 	// Its IPv4 address.
 	ConnectIP string
 	// Its IPv6 address.
-	ConnectIpv6 string
+	ConnectIPv6 string
 	// Its billing mode.
 	ChargeModel string
 	// The customer's comment.
@@ -93,7 +93,7 @@ func newInstance(raw Fields) Instance {
 		Expired:             raw.text("expired"),
 		RemainDays:          raw.text("remain_days"),
 		ConnectIP:           raw.text("connect_ip"),
-		ConnectIpv6:         raw.text("connect_ipv6", "connectIpv6"),
+		ConnectIPv6:         raw.text("connect_ipv6", "connectIpv6"),
 		ChargeModel:         raw.text("charge_model"),
 		Comment:             raw.text("comment"),
 		KeepDays:            raw.text("keep_days"),
@@ -146,7 +146,7 @@ type Report struct {
 	// When it was ready.
 	FinishTime string
 	// The ids of the databases that it covers, separated by commas.
-	DBIds string
+	DBIDs string
 	// The names of the databases that it covers.
 	DBNames string
 	// Its location at the service.
@@ -166,7 +166,7 @@ func newReport(raw Fields) Report {
 		StartTime:    raw.text("start_time"),
 		EndTime:      raw.text("end_time"),
 		FinishTime:   raw.text("finish_time"),
-		DBIds:        raw.text("db_ids"),
+		DBIDs:        raw.text("db_ids"),
 		DBNames:      raw.text("db_names"),
 		URL:          raw.text("url"),
 		Raw:          raw,
@@ -194,7 +194,7 @@ type Template struct {
 	// How often its schedule generates a report.
 	Frequency string
 	// The ids of the databases that it covers, separated by commas.
-	DBIds string
+	DBIDs string
 	// The names of the databases that it covers.
 	DBNames string
 	// All fields, including those that this package does not know.
@@ -210,7 +210,7 @@ func newTemplate(raw Fields) Template {
 		Status:    raw.text("status"),
 		Desc:      raw.text("desc"),
 		Frequency: raw.text("frequency"),
-		DBIds:     raw.text("db_ids"),
+		DBIDs:     raw.text("db_ids"),
 		DBNames:   raw.text("db_names"),
 		Raw:       raw,
 	}
@@ -309,7 +309,7 @@ type Schedule struct {
 	// The URN of the SMN topic that receives the notifications.
 	TopicURN string
 	// The ids of the databases that the reports cover, separated by commas.
-	DBIds string
+	DBIDs string
 	// Whether notifications by SMN are supported.
 	SMNEffective *bool
 	// All fields, including those that this package does not know.
@@ -326,7 +326,7 @@ func newSchedule(raw Fields) Schedule {
 		StartTime:    raw.text("start_time"),
 		Notice:       raw.text("notice"),
 		TopicURN:     raw.text("topic_urn"),
-		DBIds:        raw.text("db_ids"),
+		DBIDs:        raw.text("db_ids"),
 		SMNEffective: raw.boolean("smn_effective"),
 		Raw:          raw,
 	}

@@ -99,8 +99,8 @@ func WithAgencyDuration(value time.Duration) Option {
 // instance's agency), pod_identity (the key of a pod's agency:
 // HC_CONTAINER_CREDENTIALS_FULL_URI, HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or default,
 // which tries these in this order. federation uses only the federated identity of the
-// environment or the profile. The names are those of the official SDKs. Default, oidc,
-// environment, federation, profile, metadata, pod_identity.
+// environment or the profile. The names are those of the official SDKs. One of default,
+// oidc, environment, federation, profile, metadata, pod_identity.
 func WithCredentials(value string) Option {
 	return Setting{key: "credentials", value: value}
 }
@@ -200,8 +200,8 @@ func WithProxyFromEnvironment(value bool) Option {
 }
 
 // WithFileMode sets the option "file_mode": The permissions of a saved file in octal
-// digits, independent of the umask. The owner can always read and write. 600 to 777. The
-// default is 600.
+// digits, independent of the umask. The owner can always read and write. Octal 600 to 777.
+// The default is 600.
 func WithFileMode(value fs.FileMode) Setting {
 	return Setting{key: "file_mode", value: modeText(value)}
 }
@@ -226,8 +226,8 @@ func WithPollInterval(value time.Duration) Setting {
 }
 
 // WithLogLevel sets the option "log_level": Which records the log callback receives: those
-// of this level and the more important ones. Error, warning, info, debug. The default is
-// debug.
+// of this level and the more important ones. One of error, warning, info, debug. The
+// default is debug.
 func WithLogLevel(value string) Option {
 	return Setting{key: "log_level", value: value}
 }
@@ -239,23 +239,22 @@ func WithUserAgentSuffix(value string) Option {
 	return Setting{key: "user_agent_suffix", value: value}
 }
 
-// ReportSpec: The report that [Client.GenerateReport] creates. Fields that are zero are not set.
+// ReportSpec says what [Client.GenerateReport] creates. Fields that are zero are not set.
 type ReportSpec struct {
 	// The id of the template for the report. 1 to 64 characters. Required.
 	TemplateID string
 	// The beginning of the report's time range: text in the service's notation, such as
 	// 2026-11-24 00:00:00, which is sent unchanged. 1 to 4096 bytes. Required.
 	StartTime string
-	// The end of the report's time range; text as for [WithStartTime]. 1 to 4096 bytes.
-	// Required.
+	// The end of the report's time range; text as for StartTime. 1 to 4096 bytes. Required.
 	EndTime string
-	// The day on which the range begins; text as for [WithStartTime]. 1 to 4096 bytes.
+	// The day on which the range begins; text as for StartTime. 1 to 4096 bytes.
 	StartDate string
-	// The day on which the range ends; text as for [WithStartTime]. 1 to 4096 bytes.
+	// The day on which the range ends; text as for StartTime. 1 to 4096 bytes.
 	EndDate string
 	// The ids of the databases that the report covers, separated by commas; by default all. 1
 	// to 4096 bytes.
-	DBIds string
+	DBIDs string
 	// Other options by their keys, for those that are newer than this package.
 	Options map[string]string
 }
@@ -276,15 +275,15 @@ func (o ReportSpec) each(set func(key, value string)) {
 	if o.EndDate != "" {
 		set("end_date", o.EndDate)
 	}
-	if o.DBIds != "" {
-		set("db_ids", o.DBIds)
+	if o.DBIDs != "" {
+		set("db_ids", o.DBIDs)
 	}
 	for key, value := range o.Options {
 		set(key, value)
 	}
 }
 
-// MirrorOptions: The options of [Client.Mirror]. Fields that are zero are not set.
+// MirrorOptions has the options of [Client.Mirror]. Fields that are zero are not set.
 type MirrorOptions struct {
 	// The id of the only audit instance to mirror; by default all. 32 to 64 characters.
 	Instance string
@@ -300,11 +299,11 @@ type MirrorOptions struct {
 	// The name of the reports. The service does the filtering. 1 to 256 bytes.
 	Name string
 	// The language of the reports; by default the service's choice. Each language of a report
-	// is a separate report in the archive. En-us, zh-cn.
+	// is a separate report in the archive. One of en-us, zh-cn.
 	Locale string
-	// The offset from UTC that determines the day of a report, such as +08:00, for [WithSince]
-	// and [WithUntil], the periods without a report and the directories of years. Times
-	// without an offset are UTC. 1 to 6 bytes. The default is +00:00.
+	// The offset from UTC that determines the day of a report, such as +08:00, for Since and
+	// Until, the periods without a report and the directories of years. Times without an
+	// offset are UTC. 1 to 6 bytes. The default is +00:00.
 	UTCOffset string
 	// The number of parallel downloads. 1 to 16. The default is 4.
 	Parallel int
@@ -351,14 +350,14 @@ func (o MirrorOptions) each(set func(key, value string)) {
 	}
 }
 
-// ScheduleChanges: What [Client.UpdateSchedule] changes; the rest stays. Fields that are zero are not set.
+// ScheduleChanges says what [Client.UpdateSchedule] changes. Fields that are zero are not set.
 type ScheduleChanges struct {
-	// Whether the service generates reports on this schedule. ON, OFF.
+	// Whether the service generates reports on this schedule. One of ON, OFF.
 	Status string
-	// How often it generates a report. AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK,
+	// How often it generates a report. One of AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK,
 	// AUDIT_REPORT_MONTH, AUDIT_REPORT_YEAR, AUDIT_REPORT_REAL_TIME.
 	Frequency string
-	// The format of the reports. ZIP, PDF.
+	// The format of the reports. One of ZIP, PDF.
 	Format string
 	// The mode of scheduling: a word of the service, which does not document the words. 1 to
 	// 4096 bytes.
@@ -366,14 +365,14 @@ type ScheduleChanges struct {
 	// When the schedule begins: text in the service's notation, which is sent unchanged. 1 to
 	// 4096 bytes.
 	StartTime string
-	// Whether the service sends a notification when a report is ready. ON, OFF.
+	// Whether the service sends a notification when a report is ready. One of ON, OFF.
 	Notice string
 	// The URN of the SMN topic that receives the notifications; empty for none. 0 to 4096
 	// bytes.
 	TopicURN *string
 	// The ids of the databases that the reports cover, separated by commas; empty for all. 0
 	// to 4096 bytes.
-	DBIds *string
+	DBIDs *string
 	// Other options by their keys, for those that are newer than this package.
 	Options map[string]string
 }
@@ -400,8 +399,8 @@ func (o ScheduleChanges) each(set func(key, value string)) {
 	if o.TopicURN != nil {
 		set("topic_urn", *o.TopicURN)
 	}
-	if o.DBIds != nil {
-		set("db_ids", *o.DBIds)
+	if o.DBIDs != nil {
+		set("db_ids", *o.DBIDs)
 	}
 	for key, value := range o.Options {
 		set(key, value)
