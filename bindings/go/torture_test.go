@@ -292,7 +292,12 @@ func TestTenThousandCallsLeakNothing(t *testing.T) {
 			}()
 		}
 		ended.Wait()
-		for i := 0; i < count/500; i++ {
+		for i := 0; i < count; i++ {
+			if err := client.DeleteReport(ctx, mock.InstanceID, "short"); !errors.Is(err, dbss.ErrInvalidID) {
+				t.Fatal(err)
+			}
+		}
+		for i := 0; i < count/50; i++ {
 			other, err := dbss.NewClient(dbss.WithEndpoint(mock.HTTP), dbss.WithToken(mock.Token))
 			check(t, err)
 			check(t, other.Close())
@@ -304,7 +309,9 @@ func TestTenThousandCallsLeakNothing(t *testing.T) {
 	run(10_000 * times)
 	settle(t, "descriptors", func() int { return descriptors(t) }, fds+4)
 	settle(t, "goroutines", runtime.NumGoroutine, goroutines)
-	if grown := residentKiB(t) - resident; grown > 4096 {
+	grown := residentKiB(t) - resident
+	// The race detector keeps shadow memory.
+	if grown > 1024 && !raceDetector {
 		t.Errorf("%d KiB more are resident", grown)
 	}
 }
