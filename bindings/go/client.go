@@ -266,6 +266,9 @@ func (k *call) prepare() {
 // newCall begins a call, which must be freed.
 func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, error) {
 	k := &call{client: c, ctx: ctx, settings: settings}
+	if settings.result != nil {
+		*settings.result = Result{Progress: Progress{Total: -1, Percent: -1}}
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, k.contextError(newError(ErrCancelled, "", "the context ended before the call"))
 	}

@@ -61,8 +61,10 @@ func logAttrs(f abi.LogRecordFields, record abi.LogRecord) (attrs []slog.Attr) {
 	number("offset", f.Offset, -1)
 	duration("duration", f.DurationMs)
 	duration("retry_delay", f.RetryDelayMs)
+	if f.Status != 0 {
+		text("status", Status(f.Status).Error())
+	}
 	if err := errorFrom(abi.TakeError(abi.LogRecordError(record))); err != nil {
-		text("status", err.Status.Error())
 		attrs = append(attrs, slog.Any("error", err))
 	}
 	return attrs

@@ -18,10 +18,14 @@ type Option interface{ applyClient(*clientSettings) }
 type CallOption interface{ applyCall(*callSettings) }
 
 // Setting is an option for a client, and for one call, where it overrides the client's.
-type Setting struct{ key, value string }
+type Setting struct {
+	key, value string
+	// From WithOption: among credentials the last ones count, as in C.
+	any bool
+}
 
 func (s Setting) applyClient(c *clientSettings) {
-	if kind := credentialKinds[s.key]; kind != "" {
+	if kind := credentialKinds[s.key]; kind != "" && !s.any {
 		c.kinds = append(c.kinds, kind)
 	}
 	c.options = append(c.options, s)
@@ -40,7 +44,7 @@ const NoLimit time.Duration = -1
 
 // WithProjectID sets the id of the project, 32 to 64 characters. Without it, the project is
 // that of the credentials, or the one with the region's name, which is looked up once.
-func WithProjectID(value string) Setting { return Setting{"project_id", value} }
+func WithProjectID(value string) Setting { return Setting{key: "project_id", value: value} }
 
 type clientOption func(*clientSettings)
 
@@ -72,16 +76,15 @@ func WithEndpoint(urls ...string) Option {
 				c.failure = newError(ErrInvalidEndpoint, "endpoint", "endpoint: a URL must not hold a comma")
 			}
 		}
-		c.options = append(c.options, Setting{"endpoint", strings.Join(urls, ",")})
+		c.options = append(c.options, Setting{key: "endpoint", value: strings.Join(urls, ",")})
 	})
 }
 
 // WithOption sets an option by its key and its value as text, also one that is newer than
-// this package; include/dbss.h has all of them. Among credentials the last ones count. Do
-// not set "interruptible": the runtime of Go handles signals all the time.
-func WithOption(key, value string) Option {
-	return clientOption(func(c *clientSettings) { c.options = append(c.options, Setting{key, value}) })
-}
+// this package; include/dbss.h has all of them, and those that one call takes. Among
+// credentials the last ones count. Do not set "interruptible": the runtime of Go handles
+// signals all the time.
+func WithOption(key, value string) Setting { return Setting{key: key, value: value, any: true} }
 
 // WithLogger sends the log records of the client's calls to a logger, with the context of
 // the call, on its goroutine. No record holds a secret. [WithLogLevel] selects records
