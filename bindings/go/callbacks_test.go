@@ -259,7 +259,10 @@ func TestTokenDoesNotPrintItsValue(t *testing.T) {
 	token := dbss.Token{Value: "secret-token", ExpiresAt: time.Unix(0, 0)}
 	var buffer bytes.Buffer
 	slog.New(slog.NewJSONHandler(&buffer, nil)).Info("a token", "token", token)
-	printed := fmt.Sprintf("%v %+v %#v %s %q %x", token, token, token, token, token, token) + buffer.String()
+	printed := buffer.String()
+	for _, one := range []any{token, &token, dbss.WithToken("secret-token"), dbss.WithOption("token", "secret-token")} {
+		printed += fmt.Sprintf("%v %+v %#v %s %q %x", one, one, one, one, one, one)
+	}
 	if strings.Contains(printed, "secret") || strings.Contains(printed, "736563726574") {
 		t.Error(printed)
 	}

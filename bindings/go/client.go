@@ -87,6 +87,12 @@ func NewClient(options ...Option) (*Client, error) {
 	k.prepare()
 	defer k.free()
 	made, failure := abi.ContextNew(k.id, config)
+	defer func() {
+		// Its log panicked, although it was made.
+		if c.context == nil {
+			abi.ContextFree(made)
+		}
+	}()
 	if err := k.finish(failure); err != nil {
 		return nil, err
 	}

@@ -133,6 +133,33 @@ func TestReportStreamIsAReader(t *testing.T) {
 	}
 }
 
+func TestSecondReaderOfAStreamIsRefused(t *testing.T) {
+	client := newClient(t)
+	report := mock.addReport(t, object{"format": "pdf", "size": 1 << 20})
+	mock.fault(t, report.ID, object{"stall_after": 1000})
+	refused := make(chan error, 100)
+	var stream *dbss.ReportStream
+	// While a read waits.
+	second := dbss.WithProgress(func(dbss.Progress) error {
+		if stream != nil {
+			_, err := stream.Read(make([]byte, 1))
+			refused <- err
+			return err
+		}
+		return nil
+	})
+	opened, err := client.OpenReport(background, mock.InstanceID, report.ID, second)
+	check(t, err)
+	stream = opened
+	defer stream.Close()
+	if _, err := io.ReadAll(stream); !errors.Is(err, dbss.ErrBusy) || !errors.Is(err, dbss.ErrCancelled) {
+		t.Errorf("not busy: %v", err)
+	}
+	if err := <-refused; !errors.Is(err, dbss.ErrBusy) {
+		t.Errorf("not busy: %v", err)
+	}
+}
+
 // A buffer inside of memory that has pointers is no concern of cgo's checks.
 func TestReportStreamReadsIntoPartOfAStructure(t *testing.T) {
 	client := newClient(t)

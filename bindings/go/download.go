@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"example.com/dbss/internal/abi"
 )
@@ -112,8 +113,9 @@ type ReportStream struct {
 	// The header Content-Type, and the service's id of the request; empty for none.
 	ContentType, RequestID string
 
-	stream *resource[abi.ReportStream]
-	call   *call
+	stream  *resource[abi.ReportStream]
+	call    *call
+	reading atomic.Bool
 }
 
 // OpenReport opens a report for reading, when its first bytes have arrived. The context
@@ -172,6 +174,10 @@ func (s *ReportStream) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if !s.reading.CompareAndSwap(false, true) {
+		return 0, newError(ErrBusy, "stream", "stream: another goroutine reads it")
+	}
+	defer s.reading.Store(false)
 	n, failure := abi.ReportStreamRead(s.call.id, handle, p)
 	if err := s.call.finish(failure); err != nil {
 		return 0, err

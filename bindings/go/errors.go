@@ -27,7 +27,7 @@ func (s Status) Error() string {
 func (s Status) Group() Status { return s / 100 * 100 }
 
 // Detail is an entry of the "details" in a response of the service.
-type Detail = abi.Detail
+type Detail struct{ Code, Message string }
 
 // CancelledBy tells what cancelled a call.
 type CancelledBy int32
@@ -131,6 +131,10 @@ func errorFrom(f *abi.Failure) *Error {
 	if f == nil {
 		return nil
 	}
+	var details []Detail
+	for _, one := range f.Details {
+		details = append(details, Detail(one))
+	}
 	return &Error{
 		Status:                      Status(f.Status),
 		Message:                     f.Message,
@@ -140,7 +144,7 @@ func errorFrom(f *abi.Failure) *Error {
 		ServiceMessage:              f.ServiceMessage,
 		RequestID:                   f.RequestID,
 		EncodedAuthorizationMessage: f.EncodedAuthorizationMessage,
-		Details:                     f.Details,
+		Details:                     details,
 		CancelledBy:                 CancelledBy(f.CancelledBy),
 		Candidates:                  f.Candidates,
 		RedirectTarget:              f.RedirectTarget,

@@ -21,11 +21,14 @@ type CallOption interface{ applyCall(*callSettings) }
 type Setting struct {
 	key, value string
 	// From WithOption: among credentials the last ones count, as in C.
-	any bool
+	raw bool
 }
 
+// Format writes the key alone: the value may be a secret.
+func (s Setting) Format(state fmt.State, _ rune) { fmt.Fprintf(state, "{%s ***}", s.key) }
+
 func (s Setting) applyClient(c *clientSettings) {
-	if kind := credentialKinds[s.key]; kind != "" && !s.any {
+	if kind := credentialKinds[s.key]; kind != "" && !s.raw {
 		c.kinds = append(c.kinds, kind)
 	}
 	c.options = append(c.options, s)
@@ -84,7 +87,7 @@ func WithEndpoint(urls ...string) Option {
 // this package; include/dbss.h has all of them, and those that one call takes. Among
 // credentials the last ones count. Do not set "interruptible": the runtime of Go handles
 // signals all the time.
-func WithOption(key, value string) Setting { return Setting{key: key, value: value, any: true} }
+func WithOption(key, value string) Setting { return Setting{key: key, value: value, raw: true} }
 
 // WithLogger sends the log records of the client's calls to a logger, with the context of
 // the call, on its goroutine. No record holds a secret. [WithLogLevel] selects records
@@ -201,7 +204,7 @@ func WithProgress(progress func(Progress) error) CallOption {
 }
 
 // WithResult fills a Result when the call is over, also if it failed; for a stream, when it
-// is closed.
+// is closed and no read runs any more.
 func WithResult(result *Result) CallOption {
 	return callOption{0, func(c *callSettings) { c.result = result }}
 }
