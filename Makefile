@@ -174,8 +174,9 @@ lint: venv lint-go ## formatting, lints and types of every language here
 STATICCHECK := $(BUILD)/tools/bin/staticcheck
 
 lint-go: $(STATICCHECK)
-	@cd bindings/go && files=$$(gofmt -l .); [ -z "$$files" ] || { echo "not as gofmt writes it: $$files" >&2; exit 1; }
+	@files=$$(gofmt -l bindings tests); [ -z "$$files" ] || { echo "not as gofmt writes it: $$files" >&2; exit 1; }
 	cd bindings/go && $(GO) vet -tags dbss_repository ./...
+	cd tests/conformance/drivers/go && $(GO) vet -tags dbss_repository .
 	cd bindings/go && $(STATICCHECK) -tags dbss_repository -checks all,-ST1000 ./...
 
 $(STATICCHECK): Makefile
