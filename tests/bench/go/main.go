@@ -47,7 +47,7 @@ func withDbss(ctx context.Context, endpoint, report string, stream bool) (downlo
 			return 0, err
 		}
 		defer opened.Close()
-		return io.Copy(io.Discard, opened)
+		return io.Copy(&counter{}, opened)
 	}, err
 }
 
@@ -69,7 +69,7 @@ func withHTTP(ctx context.Context, endpoint, report string, stream bool) (downlo
 			return 0, fmt.Errorf("%s", response.Status)
 		}
 		if stream {
-			return io.Copy(io.Discard, response.Body)
+			return io.Copy(&counter{}, response.Body)
 		}
 		content, err := io.ReadAll(response.Body)
 		return int64(len(content)), err
@@ -104,6 +104,7 @@ func withSDK(_ context.Context, endpoint, report string, stream bool) (download,
 	}, nil
 }
 
+// counter is no io.ReaderFrom, as io.Discard is, which reads in small pieces.
 type counter struct{ bytes int64 }
 
 func (c *counter) Write(p []byte) (int, error) {
