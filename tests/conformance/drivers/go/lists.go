@@ -10,35 +10,31 @@ import (
 	"example.com/dbss"
 )
 
-func performList(ctx context.Context, client *dbss.Client, what string, given arguments, options []dbss.CallOption) (object, error) {
-	instance := string(given.Instance)
-	if what != "templates" && what != "schedule" && given.Page_Size != 0 {
-		options = append(options, dbss.WithPageSize(given.Page_Size))
-	}
-	if given.Name != nil {
-		options = append(options, dbss.WithNameFilter(string(given.Name)))
-	}
-	if given.Status != nil {
-		options = append(options, dbss.WithStatusFilter(string(given.Status)))
+func performList(ctx context.Context, c *dbss.Client, what string, given object, options []dbss.CallOption) (object, error) {
+	instance, fields := text(given["instance"]), given["fields"].([]any)
+	if size := given["page_size"]; what != "templates" && size != nil {
+		options = append(options, dbss.WithPageSize(int(number(size))))
 	}
 	switch what {
 	case "instances":
-		return collect(client.Instances(ctx, options...), given.Fields)
+		return collect(c.Instances(ctx, options...), fields)
 	case "reports":
-		return collect(client.Reports(ctx, instance, options...), given.Fields)
+		return collect(c.Reports(ctx, instance, options...), fields)
 	case "templates":
-		return collect(client.Templates(ctx, instance, options...), given.Fields)
+		return collect(c.Templates(ctx, instance, options...), fields)
 	case "databases":
-		return collect(client.Databases(ctx, instance, options...), given.Fields)
+		return collect(c.Databases(ctx, instance, options...), fields)
+	case "schedule":
+		schedule, err := c.Schedule(ctx, instance, text(given["template"]), options...)
+		if err != nil {
+			return nil, err
+		}
+		return fieldsOf(schedule, fields), nil
 	}
-	schedule, err := client.Schedule(ctx, instance, string(given.Template), options...)
-	if err != nil {
-		return nil, err
-	}
-	return fieldsOf(schedule, given.Fields), nil
+	panic(what)
 }
 
-func collect[T any](list *dbss.List[T], fields []string) (object, error) {
+func collect[T any](list *dbss.List[T], fields []any) (object, error) {
 	found, err := list.Collect()
 	if err != nil {
 		return nil, err
@@ -51,26 +47,27 @@ func collect[T any](list *dbss.List[T], fields []string) (object, error) {
 }
 
 // fieldsOf returns fields of an item as text, by their names at the service.
-func fieldsOf(item any, names []string) object {
+func fieldsOf(item any, names []any) object {
 	value := reflect.ValueOf(item)
 	raw := value.FieldByName("Raw").Interface().(dbss.Fields)
 	found := object{}
-	for _, name := range names {
+	for _, one := range names {
+		name := text(one)
 		field := value.FieldByNameFunc(func(one string) bool {
 			return strings.EqualFold(one, strings.ReplaceAll(name, "_", ""))
 		})
 		sent := raw[name]
-		var asText string
+		var asText *string
+		isText := json.Unmarshal(sent, &asText) == nil && asText != nil
 		switch {
-		case field.IsValid() && field.Kind() == reflect.String && (field.Len() > 0 || json.Unmarshal(sent, &asText) == nil && string(sent) != "null"):
+		case field.IsValid() && field.Kind() == reflect.String && (field.Len() > 0 || isText):
 			found[name] = field.String()
 		case field.IsValid() && (field.Kind() == reflect.String || field.IsNil()):
 			found[name] = nil
 		case field.IsValid():
-			encoded, _ := json.Marshal(field.Interface())
-			found[name] = string(encoded)
-		case json.Unmarshal(sent, &asText) == nil && string(sent) != "null":
-			found[name] = asText
+			found[name] = string(must(json.Marshal(field.Interface())))
+		case isText:
+			found[name] = *asText
 		default:
 			found[name] = orNull(strings.TrimPrefix(string(sent), "null"), "")
 		}

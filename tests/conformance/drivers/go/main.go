@@ -20,90 +20,22 @@ import (
 
 type object = map[string]any
 
-// text is a text of a request, which need not be UTF-8; nil for null.
-type text []byte
-
-func (t *text) UnmarshalJSON(raw []byte) error {
-	var coded struct{ Hex string }
-	if json.Unmarshal(raw, &coded) == nil && coded.Hex != "" {
-		decoded, err := hex.DecodeString(coded.Hex)
-		*t = decoded
-		return err
-	}
-	var plain any
-	err := json.Unmarshal(raw, &plain)
-	if plain != nil {
-		// Numbers and booleans as C takes them.
-		*t = text(fmt.Sprint(plain))
-	}
-	return err
-}
-
-type request struct {
-	ID                        int
-	Do, Call, Client          string
-	Settings                  [][2]text
-	Log                       *string
-	Token_Provider, Passcodes []answer
-	Arguments                 arguments
-	Operation                 *operation
-	Background                bool
-	Of                        int
-}
-
-type answer struct {
-	Token, Passcode, Fail *string
-	Hold                  bool
-	Expires_In_Ms         *int64
-}
-
-type operation struct {
-	Settings  [][2]text
-	Progress  any
-	Cancelled bool
-}
-
-type arguments struct {
-	Project, Instance, ID, Locale, Path, Directory, Template, Token text
-	Name, Status                                                    text
-	Into, As, Stream                                                string
-	Replace, Keep                                                   bool
-	Open                                                            *struct {
-		Path, Mode string
-		Offset     int64
-	}
-	Page_Size, Read_Size   int
-	Size                   *int64
-	Fields                 []string
-	Spec, Changes, Options map[string]text
-}
-
 var (
 	clients    = map[string]*dbss.Client{}
 	streams    = map[string]*dbss.ReportStream{}
-	cancels    = map[int]context.CancelFunc{}
+	cancels    = map[string]context.CancelFunc{}
 	output     sync.Mutex
 	background sync.WaitGroup
 )
 
-func put(line object) {
-	encoded, err := json.Marshal(line)
-	if err != nil {
-		panic(err)
-	}
-	output.Lock()
-	defer output.Unlock()
-	os.Stdout.Write(append(encoded, '\n'))
-}
-
 func main() {
-	lines := bufio.NewReader(os.Stdin)
-	for {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
+	for lines := json.NewDecoder(bufio.NewReader(os.Stdin)); ; {
+		lines.UseNumber()
+		var request object
+		if lines.Decode(&request) != nil {
 			break
 		}
-		serve(line)
+		serve(request)
 	}
 	for _, client := range clients {
 		client.Close()
@@ -111,17 +43,50 @@ func main() {
 	background.Wait()
 }
 
-func serve(line []byte) {
-	var r request
-	if err := json.Unmarshal(line, &r); err != nil {
+func put(line object) {
+	encoded := must(json.Marshal(line))
+	output.Lock()
+	defer output.Unlock()
+	must(os.Stdout.Write(append(encoded, '\n')))
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
 		panic(err)
 	}
-	switch r.Do {
+	return value
+}
+
+// text is a value of a request as C takes it; it need not be UTF-8.
+func text(value any) string {
+	if coded, ok := value.(object); ok {
+		return string(must(hex.DecodeString(coded["hex"].(string))))
+	}
+	if value == nil {
+		return ""
+	}
+	return fmt.Sprint(value)
+}
+
+func number(value any) int64 { return must(value.(json.Number).Int64()) }
+
+// orNull is null for the value that stands for none.
+func orNull[T comparable](value, none T) any {
+	if value == none {
+		return nil
+	}
+	return value
+}
+
+func serve(r object) {
+	client := clients[text(r["client"])]
+	switch r["do"] {
+	case "configure":
+		respond(r, func() object { return configure(r) })
 	case "call":
 		ctx, cancel := context.WithCancel(context.Background())
-		cancels[r.ID] = cancel
-		client := clients[r.Client]
-		if !r.Background {
+		cancels[text(r["id"])] = cancel
+		if r["background"] == false {
 			respond(r, func() object { return call(ctx, client, r) })
 			return
 		}
@@ -130,31 +95,29 @@ func serve(line []byte) {
 			defer background.Done()
 			respond(r, func() object { return call(ctx, client, r) })
 		}()
-	case "configure":
-		respond(r, func() object { return configure(r) })
 	case "cancel":
-		cancels[r.Of]()
-		put(object{"id": r.ID, "status": "DBSS_OK"})
+		cancels[text(r["of"])]()
+		put(object{"id": r["id"], "status": "DBSS_OK"})
 	case "cancel_all":
-		clients[r.Client].CancelAll()
-		put(object{"id": r.ID, "status": "DBSS_OK"})
+		client.CancelAll()
+		put(object{"id": r["id"], "status": "DBSS_OK"})
 	case "close", "free":
-		clients[r.Client].Close()
-		put(object{"id": r.ID, "status": "DBSS_OK"})
+		client.Close()
+		put(object{"id": r["id"], "status": "DBSS_OK"})
 	default:
-		put(object{"id": r.ID, "unsupported": r.Do})
+		put(object{"id": r["id"], "unsupported": r["do"]})
 	}
 }
 
 // respond prints the response of a function, or what it panics with.
-func respond(r request, f func() object) {
+func respond(r object, f func() object) {
 	defer func() {
 		if value := recover(); value != nil {
-			put(object{"id": r.ID, "unsupported": fmt.Sprint(value)})
+			put(object{"id": r["id"], "unsupported": fmt.Sprint(value)})
 		}
 	}()
 	response := f()
-	response["id"] = r.ID
+	response["id"] = r["id"]
 	put(response)
 }
 
@@ -174,12 +137,29 @@ func outcome(result object, err error) object {
 	return response
 }
 
-// orNull is null for the value that stands for none.
-func orNull[T comparable](value, none T) any {
-	if value == none {
-		return nil
+func errorFields(e *dbss.Error) object {
+	details := []object{}
+	for _, one := range e.Details {
+		details = append(details, object{"code": orNull(one.Code, ""), "message": orNull(one.Message, "")})
 	}
-	return value
+	var wait any
+	switch e.RetryAfter {
+	case -1:
+	case math.MaxInt64:
+		// As long as a Duration can be, or longer.
+		wait = int64(math.MaxInt64)
+	default:
+		wait = e.RetryAfter.Milliseconds()
+	}
+	return object{
+		"message": e.Message, "parameter": orNull(e.Parameter, ""), "http_status": orNull(e.HTTPStatus, 0),
+		"service_code": orNull(e.ServiceCode, ""), "service_message": orNull(e.ServiceMessage, ""),
+		"request_id": orNull(e.RequestID, ""), "details": details, "path": asPath(e.Path),
+		"encoded_authorization_message": orNull(e.EncodedAuthorizationMessage, ""),
+		"cancelled_by":                  []any{nil, "operation", "client", "close", "callback"}[e.CancelledBy],
+		"candidates":                    append([]string{}, e.Candidates...), "redirect_target": orNull(e.RedirectTarget, ""),
+		"os_code": orNull(int(e.Errno), 0), "retryable": e.Retryable, "retry_after_ms": wait, "attempts": e.Attempts,
+	}
 }
 
 // asPath is a path, which need not be UTF-8.
@@ -190,120 +170,98 @@ func asPath(path string) any {
 	return orNull(path, "")
 }
 
-func errorFields(e *dbss.Error) object {
-	names := []any{nil, "operation", "client", "close", "callback"}
-	details := []object{}
-	for _, one := range e.Details {
-		details = append(details, object{"code": orNull(one.Code, ""), "message": orNull(one.Message, "")})
-	}
-	return object{
-		"message": e.Message, "parameter": orNull(e.Parameter, ""), "http_status": orNull(e.HTTPStatus, 0),
-		"service_code": orNull(e.ServiceCode, ""), "service_message": orNull(e.ServiceMessage, ""),
-		"request_id": orNull(e.RequestID, ""), "details": details, "cancelled_by": names[e.CancelledBy],
-		"encoded_authorization_message": orNull(e.EncodedAuthorizationMessage, ""),
-		"candidates":                    append([]string{}, e.Candidates...), "redirect_target": orNull(e.RedirectTarget, ""),
-		"path": asPath(e.Path), "os_code": orNull(int(e.Errno), 0), "retryable": e.Retryable,
-		"retry_after_ms": milliseconds(e.RetryAfter), "attempts": e.Attempts,
-	}
-}
-
-func milliseconds(value time.Duration) any {
-	switch value {
-	case -1:
-		return nil
-	case math.MaxInt64:
-		// As long as a Duration can be, or longer.
-		return int64(math.MaxInt64)
-	}
-	return value.Milliseconds()
-}
-
-func configure(r request) object {
-	if old := clients[r.Client]; old != nil {
+func configure(r object) object {
+	name := text(r["client"])
+	if old := clients[name]; old != nil {
 		old.Close()
-		delete(clients, r.Client)
+		delete(clients, name)
 	}
 	var options []dbss.Option
-	for _, one := range r.Settings {
-		if string(one[0]) != "token" || r.Token_Provider == nil {
-			options = append(options, dbss.WithOption(string(one[0]), string(one[1])))
+	for _, one := range r["settings"].([]any) {
+		if pair := one.([]any); pair[0] != "token" || r["token_provider"] == nil {
+			options = append(options, dbss.WithOption(text(pair[0]), text(pair[1])))
 		}
 	}
-	if r.Token_Provider != nil {
-		provide := provider(r.Token_Provider)
-		options = append(options, dbss.WithTokenProvider(provide))
+	if answers, ok := r["token_provider"].([]any); ok {
+		options = append(options, dbss.WithTokenProvider(provider(answers, "token")))
 	}
-	if r.Passcodes != nil {
-		provide := provider(r.Passcodes)
+	if answers, ok := r["passcodes"].([]any); ok {
+		provide := provider(answers, "passcode")
 		options = append(options, dbss.WithPasscodeProvider(func(ctx context.Context, refused bool) (string, error) {
 			token, err := provide(ctx, refused)
 			return token.Value, err
 		}))
 	}
-	if r.Log != nil {
-		options = append(options, dbss.WithOption("log_level", *r.Log), dbss.WithLogger(eventLogger(r.Client)))
+	if r["log"] != nil {
+		options = append(options, dbss.WithOption("log_level", text(r["log"])), dbss.WithLogger(eventLogger(name)))
 	}
 	client, err := dbss.NewClient(options...)
 	if err == nil {
-		clients[r.Client] = client
+		clients[name] = client
 	}
 	return outcome(nil, err)
 }
 
 // provider gives the answers in order, and the last one again and again.
-func provider(answers []answer) dbss.TokenProvider {
+func provider(answers []any, key string) dbss.TokenProvider {
 	return func(ctx context.Context, _ bool) (token dbss.Token, err error) {
-		one := answers[0]
+		one := answers[0].(object)
 		if len(answers) > 1 {
 			answers = answers[1:]
 		}
-		switch {
-		case one.Hold:
+		if one["hold"] != nil {
 			<-ctx.Done()
 			return token, ctx.Err()
-		case one.Fail != nil:
-			return token, errors.New(*one.Fail)
-		case one.Passcode != nil:
-			return dbss.Token{Value: *one.Passcode}, nil
-		case one.Expires_In_Ms != nil:
-			token.ExpiresAt = time.Now().Add(time.Duration(*one.Expires_In_Ms) * time.Millisecond)
 		}
-		token.Value = *one.Token
+		if one["fail"] != nil {
+			return token, errors.New(text(one["fail"]))
+		}
+		if lifetime := one["expires_in_ms"]; lifetime != nil {
+			token.ExpiresAt = time.Now().Add(time.Duration(number(lifetime)) * time.Millisecond)
+		}
+		token.Value = text(one[key])
 		return token, nil
 	}
 }
 
-func call(ctx context.Context, client *dbss.Client, r request) object {
-	given := r.Arguments
+func call(ctx context.Context, client *dbss.Client, r object) object {
+	what, given := text(r["call"]), r["arguments"].(object)
 	var options []dbss.CallOption
-	if given.Project != nil {
-		options = append(options, dbss.WithProjectID(string(given.Project)))
+	for key, option := range map[string]func(string) dbss.CallOption{
+		"project": func(id string) dbss.CallOption { return dbss.WithProjectID(id) },
+		"locale":  dbss.WithLocale, "name": dbss.WithNameFilter, "status": dbss.WithStatusFilter,
+	} {
+		if value := given[key]; value != nil {
+			options = append(options, option(text(value)))
+		}
 	}
-	if r.Operation == nil {
-		return outcome(perform(ctx, client, r.Call, given, options))
+	if given["replace"] == true {
+		options = append(options, dbss.WithReplace())
 	}
-	for _, one := range r.Operation.Settings {
-		options = append(options, dbss.WithOption(string(one[0]), string(one[1])))
+	operation, ok := r["operation"].(object)
+	if !ok {
+		return outcome(perform(ctx, client, what, given, options))
 	}
-	if r.Operation.Cancelled {
-		cancels[r.ID]()
+	for _, one := range operation["settings"].([]any) {
+		pair := one.([]any)
+		options = append(options, dbss.WithOption(text(pair[0]), text(pair[1])))
 	}
-	var after dbss.Result
-	options = append(options, dbss.WithResult(&after))
-	if wanted := r.Operation.Progress; wanted != nil {
+	if operation["cancelled"] == true {
+		cancels[text(r["id"])]()
+	}
+	if wanted := operation["progress"]; wanted != nil {
 		options = append(options, dbss.WithProgress(func(p dbss.Progress) error {
-			put(object{
-				"event": "progress", "of": r.ID, "received": p.Received,
-				"total": orNull(p.Total, -1), "percent": orNull(p.Percent, -1),
-			})
-			stop, ends := wanted.(object)
-			if ends && float64(p.Received) >= stop["stop_after"].(float64) {
+			event := object{"event": "progress", "of": r["id"], "received": p.Received}
+			event["total"], event["percent"] = orNull(p.Total, -1), orNull(p.Percent, -1)
+			put(event)
+			if stop, ends := wanted.(object); ends && p.Received >= number(stop["stop_after"]) {
 				return errors.New("enough")
 			}
 			return nil
 		}))
 	}
-	response := outcome(perform(ctx, client, r.Call, given, options))
+	var after dbss.Result
+	response := outcome(perform(ctx, client, what, given, append(options, dbss.WithResult(&after))))
 	response["operation"] = object{
 		"received": after.Received, "total": orNull(after.Total, -1), "resumed": after.Resumed,
 		"attempts": after.Attempts, "percent": orNull(after.Percent, -1), "path": asPath(after.Path),
@@ -316,121 +274,107 @@ func call(ctx context.Context, client *dbss.Client, r request) object {
 // onlyWriter hides that a target is a file.
 type onlyWriter struct{ io.Writer }
 
-func must[T any](value T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return value
-}
-
-// perform makes a call.
-func perform(ctx context.Context, client *dbss.Client, what string, given arguments, options []dbss.CallOption) (object, error) {
-	instance, id, template := string(given.Instance), string(given.ID), string(given.Template)
-	if given.Locale != nil {
-		options = append(options, dbss.WithLocale(string(given.Locale)))
-	}
-	if given.Replace {
-		options = append(options, dbss.WithReplace())
-	}
+// perform makes a call, and returns its result.
+func perform(ctx context.Context, c *dbss.Client, what string, given object, options []dbss.CallOption) (object, error) {
+	instance, id, template := text(given["instance"]), text(given["id"]), text(given["template"])
 	switch what {
 	case "check":
-		return nil, client.Check(ctx, options...)
+		return nil, c.Check(ctx, options...)
 	case "find_credentials":
-		found, err := client.FindCredentials(ctx, options...)
+		found, err := c.FindCredentials(ctx, options...)
 		if err != nil {
 			return nil, err
 		}
-		return object{
-			"source": found.Source, "description": found.Description, "name": orNull(found.Name, ""),
-			"project": orNull(found.ProjectID, ""), "expires_ms": expiry(found.ExpiresAt),
-		}, nil
+		result := object{"source": found.Source, "description": found.Description, "expires_ms": nil}
+		result["name"], result["project"] = orNull(found.Name, ""), orNull(found.ProjectID, "")
+		if !found.ExpiresAt.IsZero() {
+			result["expires_ms"] = found.ExpiresAt.UnixMilli()
+		}
+		return result, nil
 	case "set_token":
-		return nil, client.SetToken(string(given.Token))
+		return nil, c.SetToken(text(given["token"]))
 	case "download", "download_to_memory":
-		content, err := client.DownloadReport(ctx, instance, id, options...)
-		if err == nil {
-			err = os.WriteFile(given.Into, content, 0o600)
-		}
-		return object{}, err
+		content, err := c.DownloadReport(ctx, instance, id, options...)
+		return saved(given, content, err)
 	case "download_to_file", "download_to_directory":
-		target := string(given.Path)
+		target := text(given["path"])
 		if what == "download_to_directory" {
-			target = string(given.Directory) + "/"
+			target = text(given["directory"]) + "/"
 		}
-		path, err := client.DownloadReportToFile(ctx, instance, id, target, options...)
+		path, err := c.DownloadReportToFile(ctx, instance, id, target, options...)
 		return object{"path": asPath(path)}, err
 	case "download_to_descriptor":
-		return object{}, client.DownloadReportTo(ctx, opened(given), instance, id, options...)
-	case "download_to_callback":
-		file := must(os.Create(given.Into))
+		file := opened(given)
 		defer file.Close()
-		return object{}, client.DownloadReportTo(ctx, onlyWriter{file}, instance, id, options...)
-	case "open_report", "read_stream", "close_stream":
-		return performStream(ctx, client, what, given, options)
-	case "instances", "reports", "templates", "databases", "schedule":
-		return performList(ctx, client, what, given, options)
+		return object{}, c.DownloadReportTo(ctx, file, instance, id, options...)
+	case "download_to_callback":
+		file := must(os.Create(text(given["into"])))
+		defer file.Close()
+		return object{}, c.DownloadReportTo(ctx, onlyWriter{file}, instance, id, options...)
+	case "open_report":
+		return openReport(ctx, c, given, options)
+	case "read_stream":
+		var reader io.Reader = streams[text(given["stream"])]
+		if size := given["size"]; size != nil {
+			reader = io.LimitReader(reader, number(size))
+		}
+		content, err := io.ReadAll(reader)
+		result, err := saved(given, content, err)
+		result["at_end"] = given["size"] == nil || int64(len(content)) < number(given["size"])
+		return result, err
+	case "close_stream":
+		return nil, streams[text(given["stream"])].Close()
 	case "update_schedule":
-		return nil, client.UpdateSchedule(ctx, instance, template, dbss.ScheduleChanges{Options: texts(given.Changes)}, options...)
+		return nil, c.UpdateSchedule(ctx, instance, template, dbss.ScheduleChanges{Options: texts(given["changes"])}, options...)
 	case "create":
-		return nil, client.CreateReport(ctx, instance, dbss.ReportSpec{Options: texts(given.Spec)}, options...)
+		return nil, c.CreateReport(ctx, instance, dbss.ReportSpec{Options: texts(given["spec"])}, options...)
 	case "generate":
-		made, err := client.GenerateReport(ctx, instance, dbss.ReportSpec{Options: texts(given.Spec)}, options...)
+		made, err := c.GenerateReport(ctx, instance, dbss.ReportSpec{Options: texts(given["spec"])}, options...)
 		return object{"id": orNull(made, "")}, err
 	case "wait":
-		return nil, client.WaitForReport(ctx, instance, id, options...)
+		return nil, c.WaitForReport(ctx, instance, id, options...)
 	case "delete":
-		return nil, client.DeleteReport(ctx, instance, id, options...)
+		return nil, c.DeleteReport(ctx, instance, id, options...)
 	case "mirror":
-		result, err := client.Mirror(ctx, string(given.Directory), dbss.MirrorOptions{Options: texts(given.Options)}, options...)
+		result, err := c.Mirror(ctx, text(given["directory"]), dbss.MirrorOptions{Options: texts(given["options"])}, options...)
 		return mirrorResult(result), err
 	}
-	panic(what)
+	return performList(ctx, c, what, given, options)
 }
 
-func texts(given map[string]text) map[string]string {
+func texts(given any) map[string]string {
 	made := map[string]string{}
-	for key, value := range given {
-		made[key] = string(value)
+	for key, value := range given.(object) {
+		made[key] = text(value)
 	}
 	return made
 }
 
-func expiry(at time.Time) any {
-	if at.IsZero() {
-		return nil
+func saved(given object, content []byte, err error) (object, error) {
+	if err == nil {
+		err = os.WriteFile(text(given["into"]), content, 0o600)
 	}
-	return at.UnixMilli()
+	return object{}, err
 }
 
-func opened(given arguments) *os.File {
-	if given.Open == nil {
-		return must(os.Create(given.Into))
+func opened(given object) *os.File {
+	open, ok := given["open"].(object)
+	if !ok {
+		return must(os.Create(text(given["into"])))
 	}
 	flags := map[string]int{
 		"r": os.O_RDONLY, "r+": os.O_RDWR, "w": os.O_WRONLY | os.O_CREATE | os.O_TRUNC,
 		"a": os.O_WRONLY | os.O_CREATE | os.O_APPEND,
 	}
-	file := must(os.OpenFile(given.Open.Path, flags[given.Open.Mode], 0o600))
-	must(file.Seek(given.Open.Offset, io.SeekStart))
+	file := must(os.OpenFile(text(open["path"]), flags[text(open["mode"])], 0o600))
+	if open["offset"] != nil {
+		must(file.Seek(number(open["offset"]), io.SeekStart))
+	}
 	return file
 }
 
-func performStream(ctx context.Context, client *dbss.Client, what string, given arguments, options []dbss.CallOption) (object, error) {
-	switch what {
-	case "close_stream":
-		return nil, streams[given.Stream].Close()
-	case "read_stream":
-		var reader io.Reader = streams[given.Stream]
-		if given.Size != nil {
-			reader = io.LimitReader(reader, *given.Size)
-		}
-		content, err := io.ReadAll(reader)
-		if err == nil {
-			err = os.WriteFile(given.Into, content, 0o600)
-		}
-		return object{"at_end": given.Size == nil || int64(len(content)) < *given.Size}, err
-	}
-	stream, err := client.OpenReport(ctx, string(given.Instance), string(given.ID), options...)
+func openReport(ctx context.Context, c *dbss.Client, given object, options []dbss.CallOption) (object, error) {
+	stream, err := c.OpenReport(ctx, text(given["instance"]), text(given["id"]), options...)
 	if err != nil {
 		return nil, err
 	}
@@ -438,13 +382,13 @@ func performStream(ctx context.Context, client *dbss.Client, what string, given 
 		"size": orNull(stream.Size, -1), "format": orNull(stream.Format.String(), "unknown"), "filename": stream.Filename,
 		"content_type": orNull(stream.ContentType, ""), "request_id": orNull(stream.RequestID, ""),
 	}
-	if given.Keep {
-		streams[given.As] = stream
+	if given["keep"] == true {
+		streams[text(given["as"])] = stream
 		return facts, nil
 	}
 	defer stream.Close()
-	file := must(os.Create(given.Into))
+	file := must(os.Create(text(given["into"])))
 	defer file.Close()
-	_, err = io.CopyBuffer(onlyWriter{file}, struct{ io.Reader }{stream}, make([]byte, given.Read_Size))
+	_, err = io.CopyBuffer(onlyWriter{file}, struct{ io.Reader }{stream}, make([]byte, number(given["read_size"])))
 	return facts, err
 }
