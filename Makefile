@@ -187,7 +187,7 @@ $(STATICCHECK): Makefile
 deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
 
-dist: ## the release archives and the wheels of all platforms, in build/dist/files
+dist: ## the release archives, the wheels and the Go module of all platforms, in build/dist/files
 	packaging/tools $(BUILD)
 	PATH=$(BUILD)/tools/python/bin:$(BUILD)/tools/bin:$$PATH \
 		python3 packaging/dist.py $(BUILD)/dist $(DIST_TARGETS)

@@ -351,6 +351,10 @@ func TestInvalidArgumentsFailBeforeAnyRequest(t *testing.T) {
 			_, err := client.Instances(background, dbss.WithPageSize(-1)).Collect()
 			return err
 		}},
+		{dbss.ErrInvalidValue, "path", func() error {
+			_, err := client.DownloadReportToFile(background, mock.InstanceID, report, "")
+			return err
+		}},
 		{dbss.ErrInvalidToken, "token", func() error { return client.SetToken("a\x00b") }},
 		{dbss.ErrUnknownKey, "key", func() error {
 			_, err := dbss.NewClient(dbss.WithOption("no_such_option", ""))
