@@ -456,3 +456,50 @@ func TestVersionAndFeatures(t *testing.T) {
 		t.Errorf("version %s", dbss.Version())
 	}
 }
+
+func TestOptionsReachTheirCalls(t *testing.T) {
+	client, err := dbss.NewClient(dbss.WithEndpoint(mock.HTTP), dbss.WithAccessKey(mock.AccessKey),
+		dbss.WithSecretKey(mock.SecretKey), dbss.WithProjectID(mock.ProjectID), dbss.WithUserAgentSuffix("app/1"),
+		dbss.WithConnectTimeout(dbss.NoLimit), dbss.WithFollowRedirects(false), dbss.WithMaxRetryAfter(time.Second))
+	check(t, err)
+	defer client.Close()
+	get := func(id string, options ...dbss.CallOption) (failed *dbss.Error) {
+		_, err := client.DownloadReport(background, mock.InstanceID, id, options...)
+		errors.As(err, &failed)
+		return failed
+	}
+	report := mock.addReport(t, object{"format": "pdf", "size": 100_000})
+	if failed := get(report.ID, dbss.WithMaxMemoryBytes(99_999)); failed == nil || failed.Status != dbss.ErrLimitExceeded {
+		t.Errorf("not limited: %v", failed)
+	}
+	if failed := get(report.ID, dbss.WithMaxMemoryBytes(100_000)); failed != nil {
+		t.Error(failed)
+	}
+	agent := ""
+	for _, header := range mock.requests(t, report.ID)[0].Headers {
+		if strings.EqualFold(header[0], "user-agent") {
+			agent = header[1]
+		}
+	}
+	if !strings.HasSuffix(agent, " app/1") {
+		t.Errorf("user agent %q", agent)
+	}
+	other := strings.Repeat("0", 32)
+	if failed := get(report.ID, dbss.WithProjectID(other)); failed == nil || failed.Status != dbss.ErrForbidden {
+		t.Errorf("not another project: %v", failed)
+	}
+	busy := "busy-0123456789abcdef"
+	mock.fault(t, busy, object{"status": 429, "headers": [][2]string{{"Retry-After", "120"}}})
+	failed := get(busy, dbss.WithMaxAttempts(5))
+	if failed == nil || failed.Status != dbss.ErrThrottled || failed.RetryAfter != 2*time.Minute || failed.Attempts != 1 || !failed.Retryable {
+		t.Errorf("not throttled: %+v", failed)
+	}
+	// A limit below a millisecond is one, and not none.
+	failed = get(mock.silent(t), dbss.WithStallTimeout(time.Microsecond), dbss.WithMaxAttempts(1))
+	if failed == nil || failed.Status != dbss.ErrStalled {
+		t.Errorf("not stalled: %v", failed)
+	}
+	if failed := get(report.ID, dbss.WithOption("no_such_option", "")); failed == nil || failed.Status != dbss.ErrUnknownKey {
+		t.Errorf("not refused: %v", failed)
+	}
+}

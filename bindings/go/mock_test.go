@@ -24,6 +24,8 @@ type mockService struct {
 	HTTP       string `json:"http"`
 	Control    string `json:"control"`
 	Token      string `json:"token"`
+	AccessKey  string `json:"access_key"`
+	SecretKey  string `json:"secret_key"`
 	ProjectID  string `json:"project_id"`
 	InstanceID string `json:"instance_id"`
 	Region     string `json:"region"`
