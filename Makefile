@@ -22,6 +22,8 @@ OBJCOPY ?= objcopy
 STRIP  ?= strip
 PYTHON ?= python3
 GO     ?= go
+# As many at once as there are processors.
+PYTEST_JOBS ?= -n auto --dist worksteal
 PREFIX ?= /usr/local
 
 ROOT    := $(CURDIR)
@@ -46,7 +48,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock samples cli man venv demo test test-rust test-python test-go sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint lint-go deny dist dist-reproducible deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-go sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint lint-go deny dist dist-reproducible deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -76,6 +78,13 @@ mock: ## the mock service, for the demonstration and the tests
 	$(CARGO) build --locked -p dbss-mock
 	@mkdir -p $(BUILD)/bin
 	install -m 755 $(MADE)/debug/dbss-mock $(BUILD)/bin/dbss-mock
+
+drivers: lib ## the drivers of the conformance suite in Rust and Go, in build/tests/conformance
+	$(CARGO) build --locked -p dbss-driver
+	@mkdir -p $(BUILD)/tests/conformance
+	install -m 755 $(MADE)/debug/driver-rust $(BUILD)/tests/conformance/driver-rust
+	cd tests/conformance/drivers/go && $(GO) build -buildvcs=false -tags dbss_repository \
+		-o $(BUILD)/tests/conformance/driver-go .
 
 samples: lib ## the sample programs in C, in build/samples
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
@@ -108,9 +117,9 @@ test: test-rust test-python test-go ## all tests
 test-rust:
 	$(CARGO) test --workspace --locked
 
-test-python: lib samples man mock venv
+test-python: lib samples man mock drivers venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python
+	$(VENV)/bin/python -m pytest tests/python $(PYTEST_JOBS)
 
 # Links what `make lib` has built. Each sees a different kind of mistake.
 GO_TEST := $(GO) test -count=1 -tags dbss_repository
@@ -129,7 +138,7 @@ sdk-comparison: lib mock venv ## write docs/sdk-comparison.md anew
 
 valgrind: lib samples man mock venv ## the tests in C, the samples and the command, under valgrind
 	$(MAKE) -C tests/c BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python -m valgrind
+	$(VENV)/bin/python -m pytest tests/python -m valgrind $(PYTEST_JOBS)
 
 tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)
@@ -137,7 +146,7 @@ tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 
 asan: lib mock venv ## the tests in C, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_asan.py
+	$(VENV)/bin/python -m pytest tests/python/test_asan.py $(PYTEST_JOBS)
 
 # How long each target runs; FUZZ_TARGET names one, or several.
 FUZZ_SECONDS ?= 600
@@ -165,9 +174,10 @@ lint: venv lint-go ## formatting, lints and types of every language here
 	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
-	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/bench/*.[ch] tests/sanitizers/*.c
+	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/conformance/drivers/*.c tests/bench/*.[ch] tests/sanitizers/*.c
 	$(VENV)/bin/ruff check bindings packaging tests
 	$(VENV)/bin/ruff format --check bindings packaging tests
+	$(VENV)/bin/python tests/conformance/format.py --check
 	$(VENV)/bin/python tests/lint/imports.py
 	cd bindings/python && $(VENV)/bin/mypy --strict dbss
 
