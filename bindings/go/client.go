@@ -136,7 +136,7 @@ func (c *Client) SetToken(token string) error {
 	defer runtime.KeepAlive(c)
 	context, ok := c.context.acquire()
 	if !ok {
-		return closedError("client")
+		return closedError("ctx", "client")
 	}
 	defer c.context.release()
 	if failure := abi.ContextSetToken(context, token); failure != nil {
@@ -280,7 +280,7 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 	}
 	context_, ok := c.context.acquire()
 	if !ok {
-		return nil, closedError("client")
+		return nil, closedError("ctx", "client")
 	}
 	k.context = context_
 	k.prepare()
@@ -412,6 +412,6 @@ func (c *Client) runWith(ctx context.Context, settings *callSettings, f func(*ca
 	return k.finish(f(k))
 }
 
-func closedError(what string) *Error {
-	return newError(ErrClosed, "", "the "+what+" is closed")
+func closedError(parameter, what string) *Error {
+	return newError(ErrClosed, parameter, "the "+what+" is closed")
 }

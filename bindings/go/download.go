@@ -168,7 +168,7 @@ func (s *ReportStream) Read(p []byte) (int, error) {
 	defer runtime.KeepAlive(s)
 	handle, ok := s.stream.acquire()
 	if !ok {
-		return 0, closedError("stream")
+		return 0, closedError("stream", "stream")
 	}
 	defer s.stream.release()
 	if len(p) == 0 {

@@ -26,6 +26,8 @@ var (
 	cancels    = map[string]context.CancelFunc{}
 	output     sync.Mutex
 	background sync.WaitGroup
+	// For each request of a provider that is held, where its answer goes.
+	held = make(chan chan object, 1000)
 )
 
 func main() {
@@ -97,6 +99,10 @@ func serve(r object) {
 		}()
 	case "cancel":
 		cancels[text(r["of"])]()
+		put(object{"id": r["id"], "status": "DBSS_OK"})
+	case "answer":
+		answer, _ := r["answer"].(object)
+		(<-held) <- answer
 		put(object{"id": r["id"], "status": "DBSS_OK"})
 	case "cancel_all":
 		client.CancelAll()
@@ -183,10 +189,10 @@ func configure(r object) object {
 		}
 	}
 	if answers, ok := r["token_provider"].([]any); ok {
-		options = append(options, dbss.WithTokenProvider(provider(answers, "token")))
+		options = append(options, dbss.WithTokenProvider(provider(name, answers, "token")))
 	}
 	if answers, ok := r["passcodes"].([]any); ok {
-		provide := provider(answers, "passcode")
+		provide := provider(name, answers, "passcode")
 		options = append(options, dbss.WithPasscodeProvider(func(ctx context.Context, refused bool) (string, error) {
 			token, err := provide(ctx, refused)
 			return token.Value, err
@@ -203,15 +209,21 @@ func configure(r object) object {
 }
 
 // provider gives the answers in order, and the last one again and again.
-func provider(answers []any, key string) dbss.TokenProvider {
-	return func(ctx context.Context, _ bool) (token dbss.Token, err error) {
+func provider(client string, answers []any, key string) dbss.TokenProvider {
+	return func(ctx context.Context, refused bool) (token dbss.Token, err error) {
+		put(object{"event": "asked", "client": client, "refused": refused})
 		one := answers[0].(object)
 		if len(answers) > 1 {
 			answers = answers[1:]
 		}
 		if one["hold"] != nil {
-			<-ctx.Done()
-			return token, ctx.Err()
+			later := make(chan object, 1)
+			held <- later
+			select {
+			case one = <-later:
+			case <-ctx.Done():
+				return token, ctx.Err()
+			}
 		}
 		if one["fail"] != nil {
 			return token, errors.New(text(one["fail"]))
