@@ -242,6 +242,33 @@ func TestContextEndsACallThatWaitsForATokenProvider(t *testing.T) {
 	<-ended
 }
 
+func TestClosingAClientCancelsCallsThatWaitForATokenProvider(t *testing.T) {
+	for i := 0; i < 20; i++ {
+		client := tokens(t, func(ctx context.Context, _ bool) (dbss.Token, error) {
+			<-ctx.Done()
+			return dbss.Token{}, ctx.Err()
+		})
+		ended, waiting := make(chan error), make(chan struct{}, 1000)
+		for n := 0; n < 5; n++ {
+			go func() {
+				ended <- client.Check(background, dbss.WithProgress(func(dbss.Progress) error {
+					waiting <- struct{}{}
+					return nil
+				}))
+			}()
+		}
+		for n := 0; n < 5; n++ {
+			<-waiting
+		}
+		client.Close()
+		for n := 0; n < 5; n++ {
+			if err := <-ended; !errors.Is(err, dbss.ErrCancelled) && !errors.Is(err, dbss.ErrClosed) {
+				t.Errorf("not cancelled: %v", err)
+			}
+		}
+	}
+}
+
 func TestPasscodeProviderLogsIn(t *testing.T) {
 	mock.control(t, "POST", "/iam", object{"passcodes": []string{"123456"}}, nil)
 	defer mock.control(t, "POST", "/iam", object{}, nil)

@@ -111,10 +111,11 @@ func NewClient(options ...Option) (*Client, error) {
 // later ones fail with [ErrClosed]. It does not wait, and does nothing the second time.
 func (c *Client) Close() error {
 	defer runtime.KeepAlive(c)
+	c.context.close(abi.ContextClose)
+	// After the calls that wait for it: they were cancelled, and did not fail.
 	if c.provider != nil {
 		c.provider.cancel()
 	}
-	c.context.close(abi.ContextClose)
 	return nil
 }
 
