@@ -21,6 +21,7 @@ OBJCOPY ?= objcopy
 # Empty: what is built keeps its symbols.
 STRIP  ?= strip
 PYTHON ?= python3
+GO     ?= go
 # As many at once as there are processors.
 PYTEST_JOBS ?= -n auto --dist worksteal
 PREFIX ?= /usr/local
@@ -48,7 +49,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny dist dist-reproducible deb dist-check dist-check-short oldest-rust licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-go sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint lint-go deny dist dist-reproducible deb dist-check dist-check-short oldest-rust licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -79,10 +80,12 @@ mock: ## the mock service, for the demonstration and the tests
 	@mkdir -p $(BUILD)/bin
 	install -m 755 $(MADE)/debug/dbss-mock $(BUILD)/bin/dbss-mock
 
-drivers: ## the driver of the conformance suite in Rust, in build/tests/conformance
+drivers: lib ## the drivers of the conformance suite in Rust and Go, in build/tests/conformance
 	$(CARGO) build --locked -p dbss-driver
 	@mkdir -p $(BUILD)/tests/conformance
 	install -m 755 $(MADE)/debug/driver-rust $(BUILD)/tests/conformance/driver-rust
+	cd tests/conformance/drivers/go && $(GO) build -buildvcs=false -tags dbss_repository \
+		-o $(BUILD)/tests/conformance/driver-go .
 
 samples: lib ## the sample programs in C, in build/samples
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
@@ -110,7 +113,7 @@ $(VENV)/.installed: tests/python/requirements.txt
 demo: lib cli mock ## download two reports, with the command dbss and with Python
 	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py
 
-test: test-rust test-python ## all tests
+test: test-rust test-python test-go ## all tests
 
 test-rust:
 	$(CARGO) test --workspace --locked
@@ -118,6 +121,13 @@ test-rust:
 test-python: lib samples man mock drivers venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python $(PYTEST_JOBS)
+
+# Links what `make lib` has built. Each sees a different kind of mistake.
+GO_TEST := $(GO) test -count=1 -tags dbss_repository
+
+test-go: lib mock ## the tests in Go: under its race detector, and with all checks of cgo
+	cd bindings/go && $(GO_TEST) -race ./...
+	cd bindings/go && GOEXPERIMENT=cgocheck2 $(GO_TEST) ./...
 
 sdk: lib mock venv ## libdbss beside the official SDKs for Python, Go and Java, against the mock service
 	tests/sdk/build $(BUILD)
@@ -160,7 +170,7 @@ bench: lib ## libdbss beside libcurl and the official SDK; ROUNDS=7
 	$(BUILD)/bench/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/requirements.txt
 	$(BUILD)/bench/venv/bin/python tests/bench/run.py $(BUILD) $(ROUNDS)
 
-lint: venv ## formatting, lints and types of every language here
+lint: venv lint-go ## formatting, lints and types of every language here
 	$(CARGO) fmt --all -- --check
 	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -172,10 +182,23 @@ lint: venv ## formatting, lints and types of every language here
 	$(VENV)/bin/python tests/lint/imports.py
 	cd bindings/python && $(VENV)/bin/mypy --strict dbss
 
+STATICCHECK := $(BUILD)/tools/bin/staticcheck
+
+lint-go: $(STATICCHECK)
+	@files=$$(gofmt -l bindings tests); [ -z "$$files" ] || { echo "not as gofmt writes it: $$files" >&2; exit 1; }
+	cd bindings/go && $(GO) vet -tags dbss_repository ./...
+	cd tests/conformance/drivers/go && $(GO) vet -tags dbss_repository .
+	cd bindings/go && $(STATICCHECK) -tags dbss_repository -checks all,-ST1000 ./...
+
+$(STATICCHECK): Makefile
+	@mkdir -p $(@D)
+	GOBIN=$(@D) $(GO) install honnef.co/go/tools/cmd/staticcheck@v0.7.0
+	@touch $@
+
 deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
 
-dist: ## the release archives and the wheels of all platforms, in build/dist/files
+dist: ## the release archives, the wheels and the Go module of all platforms, in build/dist/files
 	packaging/tools $(BUILD) $(DIST_TARGETS)
 	PATH=$(BUILD)/tools/python/bin:$(BUILD)/tools/bin:$$PATH \
 		python3 packaging/dist.py $(BUILD)/dist $(DIST_TARGETS)
@@ -209,6 +232,7 @@ header: ## write include/dbss.h, dbss.cdef.h and dbss-abi.json anew from src/ffi
 
 abi: header venv ## the same, and the layers of other languages that are made from it
 	$(VENV)/bin/python bindings/generate/python.py
+	$(VENV)/bin/python bindings/generate/go.py
 
 abi-check: venv ## whether the ABI is what it was, but for additions
 	tests/abi/check $(TARGET)

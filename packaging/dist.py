@@ -1,4 +1,5 @@
-"""Builds the release archives, the wheels and the source distribution of Python.
+"""Builds the release archives, the wheels and the source distribution of Python, and the
+Go module.
 
 ``make dist`` runs it with the tools that packaging/tools installs. Its argument is the
 directory for the results; further arguments name the targets to build (all by default).
@@ -17,8 +18,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from datetime import datetime, timezone
 from pathlib import Path
 
+from go_module import write_module
 from targets import GLIBC, Target, targets_named
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +66,7 @@ class Dist:
         source = self._source_distribution()
         for target in self.targets:
             self._wheel(target, source)
+        self._go_module()
         write_sums(self.results)
 
     def stage(self, target: Target) -> Path:
@@ -283,6 +287,15 @@ class Dist:
         too_new = version_of(found) > version_of(wanted) or audit["unsupported_isa"]
         if not same_kind or too_new or external:
             raise SystemExit(f"auditwheel finds {wheel.name} to be {found}, {external}")
+
+    def _go_module(self) -> None:
+        """Writes the Go module as a proxy serves it, with the libraries of all targets."""
+        tree = self.out / f"dbss-go-{self.version}"
+        shutil.rmtree(tree, ignore_errors=True)
+        archives = {one.go: self.stage(one) / "lib/libdbss.a" for one in self.targets}
+        time = datetime.fromtimestamp(self.time, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        write_module(tree, self.version, archives, time)
+        self._pack(tree, self.results / f"{tree.name}.tar.gz")
 
 
 def copy_tracked(path: str, destination: Path, strip: str = "") -> None:

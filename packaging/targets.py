@@ -24,6 +24,12 @@ class Target(NamedTuple):
         return f"linux-{self.processor}-{'glibc' if self.libc == 'gnu' else 'musl'}"
 
     @property
+    def go(self) -> str:
+        """The end of its library's name in the Go module."""
+        processor = {"x86_64": "amd64", "aarch64": "arm64"}[self.processor]
+        return f"linux_{processor}_{'glibc' if self.libc == 'gnu' else 'musl'}"
+
+    @property
     def wheel(self) -> str:
         """The platform of its wheel."""
         kind, version = ("manylinux", GLIBC) if self.libc == "gnu" else ("musllinux", MUSL)

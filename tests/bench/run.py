@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-BULK, SMALL = 1 << 30, 16 << 10
-BULK_ID, SMALL_ID, WARM_UP_ID = (
+BULK, STREAM, SMALL = 1 << 30, 256 << 20, 16 << 10
+BULK_ID, STREAM_ID, SMALL_ID, WARM_UP_ID = (
     "benchmark-bulk-report",
+    "benchmark-stream-report",
     "benchmark-small-report",
     "benchmark-warm-up",
 )
@@ -118,7 +119,12 @@ def servers() -> Iterator[Servers]:
         place.chmod(0o755)
         reports = place / "reports"
         reports.mkdir()
-        for report, size in ((BULK_ID, BULK), (SMALL_ID, SMALL), (WARM_UP_ID, SMALL)):
+        for report, size in (
+            (BULK_ID, BULK),
+            (STREAM_ID, STREAM),
+            (SMALL_ID, SMALL),
+            (WARM_UP_ID, SMALL),
+        ):
             with (reports / report).open("wb") as file:
                 file.write(b"%PDF-1.7\n")
                 file.truncate(size)
@@ -252,6 +258,21 @@ class Bench:
             sys.exit(f"{script}: {figures['bytes']} bytes")
         return {key: figures[key] / count for key in ("wall_s", "cpu_s")}
 
+    def language(
+        self, program: list[str], peer: str, sink: str, report: str, count: int
+    ) -> Figures:
+        """Runs a peer in another language; figures are those of one download."""
+        servers = self.servers
+        server = servers.together if report == SMALL_ID else servers.apart
+        endpoint = f"http://127.0.0.1:{server.plain}"
+        command = [*program, peer, sink, endpoint, report, str(count)]
+        figures: Figures = json.loads(output(command, own_processor=True)[0])
+        if figures["bytes"] != count * (SMALL if report == SMALL_ID else STREAM):
+            sys.exit(f"{' '.join(command)}: {figures['bytes']} bytes")
+        for key in ("wall_s", "cpu_s"):
+            figures[key] /= count
+        return figures
+
     def importing(self, module: str) -> Figures:
         """The cost of an import, without the start of Python itself."""
 
@@ -313,11 +334,25 @@ class Bench:
             "libdbss": lambda: self.python("small_dbss.py", 10 * SDK_COUNT),
         }
         self.work.append(Work("16 KiB reports in Python", "µs", 1e-6, scripts))
+        self.plan_language("Go", [str(self.programs / "bench-go")], "net/http")
         imports = {
             "official SDK": lambda: self.importing("huaweicloudsdkdbss.v1"),
             "libdbss": lambda: self.importing("dbss"),
         }
         self.work.append(Work("import in Python", "ms", 1e-3, imports))
+
+    def plan_language(self, language: str, program: list[str], client: str) -> None:
+        """libdbss beside the official SDK and the usual HTTP client of a language."""
+        arguments = {"official SDK": "sdk", client: client, "libdbss": "libdbss"}
+        for name, unit, units, work in (
+            ("16 KiB reports", "µs", 1e-6, ("memory", SMALL_ID, 5 * SDK_COUNT)),
+            ("256 MiB streamed", "s", 1, ("stream", STREAM_ID, 1)),
+        ):
+            peers = {
+                peer: lambda p=argument, w=work: self.language(program, p, *w)
+                for peer, argument in arguments.items()
+            }
+            self.work.append(Work(f"{name} in {language}", unit, units, peers))
 
     def run(self) -> None:
         # A warm-up round, which loads files and libraries into memory.
@@ -407,6 +442,15 @@ def targets(bench: Bench) -> list[Target]:
             Target(
                 f"CPU relative to the official SDK, {name}",
                 ratio(name, "cpu_s", "official SDK"),
+                limit,
+            )
+        )
+    # The official SDK for Go is a thin layer on net/http, and costs little more.
+    for name, limit in (("16 KiB reports in Go", 0.9), ("256 MiB streamed in Go", 1.0)):
+        found.append(
+            Target(
+                f"CPU relative to net/http, {name}",
+                ratio(name, "cpu_s", "net/http"),
                 limit,
             )
         )

@@ -1,0 +1,223 @@
+package dbss
+
+import (
+	"context"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"example.com/dbss/internal/abi"
+)
+
+// DownloadReport downloads an audit report, a PDF or a ZIP file, into memory. Anything less
+// than the whole report is an error. A transfer that breaks is resumed or restarted.
+//
+// The ids are 32 to 64 (instance) and 16 to 64 (report) ASCII letters, digits, "-" and "_".
+// Options: [WithLocale], [WithProjectID], [WithMaxMemoryBytes] and those of any call.
+//
+// Errors: [ErrArgument] and its group, before any request; [ErrNotFound], [ErrForbidden] and
+// the rest of [ErrService]; [ErrNetwork] and its group; [ErrLimitExceeded]; [ErrCancelled].
+func (c *Client) DownloadReport(ctx context.Context, instance, report string, options ...CallOption) ([]byte, error) {
+	var bytes []byte
+	err := c.run(ctx, options, takesLocale, func(k *call) (failure *abi.Failure) {
+		s := k.settings
+		bytes, failure = abi.ReportDownloadToMemory(k.id, k.context, s.project, instance, report, s.locale, k.operation)
+		return failure
+	})
+	if err != nil {
+		return nil, err
+	}
+	return bytes, nil
+}
+
+// DownloadReportToFile downloads a report to a file, and returns its path. In an existing
+// directory, or if the path ends with a slash, the file gets a safe form of the report's own
+// name. It appears only when it is complete and on the disk; after a failure an existing
+// file is unchanged. Its mode is that of [WithFileMode].
+//
+// Options: [WithReplace], [WithLocale] and those of any call.
+//
+// Errors: [ErrFileExists] without [WithReplace], also [fs.ErrExist]; [ErrNotRegularFile];
+// [ErrFile] and its group; those of [Client.DownloadReport].
+func (c *Client) DownloadReportToFile(ctx context.Context, instance, report, path string, options ...CallOption) (string, error) {
+	download := abi.ReportDownloadToFile
+	if info, err := os.Stat(path); strings.HasSuffix(path, "/") || err == nil && info.IsDir() {
+		download = abi.ReportDownloadToDirectory
+	}
+	settings, err := newCallSettings(options, takesLocale|takesReplace)
+	if err != nil {
+		return "", err
+	}
+	var result Result
+	if settings.result == nil {
+		settings.result = &result
+	}
+	err = c.runWith(ctx, settings, func(k *call) *abi.Failure {
+		return download(k.id, k.context, settings.project, instance, report, settings.locale, path, settings.flags, k.operation)
+	})
+	if err != nil {
+		return "", err
+	}
+	return settings.result.Path, nil
+}
+
+// DownloadReportTo downloads a report to a writer while it arrives. What was written before
+// a failure stays written: only after a nil error it was the whole report. An error of the
+// writer is returned as it is. To an [*os.File] libdbss writes itself.
+//
+// Errors: [ErrNotResumable] if the transfer broke and could not be resumed;
+// [ErrBrokenPipe], [ErrDiskFull]; those of [Client.DownloadReport].
+func (c *Client) DownloadReportTo(ctx context.Context, w io.Writer, instance, report string, options ...CallOption) error {
+	if file, ok := w.(*os.File); ok {
+		return c.downloadToDescriptor(ctx, file, instance, report, options)
+	}
+	stream, err := c.OpenReport(ctx, instance, report, options...)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	_, err = stream.WriteTo(w)
+	return err
+}
+
+func (c *Client) downloadToDescriptor(ctx context.Context, file *os.File, instance, report string, options []CallOption) error {
+	// Not Fd(), which would make the file block.
+	connection, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var called error
+	err = connection.Control(func(fd uintptr) {
+		called = c.run(ctx, options, takesLocale, func(k *call) *abi.Failure {
+			s := k.settings
+			return abi.ReportDownloadToFD(k.id, k.context, s.project, instance, report, s.locale, int(fd), k.operation)
+		})
+	})
+	if called != nil {
+		return called
+	}
+	return err
+}
+
+// ReportStream is a report that is read in parts. One goroutine reads; any may close it.
+type ReportStream struct {
+	// The size in bytes that the service announced; -1 if it announced none.
+	Size int64
+	// The format of the report.
+	Format Format
+	// A safe form of the report's own name.
+	Filename string
+	// The header Content-Type, and the service's id of the request; empty for none.
+	ContentType, RequestID string
+
+	stream  *resource[abi.ReportStream]
+	call    *call
+	reading atomic.Bool
+}
+
+// OpenReport opens a report for reading, when its first bytes have arrived. The context
+// counts until the stream is closed, which it must be.
+//
+// Errors: those of [Client.DownloadReport].
+func (c *Client) OpenReport(ctx context.Context, instance, report string, options ...CallOption) (*ReportStream, error) {
+	defer runtime.KeepAlive(c)
+	settings, err := newCallSettings(options, takesLocale)
+	if err != nil {
+		return nil, err
+	}
+	k, err := c.newCall(ctx, settings)
+	if err != nil {
+		return nil, err
+	}
+	var handle abi.ReportStream
+	opened := false
+	defer func() {
+		// Also if a callback panicked.
+		if !opened {
+			abi.ReportStreamFree(handle)
+			k.free()
+		}
+	}()
+	handle, failure := abi.ReportOpen(k.id, k.context, settings.project, instance, report, settings.locale, k.operation)
+	if err := k.finish(failure); err != nil {
+		return nil, err
+	}
+	opened = true
+	f := abi.ReadReportStream(handle)
+	s := &ReportStream{
+		Size: f.Size, Format: Format(f.Format), Filename: f.Filename,
+		ContentType: f.ContentType, RequestID: f.RequestID, call: k,
+	}
+	s.stream = newResource(handle, func(handle abi.ReportStream) {
+		abi.ReportStreamFree(handle)
+		k.free()
+	})
+	onCollect(s, func(owned *resource[abi.ReportStream]) { owned.close(abi.ReportStreamClose) }, s.stream)
+	return s, nil
+}
+
+// Read reads the next bytes, at least one. [io.EOF] comes only when the report is complete
+// and its length correct. After a failure, later reads fail with the same error.
+//
+// Errors: [ErrClosed] after Close; [ErrBusy] if another goroutine reads; [ErrTruncated] and
+// others of [Client.DownloadReport].
+func (s *ReportStream) Read(p []byte) (int, error) {
+	defer runtime.KeepAlive(s)
+	handle, ok := s.stream.acquire()
+	if !ok {
+		return 0, closedError("stream", "stream")
+	}
+	defer s.stream.release()
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if !s.reading.CompareAndSwap(false, true) {
+		return 0, newError(ErrBusy, "stream", "stream: another goroutine reads it")
+	}
+	defer s.reading.Store(false)
+	n, failure := abi.ReportStreamRead(s.call.id, handle, p)
+	if err := s.call.finish(failure); err != nil {
+		return 0, err
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
+// WriteTo writes the rest of the report to a writer. An error of the writer is returned as
+// it is.
+func (s *ReportStream) WriteTo(w io.Writer) (written int64, err error) {
+	buffer := buffers.Get().(*[256 << 10]byte)
+	defer buffers.Put(buffer)
+	for {
+		n, err := s.Read(buffer[:])
+		if err == io.EOF {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+		wrote, err := w.Write(buffer[:n])
+		written += int64(wrote)
+		if err == nil && wrote < n {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return written, err
+		}
+	}
+}
+
+// Close closes the stream, also before its end. A read that runs ends with [ErrCancelled],
+// and later ones with [ErrClosed]. It returns nil, and does nothing the second time.
+func (s *ReportStream) Close() error {
+	defer runtime.KeepAlive(s)
+	s.stream.close(abi.ReportStreamClose)
+	return nil
+}

@@ -1,0 +1,168 @@
+package dbss
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"example.com/dbss/internal/abi"
+)
+
+// Status says why a call failed. The constants, such as [ErrNotFound], are errors for
+// [errors.Is]. A status that is newer than this package belongs to a group too.
+type Status int32
+
+// Error returns the name of the status in C, such as "DBSS_ERR_NOT_FOUND".
+func (s Status) Error() string {
+	if name, known := statusNames[s]; known {
+		return name
+	}
+	return "DBSS_ERR_UNKNOWN"
+}
+
+// Group returns the status that stands for the group of this one, such as [ErrService].
+func (s Status) Group() Status { return s / 100 * 100 }
+
+// Detail is an entry of the "details" in a response of the service.
+type Detail struct{ Code, Message string }
+
+// CancelledBy tells what cancelled a call.
+type CancelledBy int32
+
+// What cancels a call. Newer versions may add values.
+const (
+	CancelledByContext  CancelledBy = abi.CancelledByOperation // the context of the call
+	CancelledByClient   CancelledBy = abi.CancelledByContext   // [Client.CancelAll]
+	CancelledByClose    CancelledBy = abi.CancelledByClose     // closing the client or the stream
+	CancelledByCallback CancelledBy = abi.CancelledByCallback  // the function of [WithProgress]
+)
+
+// Error is the error of a call. No text in it contains a secret.
+//
+// [errors.Is] compares it with a [Status] or its group; with [context.Canceled] or
+// [context.DeadlineExceeded] if the context ended the call; with [fs.ErrExist],
+// [fs.ErrNotExist] and other errors of the system; with [fs.ErrClosed] after Close; with
+// [os.ErrDeadlineExceeded] after a timeout; and with the error that a callback returned.
+type Error struct {
+	// Why the call failed.
+	Status Status
+	// One line for people: what was wrong and what to do.
+	Message string
+	// The parameter or option at fault; empty for none.
+	Parameter string
+	// The HTTP status of the response; 0 without a response.
+	HTTPStatus int
+	// The service's own code and message, and its id of the request; empty for none. The
+	// message may contain control characters.
+	ServiceCode, ServiceMessage, RequestID string
+	// The encoded message that explains a refused authorization; empty for none.
+	EncodedAuthorizationMessage string
+	// The entries of "details" in the response.
+	Details []Detail
+	// What cancelled the call, for [ErrCancelled]; else 0.
+	CancelledBy CancelledBy
+	// The ids of the reports that may be the created one, for [ErrAmbiguous].
+	Candidates []string
+	// Where the service redirected to, for [ErrRedirected].
+	RedirectTarget string
+	// The file or directory at fault; empty for none.
+	Path string
+	// The error of the operating system; 0 for none.
+	Errno syscall.Errno
+	// Whether the cause is temporary, so that the same call may succeed later.
+	Retryable bool
+	// The wait that the service requests before the next attempt; -1 for none.
+	RetryAfter time.Duration
+	// The number of requests before the call gave up.
+	Attempts int
+
+	causes []error
+}
+
+// Error returns the message, with what caused the error outside of libdbss.
+func (e *Error) Error() string {
+	text := "dbss: " + e.Message
+	if len(e.causes) > 0 {
+		text += ": " + e.causes[0].Error()
+	}
+	return text
+}
+
+// Unwrap returns the causes: the error of the context, of a callback, of the system.
+func (e *Error) Unwrap() []error {
+	if e.Errno != 0 {
+		return append(e.causes[:len(e.causes):len(e.causes)], e.Errno)
+	}
+	return e.causes
+}
+
+// Is reports whether the error has a status, or one of its group.
+func (e *Error) Is(target error) bool {
+	switch target {
+	case fs.ErrExist:
+		return e.Status == ErrFileExists
+	case fs.ErrClosed:
+		return e.Status == ErrClosed
+	case os.ErrDeadlineExceeded:
+		return e.Timeout()
+	}
+	status, ok := target.(Status)
+	return ok && (status == e.Status || status == e.Status.Group())
+}
+
+// Timeout reports whether one of the timeouts of the call elapsed.
+func (e *Error) Timeout() bool {
+	switch e.Status {
+	case ErrConnectTimeout, ErrStalled, ErrTotalTimeout, ErrNotReady:
+		return true
+	}
+	return errors.Is(errors.Join(e.causes...), context.DeadlineExceeded)
+}
+
+func newError(status Status, parameter, message string) *Error {
+	return errorFrom(abi.NewFailure(int32(status), parameter, message))
+}
+
+// errorFrom converts an error of libdbss; nil for nil.
+func errorFrom(f *abi.Failure) *Error {
+	if f == nil {
+		return nil
+	}
+	var details []Detail
+	for _, one := range f.Details {
+		details = append(details, Detail(one))
+	}
+	return &Error{
+		Status:                      Status(f.Status),
+		Message:                     f.Message,
+		Parameter:                   f.Parameter,
+		HTTPStatus:                  int(f.HTTPStatus),
+		ServiceCode:                 f.ServiceCode,
+		ServiceMessage:              f.ServiceMessage,
+		RequestID:                   f.RequestID,
+		EncodedAuthorizationMessage: f.EncodedAuthorizationMessage,
+		Details:                     details,
+		CancelledBy:                 CancelledBy(f.CancelledBy),
+		Candidates:                  f.Candidates,
+		RedirectTarget:              f.RedirectTarget,
+		Path:                        f.Path,
+		Errno:                       syscall.Errno(f.OSCode),
+		Retryable:                   f.IsRetryable != 0,
+		RetryAfter:                  milliseconds(f.RetryAfterMs),
+		Attempts:                    int(f.Attempts),
+	}
+}
+
+// milliseconds converts a duration from C; -1 stays -1.
+func milliseconds(value int64) time.Duration {
+	if value < 0 {
+		return -1
+	}
+	if value > int64(1<<63-1)/int64(time.Millisecond) {
+		return 1<<63 - 1
+	}
+	return time.Duration(value) * time.Millisecond
+}

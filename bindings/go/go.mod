@@ -1,0 +1,3 @@
+module example.com/dbss
+
+go 1.21

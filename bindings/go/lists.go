@@ -1,0 +1,400 @@
+package dbss
+
+import (
+	"context"
+	"encoding/json"
+	"runtime"
+	"strconv"
+
+	"example.com/dbss/internal/abi"
+)
+
+// Fields are the fields of an item as the service sent them, by name.
+type Fields map[string]json.RawMessage
+
+// value returns the first of these fields that is there and not null.
+func (f Fields) value(names []string) json.RawMessage {
+	for _, name := range names {
+		if value := f[name]; value != nil && string(value) != "null" {
+			return value
+		}
+	}
+	return nil
+}
+
+// text returns a text; of another value its JSON.
+func (f Fields) text(names ...string) string {
+	value := f.value(names)
+	var text string
+	if json.Unmarshal(value, &text) != nil {
+		return string(value)
+	}
+	return text
+}
+
+// integer returns a number, also from a text or with a fraction; nil for anything else.
+func (f Fields) integer(names ...string) *int64 {
+	text := f.text(names...)
+	number, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		exact, err := strconv.ParseFloat(text, 64)
+		if err != nil || exact < -1<<63 || exact >= 1<<63 || exact != exact {
+			return nil
+		}
+		number = int64(exact)
+	}
+	return &number
+}
+
+func (f Fields) boolean(names ...string) *bool {
+	var value *bool
+	if json.Unmarshal(f.value(names), &value) != nil {
+		return nil
+	}
+	return value
+}
+
+func (f Fields) list(names ...string) []any {
+	var value []any
+	if json.Unmarshal(f.value(names), &value) != nil {
+		return nil
+	}
+	return value
+}
+
+// Ready reports whether the report can be downloaded.
+func (r Report) Ready() bool { return r.Percentum != nil && *r.Percentum >= 100 }
+
+// List is a list of the service. It fetches each page when it is needed:
+//
+//	for list.Next() {
+//		use(list.Item())
+//	}
+//	if err := list.Err(); err != nil {
+//
+// or, since Go 1.23, "for item, err := range list.All()". The list may change meanwhile: no
+// item comes twice, and a deletion does not hide the items that remain. One goroutine uses it
+// at a time.
+type List[T any] struct {
+	client   *Client
+	ctx      context.Context
+	settings *callSettings
+	open     func(*call) (abi.Cursor, *abi.Failure)
+	parse    func(Fields) T
+	cursor   *resource[abi.Cursor]
+	page     []T
+	item     T
+	total    int64
+	err      error
+}
+
+func newList[T any](
+	c *Client, ctx context.Context, options []CallOption, allowed parameter, parse func(Fields) T,
+	open func(*call) (abi.Cursor, *abi.Failure),
+) *List[T] {
+	settings, err := newCallSettings(options, allowed)
+	return &List[T]{client: c, ctx: ctx, settings: settings, open: open, parse: parse, total: -1, err: err}
+}
+
+// Next advances to the next item; false at the end and after a failure. After a failure it
+// may be called again, for the same page.
+func (l *List[T]) Next() bool {
+	if l.settings == nil {
+		return false
+	}
+	if len(l.page) == 0 {
+		l.err = l.client.runWith(l.ctx, l.settings, l.fetch)
+	}
+	if len(l.page) == 0 || l.err != nil {
+		return false
+	}
+	l.item, l.page = l.page[0], l.page[1:]
+	return true
+}
+
+func (l *List[T]) fetch(k *call) *abi.Failure {
+	defer runtime.KeepAlive(l)
+	if l.cursor == nil {
+		cursor, failure := l.open(k)
+		if failure != nil {
+			return failure
+		}
+		l.cursor = newResource(cursor, abi.CursorFree)
+		onCollect(l, func(owned *resource[abi.Cursor]) { owned.close(nil) }, l.cursor)
+	}
+	cursor, ok := l.cursor.acquire()
+	if !ok {
+		// The end was reached before.
+		return nil
+	}
+	defer l.cursor.release()
+	page, failure := abi.CursorNext(k.id, cursor, k.operation)
+	if failure != nil {
+		return failure
+	}
+	if page == nil {
+		l.cursor.close(nil)
+		return nil
+	}
+	l.total = abi.ReadPage(page).Total
+	l.page, failure = readPage(page, l.parse)
+	return failure
+}
+
+// readPage converts the items of a page, which it frees.
+func readPage[T any](page abi.Page, parse func(Fields) T) ([]T, *abi.Failure) {
+	defer abi.PageFree(page)
+	document, failure := abi.PageJSON(page)
+	if failure != nil {
+		return nil, failure
+	}
+	var content struct{ Items []Fields }
+	if err := json.Unmarshal(document, &content); err != nil {
+		return nil, abi.NewFailure(int32(ErrUnexpectedResponse), "", "the service's list: "+err.Error())
+	}
+	items := make([]T, 0, len(content.Items))
+	for _, fields := range content.Items {
+		items = append(items, parse(fields))
+	}
+	return items, nil
+}
+
+// Item returns the item that Next advanced to.
+func (l *List[T]) Item() T { return l.item }
+
+// Err returns the error that ended the list; nil at its end.
+func (l *List[T]) Err() error { return l.err }
+
+// Total returns the number of items in the whole list, as the service told with the last
+// page; -1 before the first page and if it does not tell.
+func (l *List[T]) Total() int64 { return l.total }
+
+// Collect returns all items that remain.
+func (l *List[T]) Collect() ([]T, error) {
+	var items []T
+	for l.Next() {
+		items = append(items, l.item)
+	}
+	return items, l.err
+}
+
+// Instances lists the audit instances of the project.
+//
+// Options: [WithPageSize], [WithProjectID] and those of any call, for each page.
+//
+// Errors, from [List.Err]: [ErrUnexpectedResponse] and those of [Client.DownloadReport].
+func (c *Client) Instances(ctx context.Context, options ...CallOption) *List[Instance] {
+	return newList(c, ctx, options, takesPageSize, newInstance, func(k *call) (abi.Cursor, *abi.Failure) {
+		return abi.InstancesList(k.context, k.settings.project, k.settings.pageSize)
+	})
+}
+
+// Reports lists the reports of an instance; see [Client.Instances].
+//
+// Options: [WithNameFilter], [WithPageSize], [WithProjectID] and those of any call.
+func (c *Client) Reports(ctx context.Context, instance string, options ...CallOption) *List[Report] {
+	allowed := takesPageSize | takesName
+	return newList(c, ctx, options, allowed, newReport, func(k *call) (abi.Cursor, *abi.Failure) {
+		s := k.settings
+		return abi.ReportsList(k.context, s.project, instance, s.name, s.pageSize)
+	})
+}
+
+// Templates lists the report templates of an instance; see [Client.Instances].
+//
+// Options: [WithProjectID] and those of any call.
+func (c *Client) Templates(ctx context.Context, instance string, options ...CallOption) *List[Template] {
+	return newList(c, ctx, options, 0, newTemplate, func(k *call) (abi.Cursor, *abi.Failure) {
+		return abi.TemplatesList(k.context, k.settings.project, instance)
+	})
+}
+
+// Databases lists the databases that an instance audits; see [Client.Instances].
+//
+// Options: [WithStatusFilter], [WithPageSize], [WithProjectID] and those of any call.
+func (c *Client) Databases(ctx context.Context, instance string, options ...CallOption) *List[Database] {
+	allowed := takesPageSize | takesStatus
+	return newList(c, ctx, options, allowed, newDatabase, func(k *call) (abi.Cursor, *abi.Failure) {
+		s := k.settings
+		return abi.DatabasesList(k.context, s.project, instance, s.status, s.pageSize)
+	})
+}
+
+// filled makes an object of options by key and value, uses it and frees it.
+func filled[H any](
+	create func() (H, *abi.Failure), set func(H, string, string) *abi.Failure, free func(H),
+	each func(func(key, value string)), use func(H) *abi.Failure,
+) *abi.Failure {
+	object, failure := create()
+	if failure != nil {
+		return failure
+	}
+	defer free(object)
+	each(func(key, value string) {
+		if failure == nil {
+			failure = set(object, key, value)
+		}
+	})
+	if failure != nil {
+		return failure
+	}
+	return use(object)
+}
+
+func withSpec(spec ReportSpec, use func(abi.ReportSpec) *abi.Failure) *abi.Failure {
+	return filled(abi.ReportSpecNew, abi.ReportSpecSet, abi.ReportSpecFree, spec.each, use)
+}
+
+// CreateReport starts the creation of a report. The service returns no id:
+// [Client.GenerateReport] finds the new report and waits for it. A request that may have
+// reached the service is not sent again.
+//
+// Errors: [ErrNotConfigured] if a required field of the spec is empty; [ErrRejected]; those
+// of [Client.DownloadReport].
+func (c *Client) CreateReport(ctx context.Context, instance string, spec ReportSpec, options ...CallOption) error {
+	return c.run(ctx, options, 0, func(k *call) *abi.Failure {
+		return withSpec(spec, func(spec abi.ReportSpec) *abi.Failure {
+			return abi.ReportCreate(k.id, k.context, k.settings.project, instance, spec, k.operation)
+		})
+	})
+}
+
+// GenerateReport creates a report, waits until it is ready, and returns its id.
+//
+// Options: [WithWaitTimeout], [WithPollInterval] and those of any call.
+//
+// Errors: [ErrNotFound] also without such a template; [ErrAmbiguous], [ErrNotReady]; those
+// of [Client.CreateReport].
+func (c *Client) GenerateReport(ctx context.Context, instance string, spec ReportSpec, options ...CallOption) (string, error) {
+	var id string
+	err := c.run(ctx, options, 0, func(k *call) *abi.Failure {
+		return withSpec(spec, func(spec abi.ReportSpec) (failure *abi.Failure) {
+			id, failure = abi.ReportGenerate(k.id, k.context, k.settings.project, instance, spec, k.operation)
+			return failure
+		})
+	})
+	return id, err
+}
+
+// WaitForReport waits until a report can be downloaded.
+//
+// Options: [WithWaitTimeout], [WithPollInterval] and those of any call.
+//
+// Errors: [ErrNotFound] also if it is deleted meanwhile; [ErrNotReady]; those of
+// [Client.DownloadReport].
+func (c *Client) WaitForReport(ctx context.Context, instance, report string, options ...CallOption) error {
+	return c.run(ctx, options, 0, func(k *call) *abi.Failure {
+		return abi.ReportWait(k.id, k.context, k.settings.project, instance, report, k.operation)
+	})
+}
+
+// DeleteReport deletes a report at the service, permanently.
+//
+// Errors: [ErrNotFound], [ErrRejected]; those of [Client.DownloadReport].
+func (c *Client) DeleteReport(ctx context.Context, instance, report string, options ...CallOption) error {
+	return c.run(ctx, options, 0, func(k *call) *abi.Failure {
+		return abi.ReportDelete(k.id, k.context, k.settings.project, instance, report, k.operation)
+	})
+}
+
+// Schedule returns the schedule on which the service generates reports from a template,
+// whose id has 16 to 64 characters.
+//
+// Errors: [ErrNotFound], [ErrUnexpectedResponse]; those of [Client.DownloadReport].
+func (c *Client) Schedule(ctx context.Context, instance, template string, options ...CallOption) (Schedule, error) {
+	var found []Schedule
+	err := c.run(ctx, options, 0, func(k *call) *abi.Failure {
+		page, failure := abi.ScheduleShow(k.id, k.context, k.settings.project, instance, template, k.operation)
+		if failure == nil {
+			found, failure = readPage(page, newSchedule)
+		}
+		return failure
+	})
+	if err != nil || len(found) == 0 {
+		return Schedule{}, err
+	}
+	return found[0], nil
+}
+
+// UpdateSchedule changes the schedule of a template. It gets the present one and sends all of
+// it back with the changes, so a change that somebody else makes in between is lost. A
+// change that may have reached the service is not sent again.
+//
+// Errors: [ErrNotConfigured] if nothing changes; [ErrRejected]; those of [Client.Schedule].
+func (c *Client) UpdateSchedule(ctx context.Context, instance, template string, changes ScheduleChanges, options ...CallOption) error {
+	return c.run(ctx, options, 0, func(k *call) *abi.Failure {
+		use := func(changes abi.ScheduleChanges) *abi.Failure {
+			return abi.ScheduleUpdate(k.id, k.context, k.settings.project, instance, template, changes, k.operation)
+		}
+		return filled(abi.ScheduleChangesNew, abi.ScheduleChangesSet, abi.ScheduleChangesFree, changes.each, use)
+	})
+}
+
+// MirrorFailure is a report, or a list of reports, that a mirror failed to get.
+type MirrorFailure struct {
+	// The id of the instance.
+	InstanceID string
+	// The id of the report; empty if the list of the instance's reports failed.
+	ReportID string
+	// Why it failed.
+	Err *Error
+}
+
+// Gap is a day, week or month without a report.
+type Gap struct {
+	// The id of the instance, the type of the missing report, and the first day of the
+	// period, such as "2026-11-24".
+	InstanceID, Type, Period string
+}
+
+// MirrorResult is the result of a mirror.
+type MirrorResult struct {
+	MirrorCounts
+	// The reports, and lists of them, that failed.
+	Failures []MirrorFailure
+	// The days, weeks and months without a report, between the first and the last one of
+	// an instance and a type, or between Since and Until.
+	Gaps []Gap
+}
+
+// Mirror brings a local archive of reports up to date: it downloads every report that is
+// ready and not there, several at once, into files {instance}/{year}/{name}_{id}.pdf or
+// .zip, and writes manifest.jsonl and SHA256SUMS. It deletes nothing. After a failure or a
+// cancel the next call continues. The directory is created if it does not exist.
+//
+// The result is nil only if the mirror did not begin; with an error it is partial.
+//
+// Errors: [ErrPartial] if some reports failed and the others are there; [ErrMirrorLocked];
+// [ErrFile] and its group; those of [Client.Reports].
+func (c *Client) Mirror(ctx context.Context, directory string, mirror MirrorOptions, options ...CallOption) (*MirrorResult, error) {
+	var result *MirrorResult
+	err := c.run(ctx, options, 0, func(k *call) *abi.Failure {
+		use := func(mirror abi.MirrorOptions) *abi.Failure {
+			handle, failure := abi.ReportsMirror(k.id, k.context, k.settings.project, directory, mirror, k.operation)
+			result = newMirrorResult(handle)
+			return failure
+		}
+		return filled(abi.MirrorOptionsNew, abi.MirrorOptionsSet, abi.MirrorOptionsFree, mirror.each, use)
+	})
+	return result, err
+}
+
+func newMirrorResult(handle abi.MirrorResult) *MirrorResult {
+	if handle == nil {
+		return nil
+	}
+	defer abi.MirrorResultFree(handle)
+	fields := abi.ReadMirrorResult(handle)
+	result := &MirrorResult{MirrorCounts: newMirrorCounts(fields)}
+	for i := 0; i < fields.FailureCount; i++ {
+		failure := abi.TakeError(abi.MirrorResultFailureError(handle, i))
+		instance, report := abi.MirrorResultFailureInstance(handle, i), abi.MirrorResultFailureID(handle, i)
+		result.Failures = append(result.Failures, MirrorFailure{instance, report, errorFrom(failure)})
+	}
+	for i := 0; i < fields.GapCount; i++ {
+		result.Gaps = append(result.Gaps, Gap{
+			abi.MirrorResultGapInstance(handle, i), abi.MirrorResultGapType(handle, i), abi.MirrorResultGapPeriod(handle, i),
+		})
+	}
+	return result
+}

@@ -1,0 +1,71 @@
+package dbss
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"example.com/dbss/internal/abi"
+)
+
+var logLevels = map[int32]slog.Level{
+	abi.LogError: slog.LevelError, abi.LogWarning: slog.LevelWarn, abi.LogInfo: slog.LevelInfo,
+}
+
+// logTo returns the log function of a client.
+func logTo(logger *slog.Logger) abi.LogFn {
+	return func(record abi.LogRecord) {
+		k, _ := abi.CurrentCall().(*call)
+		ctx := context.Background()
+		if k != nil {
+			ctx = k.ctx
+		}
+		defer func() {
+			if value := recover(); value != nil && k != nil {
+				k.panicked, k.panicValue = true, value
+				k.cancel()
+			}
+		}()
+		f := abi.ReadLogRecord(record)
+		level, known := logLevels[f.Level]
+		if !known {
+			level = slog.LevelDebug
+		}
+		if logger.Enabled(ctx, level) {
+			logger.LogAttrs(ctx, level, f.Message, logAttrs(f, record)...)
+		}
+	}
+}
+
+func logAttrs(f abi.LogRecordFields, record abi.LogRecord) (attrs []slog.Attr) {
+	text := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	number := func(key string, value, none int64) {
+		if value != none {
+			attrs = append(attrs, slog.Int64(key, value))
+		}
+	}
+	duration := func(key string, value int64) {
+		if value >= 0 {
+			attrs = append(attrs, slog.Duration(key, time.Duration(value)*time.Millisecond))
+		}
+	}
+	text("report_id", f.ReportID)
+	text("request_id", f.RequestID)
+	number("attempt", int64(f.Attempt), 0)
+	number("http_status", int64(f.HTTPStatus), 0)
+	number("bytes", f.Bytes, -1)
+	number("offset", f.Offset, -1)
+	duration("duration", f.DurationMs)
+	duration("retry_delay", f.RetryDelayMs)
+	if f.Status != 0 {
+		text("status", Status(f.Status).Error())
+	}
+	if err := errorFrom(abi.TakeError(abi.LogRecordError(record))); err != nil {
+		attrs = append(attrs, slog.Any("error", err))
+	}
+	return attrs
+}

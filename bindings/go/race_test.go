@@ -1,0 +1,5 @@
+//go:build race
+
+package dbss_test
+
+const raceDetector = true
