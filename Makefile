@@ -33,6 +33,9 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # The version of the ABI: SONAME libdbss.so.0 until the first stable release.
 ABI     := 0
 
+# What a program includes, for C and for C++.
+HEADERS := include/dbss.h include/dbss.hpp include/dbss_raw.hpp
+
 STRIPPED := $(if $(STRIP),-s --strip-program=$(STRIP))
 
 export CC CXX
@@ -45,7 +48,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock samples cli man venv demo test test-rust test-python sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny dist dist-reproducible deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock samples cli man venv demo test test-rust test-python test-cpp sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny dist dist-reproducible deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -69,15 +72,16 @@ lib: ## the shared and the static library, in build/lib
 	rm -f $(BUILD)/lib/libdbss.a
 	$(AR) rcsD $(BUILD)/lib/libdbss.a $(BUILD)/lib/dbss.o
 	rm $(BUILD)/lib/exported $(BUILD)/lib/wanted $(BUILD)/lib/dbss.o
-	install -m 644 include/dbss.h $(BUILD)/include/dbss.h
+	install -m 644 $(HEADERS) $(BUILD)/include
 
 mock: ## the mock service, for the demonstration and the tests
 	$(CARGO) build --locked -p dbss-mock
 	@mkdir -p $(BUILD)/bin
 	install -m 755 $(MADE)/debug/dbss-mock $(BUILD)/bin/dbss-mock
 
-samples: lib ## the sample programs in C, in build/samples
+samples: lib ## the sample programs in C and C++, in build/samples
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
+	$(MAKE) -C bindings/cpp BUILD=$(BUILD)
 
 cli: ## the command dbss, in build/bin
 	$(CARGO_BUILD) --release --locked -p dbss-cli
@@ -102,14 +106,19 @@ $(VENV)/.installed: tests/python/requirements.txt
 demo: lib cli mock ## download two reports, with the command dbss and with Python
 	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py
 
-test: test-rust test-python ## all tests
+test: test-rust test-python ## all tests, those of C and C++ too
 
 test-rust:
 	$(CARGO) test --workspace --locked
 
 test-python: lib samples man mock venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
+	$(MAKE) -C tests/cpp BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python
+
+test-cpp: lib samples man mock venv ## the tests of C++ alone
+	$(MAKE) -C tests/cpp BUILD=$(BUILD)
+	$(VENV)/bin/python -m pytest tests/python/test_cpp.py tests/python/test_cpp_package.py
 
 sdk: lib mock venv ## libdbss beside the official SDKs for Python, Go and Java, against the mock service
 	tests/sdk/build $(BUILD)
@@ -157,7 +166,9 @@ lint: venv ## formatting, lints and types of every language here
 	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
-	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/bench/*.[ch] tests/sanitizers/*.c
+	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/bench/*.[ch] tests/sanitizers/*.c \
+		include/*.hpp bindings/cpp/*.cpp tests/cpp/*.cpp
+	$(VENV)/bin/clang-tidy --quiet bindings/cpp/*.cpp -- -std=c++17 -Iinclude
 	$(VENV)/bin/ruff check bindings packaging tests
 	$(VENV)/bin/ruff format --check bindings packaging tests
 	$(VENV)/bin/python tests/lint/imports.py
@@ -190,6 +201,7 @@ header: ## write include/dbss.h, dbss.cdef.h and dbss-abi.json anew from src/ffi
 
 abi: header venv ## the same, and the layers of other languages that are made from it
 	$(VENV)/bin/python bindings/generate/python.py
+	$(VENV)/bin/python bindings/generate/cpp.py
 
 abi-check: venv ## whether the ABI is what it was, but for additions
 	tests/abi/check $(TARGET)
@@ -214,7 +226,7 @@ CMAKEDIR   := $(LIBDIR)/cmake/dbss
 OWN_DIRS   := $(CMAKEDIR) $(DATADIR)/dbss $(DOCDIR)
 SHARED_DIRS := $(BINDIR) $(LIBDIR)/pkgconfig $(INCLUDEDIR) $(DATADIR)/man/man1 \
 	$(DATADIR)/bash-completion/completions $(DATADIR)/zsh/site-functions $(DATADIR)/fish/vendor_completions.d
-INSTALLED  := $(BINDIR)/dbss $(INCLUDEDIR)/dbss.h $(LIBDIR)/pkgconfig/dbss.pc \
+INSTALLED  := $(BINDIR)/dbss $(HEADERS:include/%=$(INCLUDEDIR)/%) $(LIBDIR)/pkgconfig/dbss.pc \
 	$(addprefix $(LIBDIR)/libdbss.,a so so.$(ABI) so.$(VERSION)) $(DATADIR)/man/man1/dbss.1 $(DATADIR)/man/man1/dbss-*.1 \
 	$(DATADIR)/bash-completion/completions/dbss $(DATADIR)/zsh/site-functions/_dbss \
 	$(DATADIR)/fish/vendor_completions.d/dbss.fish $(addsuffix /*,$(OWN_DIRS))
@@ -236,7 +248,7 @@ install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local
 	ln -sf libdbss.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libdbss.so.$(ABI)
 	ln -sf libdbss.so.$(ABI) $(DESTDIR)$(LIBDIR)/libdbss.so
 	install -m 644 $(BUILD)/lib/libdbss.a $(DESTDIR)$(LIBDIR)/libdbss.a
-	install -m 644 include/dbss.h $(DESTDIR)$(INCLUDEDIR)/dbss.h
+	install -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)
 	install -m 644 include/dbss-abi.json include/dbss-abi.schema.json include/dbss.cdef.h $(DESTDIR)$(DATADIR)/dbss
 	$(call configure,$(STATIC_LIBRARIES)) packaging/dbss.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/dbss.pc
 	$(call configure,$(subst $() ,;,$(STATIC_LIBRARIES:-l%=%))) packaging/cmake/dbssConfig.cmake.in > $(DESTDIR)$(CMAKEDIR)/dbssConfig.cmake

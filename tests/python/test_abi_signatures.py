@@ -44,9 +44,9 @@ def package_type(name: str) -> Any:
     return getattr(abi, f"_{camel}", None) or getattr(abi, camel)
 
 
-def load_generator(root: Path) -> ModuleType:
-    path = root / "bindings/generate/python.py"
-    spec = importlib.util.spec_from_file_location("generate_python", path)
+def load_generator(root: Path, language: str) -> ModuleType:
+    path = root / f"bindings/generate/{language}.py"
+    spec = importlib.util.spec_from_file_location(f"generate_{language}", path)
     assert spec is not None
     assert spec.loader is not None
     generator = importlib.util.module_from_spec(spec)
@@ -54,9 +54,13 @@ def load_generator(root: Path) -> ModuleType:
     return generator
 
 
-def test_generated_files_are_up_to_date(root: Path) -> None:
+@pytest.mark.parametrize("language", ["cpp", "python"])
+def test_generated_files_are_up_to_date(
+    root: Path, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(root / "bindings/generate")
     description = json.loads((root / "include/dbss-abi.json").read_text())
-    for path, text in load_generator(root).generate(description).items():
+    for path, text in load_generator(root, language).generate(description).items():
         assert path.read_text() == text, f"{path.name} is stale: run make abi"
 
 
