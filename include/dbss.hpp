@@ -860,6 +860,8 @@ class buffer {
     dbss_buffer buffer_ = {nullptr, 0};
 };
 
+// Arguments of calls, which refer to the strings that they are made from.
+
 /// An audit instance of a project.
 struct instance_ref {
     std::string_view instance;                    ///< The instance's id, 32 to 64 characters.
@@ -1390,17 +1392,16 @@ class client {
     template <class Sink, std::enable_if_t<std::is_invocable_v<Sink &, bytes>, int> = 0>
     void download_report_to(const report_ref &report, Sink &&sink, const control &under = {}) const
     {
-        using function = std::remove_reference_t<Sink>;
+        auto *function = std::addressof(sink);
         const dbss_write_fn write = [](void *user_data, const std::uint8_t *data, std::size_t len) {
             return detail::call_frame::run([&] {
-                return detail::continues(*static_cast<function *>(user_data),
+                return detail::continues(**static_cast<decltype(function) *>(user_data),
                                          bytes(reinterpret_cast<const std::byte *>(data), len));
             });
         };
         const c_report of(report);
-        void *const user_data = const_cast<void *>(static_cast<const void *>(std::addressof(sink)));
         run(under, [&](auto *ctx, auto *operation) {
-            return dbss_report_download_to_callback(ctx, of.project, of.instance, of.id, of.locale, write, user_data,
+            return dbss_report_download_to_callback(ctx, of.project, of.instance, of.id, of.locale, write, &function,
                                                     operation);
         });
     }

@@ -78,6 +78,8 @@ std::string content(const fs::path &path)
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
+bool refuse(dbss::bytes) { return false; }
+
 struct custom_error {
     int number;
 };
@@ -119,6 +121,7 @@ void download()
     const auto stop_at_once = [](dbss::bytes) { return false; };
     const auto ended = thrown<dbss::cancelled_error>([&] { client.download_report_to(the_report(), stop_at_once); });
     CHECK(ended.cancelled_by() == dbss::cancel_source::callback);
+    thrown<dbss::cancelled_error>([&] { client.download_report_to(the_report(), refuse); });
     std::ostringstream text;
     client.download_report_to(the_report(), text);
     CHECK(text.str() == expected);
@@ -635,7 +638,7 @@ void many()
     };
     for (int i = 0; i < rounds / 10; i++)
         round(i);
-    const auto memory = resident_kib();
+    [[maybe_unused]] const auto memory = resident_kib();
     const auto open = descriptors();
     for (int i = 0; i < rounds; i++)
         round(i);
