@@ -22,8 +22,9 @@
 // - Errors. A call that fails throws dbss::error, whose getters have the details. There is
 //   a class for each status: catch not_found_error for one status, service_error for a
 //   group, error for all.
-// - Callbacks may throw. The exception ends the call, which throws it on its own thread.
-//   It must not be one that ends the thread, as pthread_exit() makes.
+// - Callbacks may throw. The exception ends the call, which throws it on its own thread. (A
+//   call of a function of dbss.h itself ends with DBSS_ERR_CANCELLED instead.) It must not be
+//   one that ends the thread, as pthread_exit() makes.
 // - Strings are UTF-8, and are copied. A string argument that contains the character U+0000
 //   fails with invalid_value_error. Copies that are passed to C are wiped.
 // - Objects. Each owns what it needs: none needs another one that it was made from, unless
@@ -779,7 +780,6 @@ class control {
     /// What a call holds while it runs. An operation is made if something else needs one.
     class running {
       public:
-        running() = default;
         running(const control &of, bool needs_operation) : operation_(of.operation_)
         {
             if (operation_ == nullptr && (needs_operation || of.link_)) operation_ = operation().handle_;
