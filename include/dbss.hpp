@@ -1401,8 +1401,8 @@ class client {
         };
         const c_report of(report);
         run(under, [&](auto *ctx, auto *operation) {
-            return dbss_report_download_to_callback(ctx, of.project, of.instance, of.id, of.locale, write, &function,
-                                                    operation);
+            return dbss_report_download_to_callback(ctx, of.project, of.instance, of.id, of.locale, write,
+                                                    static_cast<void *>(&function), operation);
         });
     }
 
