@@ -167,7 +167,7 @@ lint: venv ## formatting, lints and types of every language here
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
 	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/bench/*.[ch] tests/sanitizers/*.c \
-		include/*.hpp bindings/cpp/*.[ch]pp tests/cpp/*.cpp
+		include/*.hpp bindings/cpp/*.[ch]pp tests/cpp/*.cpp tests/conformance/drivers/*.cpp
 	$(VENV)/bin/clang-tidy --quiet bindings/cpp/*.cpp -- -std=c++17 -Iinclude
 	$(VENV)/bin/ruff check bindings packaging tests
 	$(VENV)/bin/ruff format --check bindings packaging tests
