@@ -107,45 +107,75 @@ def test_cpp_header_alone_compiles_without_warnings(
     expect_success(run([compiler, *flags, "-fsyntax-only", source], environment))
 
 
-def test_cpp_types_are_the_same_in_all_standards(
+def test_cpp_objects_pass_between_standards_and_shared_objects(
     root: Path, build_dir: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    # The one with std::stop_token is made in C++20, and used in C++17.
-    (tmp_path / "library.cpp").write_text("""
+    # A shared object in C++20 that hides its symbols; the program is in C++17.
+    (tmp_path / "library.hpp").write_text("""
         #include <dbss.hpp>
-        dbss::control made_in_cpp20(const dbss::operation &of);
-        dbss::control made_in_cpp20(const dbss::operation &of)
+        #define SHOWN __attribute__((visibility("default")))
+        SHOWN dbss::control stopped(const dbss::operation &of);
+        SHOWN dbss::config with_log_that_throws();
+        SHOWN void fail();
+    """)
+    (tmp_path / "library.cpp").write_text("""
+        #include "library.hpp"
+        dbss::control stopped(const dbss::operation &of)
         {
             std::stop_source source;
             source.request_stop();
             return {of, source.get_token()};
         }
+        dbss::config with_log_that_throws()
+        {
+            dbss::config made;
+            made.endpoint("http://127.0.0.1:1").token("a");
+            made.on_log([](const dbss::log_record &) { throw std::runtime_error("from the log"); });
+            return made;
+        }
+        void fail()
+        {
+            dbss::config().max_attempts(0);
+        }
     """)
     (tmp_path / "program.cpp").write_text("""
-        #include <dbss.hpp>
+        #include "library.hpp"
+        #include <iostream>
         #ifdef __cpp_lib_jthread
         #error "not C++17"
         #endif
-        dbss::control made_in_cpp20(const dbss::operation &of);
         int main()
         {
+            const dbss::client client(with_log_that_throws());
+            const std::string project(32, 'a');
             dbss::operation operation;
             try {
                 dbss::client(dbss::config().endpoint("http://127.0.0.1:1").token("a"))
-                    .check_credentials(std::string(32, 'a'), made_in_cpp20(operation));
+                    .check_credentials(project, stopped(operation));
             } catch (const dbss::cancelled_error &) {
-                return operation.error()->status() == dbss::status_code::cancelled ? 0 : 2;
+                std::cout << "cancelled\\n";
             }
-            return 1;
+            try {
+                client.check_credentials(project);
+            } catch (const std::exception &error) {
+                std::cout << error.what() << '\\n';
+            }
+            try {
+                fail();
+            } catch (const dbss::argument_error &error) {
+                std::cout << error.parameter().value() << '\\n';
+            }
         }
     """)
-    flags = [*WARNINGS, f"-I{root / 'include'}"]
-    for name, standard in (("library", "20"), ("program", "17")):
-        compile_one = ["c++", f"-std=c++{standard}", *flags, "-c", f"{name}.cpp"]
-        expect_success(run(compile_one, environment, cwd=tmp_path))
-    link = ["c++", "-o", "program", "program.o", "library.o", f"-L{build_dir / 'lib'}", "-ldbss"]
-    expect_success(run([*link, "-pthread"], environment, cwd=tmp_path))
-    expect_success(run([tmp_path / "program"], environment))
+    flags = [*WARNINGS, f"-I{root / 'include'}", "-pthread"]
+    hidden = ["-std=c++20", "-fvisibility=hidden", "-fPIC", "-shared"]
+    made = ["c++", *flags, *hidden, "-o", "liblibrary.so", "library.cpp"]
+    expect_success(run(made, environment, cwd=tmp_path))
+    link = ["-L.", "-llibrary", f"-L{build_dir / 'lib'}", "-ldbss", "-Wl,-rpath,$ORIGIN"]
+    made = ["c++", *flags, "-std=c++17", "-o", "program", "program.cpp", *link]
+    expect_success(run(made, environment, cwd=tmp_path))
+    printed = expect_success(run([tmp_path / "program"], environment))
+    assert printed.splitlines() == ["cancelled", "from the log", "max_attempts"]
 
 
 def test_cpp_header_uses_every_function_of_the_abi(root: Path) -> None:
