@@ -21,6 +21,8 @@ OBJCOPY ?= objcopy
 # Empty: what is built keeps its symbols.
 STRIP  ?= strip
 PYTHON ?= python3
+# As many at once as there are processors.
+PYTEST_JOBS ?= -n auto --dist worksteal
 PREFIX ?= /usr/local
 
 ROOT    := $(CURDIR)
@@ -48,7 +50,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock samples cli man venv demo test test-rust test-python test-cpp sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny dist dist-reproducible deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-cpp sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny dist dist-reproducible deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -78,6 +80,11 @@ mock: ## the mock service, for the demonstration and the tests
 	$(CARGO) build --locked -p dbss-mock
 	@mkdir -p $(BUILD)/bin
 	install -m 755 $(MADE)/debug/dbss-mock $(BUILD)/bin/dbss-mock
+
+drivers: ## the driver of the conformance suite in Rust, in build/tests/conformance
+	$(CARGO) build --locked -p dbss-driver
+	@mkdir -p $(BUILD)/tests/conformance
+	install -m 755 $(MADE)/debug/driver-rust $(BUILD)/tests/conformance/driver-rust
 
 samples: lib ## the sample programs in C and C++, in build/samples
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
@@ -111,14 +118,15 @@ test: test-rust test-python ## all tests, those of C and C++ too
 test-rust:
 	$(CARGO) test --workspace --locked
 
-test-python: lib samples man mock venv
+test-python: lib samples man mock drivers venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(MAKE) -C tests/cpp BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python
+	$(VENV)/bin/python -m pytest tests/python $(PYTEST_JOBS)
 
-test-cpp: lib samples man mock venv ## the tests of C++ alone
+test-cpp: lib samples man mock venv ## the tests of C++ alone, with its conformance cases
 	$(MAKE) -C tests/cpp BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_cpp.py tests/python/test_cpp_package.py
+	$(VENV)/bin/python -m pytest tests/python/test_cpp.py tests/python/test_cpp_package.py \
+		tests/python/test_conformance.py -k "cpp" $(PYTEST_JOBS)
 
 sdk: lib mock venv ## libdbss beside the official SDKs for Python, Go and Java, against the mock service
 	tests/sdk/build $(BUILD)
@@ -130,7 +138,7 @@ sdk-comparison: lib mock venv ## write docs/sdk-comparison.md anew
 
 valgrind: lib samples man mock venv ## the tests in C, the samples and the command, under valgrind
 	$(MAKE) -C tests/c BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python -m valgrind
+	$(VENV)/bin/python -m pytest tests/python -m valgrind $(PYTEST_JOBS)
 
 tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)
@@ -138,7 +146,7 @@ tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 
 asan: lib mock venv ## the tests in C, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_asan.py
+	$(VENV)/bin/python -m pytest tests/python/test_asan.py $(PYTEST_JOBS)
 
 # How long each target runs; FUZZ_TARGET names one, or several.
 FUZZ_SECONDS ?= 600
@@ -166,11 +174,12 @@ lint: venv ## formatting, lints and types of every language here
 	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
-	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/bench/*.[ch] tests/sanitizers/*.c \
+	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/conformance/drivers/*.c tests/bench/*.[ch] tests/sanitizers/*.c \
 		include/*.hpp bindings/cpp/*.[ch]pp tests/cpp/*.cpp tests/conformance/drivers/*.cpp
 	$(VENV)/bin/clang-tidy --quiet bindings/cpp/*.cpp -- -std=c++17 -Iinclude
 	$(VENV)/bin/ruff check bindings packaging tests
 	$(VENV)/bin/ruff format --check bindings packaging tests
+	$(VENV)/bin/python tests/conformance/format.py --check
 	$(VENV)/bin/python tests/lint/imports.py
 	cd bindings/python && $(VENV)/bin/mypy --strict dbss
 

@@ -6,8 +6,8 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let service = dbss_mock::MockService::start()?;
 //! # let directory = tempfile::tempdir()?;
-//! # let (endpoint, token, project) = (service.http_url(), service.token(), service.project_id());
-//! # let (instance, id) = (service.instance_id(), &service.pdf().id);
+//! # let (endpoint, token, project) = (service.value("http"), service.value("token"), service.value("project_id"));
+//! # let (instance, id) = (service.value("instance_id"), &fixture.pdf().id);
 //! # let path = directory.path().join("report.pdf");
 //! let client = Client::builder()
 //!     .endpoint(endpoint) // or .region("cn-north-4")

@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* for strcasestr */
+#define _POSIX_C_SOURCE 200809L
 
 #include "calls.h"
 
@@ -53,19 +53,6 @@ struct report new_report(size_t len)
     return report;
 }
 
-void change_report(struct report *report)
-{
-    char *body = format("{\"report\": \"%s\"}", report->id);
-    char *report_json = control("POST", "/versions", body);
-    uint8_t *before = report->bytes;
-    report->bytes = NULL;
-    fetch_report(report, report_json);
-    CHECK(memcmp(before, report->bytes, report->len) != 0);
-    free(before);
-    free(report_json);
-    free(body);
-}
-
 void free_report(struct report *report)
 {
     free(report->bytes);
@@ -89,6 +76,17 @@ dbss_operation *new_operation(void)
     if (dbss_operation_new(&operation) != DBSS_OK)
         fatal("cannot create an operation: %s", dbss_error_message(dbss_last_error()));
     return operation;
+}
+
+struct call new_call(enum sink sink, dbss_context *ctx, const char *id, dbss_operation *operation)
+{
+    struct call call;
+    memset(&call, 0, sizeof call);
+    call.sink = sink;
+    call.ctx = ctx;
+    call.id = id;
+    call.operation = operation;
+    return call;
 }
 
 static void append_bytes(struct call *call, const void *data, size_t len)
@@ -276,64 +274,6 @@ int check_call(int line, dbss_status expected, const struct call *call, const st
 }
 
 /* ---------------------------------------------------------------------------
- * The mock service's request log
- * ------------------------------------------------------------------------ */
-
-static long long get_number(const char *entry, const char *end, const char *key)
-{
-    char *quoted = format("\"%s\":", key);
-    const char *at = strstr(entry, quoted);
-    size_t len = strlen(quoted);
-    free(quoted);
-    return at == NULL || at >= end ? -1 : strtoll(at + len, NULL, 10);
-}
-
-static void get_header(const char *entry, const char *end, const char *name, char *value, size_t capacity)
-{
-    char *quoted = format("[\"%s\",\"", name);
-    const char *at = strcasestr(entry, quoted);
-    size_t i = 0;
-    *value = '\0';
-    if (at != NULL && at < end) {
-        for (at += strlen(quoted); *at != '"' && i + 1 < capacity; at++) {
-            if (*at == '\\')
-                at++;
-            value[i++] = *at;
-        }
-        value[i] = '\0';
-    }
-    free(quoted);
-}
-
-size_t read_request_log(const struct report *report, struct exchange *exchanges, size_t capacity)
-{
-    /* The keys are sorted, so this is the first key of each entry. */
-    static const char first[] = "{\"body\"";
-    char *path = format("/requests?report=%s", report->id);
-    char *response = control("GET", path, ""), *at = strstr(response, first);
-    size_t count = 0;
-
-    at = at == NULL ? NULL : strstr(at + 1, first);
-    while (at != NULL) {
-        char *next = strstr(at + 1, first), *end = next != NULL ? next : at + strlen(at);
-        if (count < capacity) {
-            char token[8];
-            exchanges[count].status = (int)get_number(at, end, "status");
-            exchanges[count].sent = get_number(at, end, "sent");
-            get_header(at, end, "range", exchanges[count].range, sizeof exchanges->range);
-            get_header(at, end, "if-range", exchanges[count].if_range, sizeof exchanges->if_range);
-            get_header(at, end, "x-auth-token", token, sizeof token);
-            exchanges[count].has_token = *token != '\0';
-        }
-        count++;
-        at = next;
-    }
-    free(response);
-    free(path);
-    return count;
-}
-
-/* ---------------------------------------------------------------------------
  * Directories
  * ------------------------------------------------------------------------ */
 
@@ -359,23 +299,6 @@ int count_entries(const char *path)
     return count;
 }
 
-void remove_directory(char *path)
-{
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        char *file = format("%s/%s", path, entry->d_name);
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && unlink(file) != 0)
-            rmdir(file);
-        free(file);
-    }
-    if (directory != NULL)
-        closedir(directory);
-    if (rmdir(path) != 0)
-        fail_check("cannot remove %s: %s", path, strerror(errno));
-    free(path);
-}
-
 void remove_tree(const char *path)
 {
     DIR *directory = opendir(path);
@@ -395,6 +318,12 @@ void remove_tree(const char *path)
         closedir(directory);
     if (rmdir(path) != 0)
         fail_check("cannot remove %s", path);
+}
+
+void remove_directory(char *path)
+{
+    remove_tree(path);
+    free(path);
 }
 
 uint8_t *read_file(const char *path, size_t *len)

@@ -1,5 +1,4 @@
-/* Calls to every kind of sink, on this thread or another, and the mock service's
- * request log. */
+/* Calls to every kind of sink, on this thread or another. */
 
 #ifndef CALLS_H
 #define CALLS_H
@@ -19,9 +18,6 @@ struct report {
 /* Adds a report of this length and fetches its bytes once, without faults. Compares
  * them with the hash from the mock service. */
 struct report new_report(size_t len);
-
-/* Replaces it by another version of the same length. */
-void change_report(struct report *report);
 
 void free_report(struct report *report);
 
@@ -55,6 +51,8 @@ struct call {
     size_t capacity;
 };
 
+struct call new_call(enum sink sink, dbss_context *ctx, const char *id, dbss_operation *operation);
+
 /* Makes the call and checks what holds for every call: the last error, no partial
  * file, and a stream whose end or error persists. */
 void make_call(struct call *call);
@@ -79,21 +77,6 @@ int has_report_prefix(const struct call *call, const struct report *report);
 dbss_operation *new_operation(void);
 
 /* ---------------------------------------------------------------------------
- * The mock service's request log
- * ------------------------------------------------------------------------ */
-
-struct exchange {
-    int status;
-    long long sent;
-    char range[64], if_range[128]; /* "" if the header was missing */
-    int has_token;
-};
-
-/* Reads the requests for this report in order, without the one of new_report().
- * Returns their number. */
-size_t read_request_log(const struct report *report, struct exchange *exchanges, size_t capacity);
-
-/* ---------------------------------------------------------------------------
  * Directories
  * ------------------------------------------------------------------------ */
 
@@ -103,11 +86,11 @@ char *new_directory(void);
 /* The number of its entries, hidden ones included. */
 int count_entries(const char *directory);
 
-/* Removes it and the files in it, and frees the path. */
-void remove_directory(char *directory);
-
-/* Removes a directory and everything in it. Does not free the path. */
+/* Removes a directory and everything in it. */
 void remove_tree(const char *path);
+
+/* The same, and frees the path. */
+void remove_directory(char *directory);
 
 /* Reads a file. Returns NULL if it is missing. The caller frees the bytes. */
 uint8_t *read_file(const char *path, size_t *len);

@@ -1,6 +1,6 @@
 /*
- * Closing contexts and streams while other threads use them. control.c closes a
- * context in each phase of a call. See checks.h for how to run the checks.
+ * Closing contexts and streams while other threads use them. operation.c closes a
+ * context in several phases of a call. See checks.h for how to run the checks.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -163,109 +163,6 @@ static void context_closed_under_many_threads_tls(void)
  * Streams
  * ------------------------------------------------------------------------ */
 
-struct reading {
-    dbss_report_stream *stream;
-    dbss_status status;
-    int bytes;
-    long long ended_ms;
-};
-
-static void *read_to_the_end(void *argument)
-{
-    struct reading *reading = argument;
-    char part[4096];
-    size_t len = 1;
-    while (len > 0) {
-        reading->status = dbss_report_stream_read(reading->stream, part, sizeof part, &len);
-        add_locked(&reading->bytes, (int)len);
-    }
-    reading->ended_ms = now_ms();
-    return NULL;
-}
-
-/* A read in progress ends and later reads are refused. The getters still work. */
-static void stream_closed_during_read_ends_it(void)
-{
-    static const char *const endpoints[] = {"http", "https"};
-    struct report report = new_report(300000);
-    int i;
-    for (i = 0; i < 4; i++) {
-        dbss_context *ctx = new_context(fixture(endpoints[i % 2]));
-        dbss_operation *operation = i < 2 ? new_operation() : NULL;
-        struct reading reading = {NULL, DBSS_OK, 0, 0};
-        dbss_buffer buffer;
-        pthread_t thread;
-        long long start;
-
-        post_fault(report.id, "\"stall_after\": 200000, \"times\": 1");
-        EXPECT(DBSS_OK, dbss_report_open(ctx, PROJECT_AND_INSTANCE, report.id, NULL, operation, &reading.stream));
-        thread = start_thread(read_to_the_end, &reading);
-        WAIT_FOR(read_locked(&reading.bytes) == 200000);
-        start = now_ms();
-        dbss_report_stream_close(reading.stream);
-        CHECK(now_ms() - start <= CLOSED_WITHIN_MS);
-        pthread_join(thread, NULL);
-        /* The thread may have been between two reads. */
-        CHECK(reading.status == DBSS_ERR_CANCELLED || reading.status == DBSS_ERR_CLOSED);
-        CHECK(reading.ended_ms - start <= ENDED_WITHIN_MS);
-        EXPECT_PARAMETER(DBSS_ERR_CLOSED, "stream", read_stream(reading.stream));
-        dbss_report_stream_close(reading.stream);
-        EXPECT_PARAMETER(DBSS_ERR_CLOSED, "stream", read_stream(reading.stream));
-        CHECK(dbss_report_stream_size(reading.stream) == 300000);
-        expect_text(__LINE__, "audit-report.pdf", dbss_report_stream_filename(reading.stream));
-        /* The operation and the context still work. */
-        EXPECT(DBSS_OK, dbss_report_download_to_memory(ctx, PROJECT_AND_INSTANCE, report.id, NULL, operation, &buffer));
-        dbss_buffer_free(&buffer);
-        dbss_report_stream_free(reading.stream);
-        dbss_operation_free(operation);
-        dbss_context_free(ctx);
-    }
-    dbss_report_stream_close(NULL);
-    dbss_context_close(NULL);
-    free_report(&report);
-}
-
-/* Another call uses the operation of a closed stream. Refused reads of the stream do
- * not disturb it. */
-static void operation_reused_after_stream_close(void)
-{
-    struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fixture("http"));
-    dbss_operation *operation = new_operation();
-    struct call call = {TO_MEMORY, ctx, report.id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
-    dbss_report_stream *stream;
-
-    EXPECT(DBSS_OK, dbss_report_open(ctx, PROJECT_AND_INSTANCE, report.id, NULL, operation, &stream));
-    EXPECT(DBSS_OK, read_stream(stream));
-    dbss_report_stream_close(stream);
-    post_fault(report.id, "\"stall_after\": 100000, \"times\": 1");
-    start_call(&call);
-    WAIT_FOR(dbss_operation_received(operation) == 100000);
-    EXPECT_PARAMETER(DBSS_ERR_CLOSED, "stream", read_stream(stream));
-    dbss_report_stream_close(stream);
-    CHECK(dbss_operation_error(operation) == NULL && dbss_operation_received(operation) == 100000);
-    EXPECT(DBSS_ERR_BUSY, dbss_operation_reset(operation));
-    dbss_report_stream_free(stream);
-    dbss_operation_cancel(operation);
-    join_call(&call);
-    CHECK_CALL(DBSS_ERR_CANCELLED, &call, &report);
-    free_call(&call);
-    EXPECT(DBSS_OK, dbss_operation_reset(operation));
-
-    /* The same after the call. */
-    EXPECT(DBSS_OK, dbss_report_open(ctx, PROJECT_AND_INSTANCE, report.id, NULL, operation, &stream));
-    dbss_report_stream_close(stream);
-    make_call(&call);
-    CHECK_CALL(DBSS_OK, &call, &report);
-    free_call(&call);
-    EXPECT_PARAMETER(DBSS_ERR_CLOSED, "stream", read_stream(stream));
-    CHECK(dbss_operation_error(operation) == NULL);
-    dbss_report_stream_free(stream);
-    dbss_operation_free(operation);
-    dbss_context_free(ctx);
-    free_report(&report);
-}
-
 /* ---------------------------------------------------------------------------
  * In callbacks
  * ------------------------------------------------------------------------ */
@@ -367,6 +264,9 @@ static void stream_closed_in_its_callback_ends(void)
     /* That read may have succeeded with bytes that had arrived. */
     CHECK(status == DBSS_ERR_CANCELLED || status == DBSS_ERR_CLOSED);
     EXPECT_PARAMETER(DBSS_ERR_CLOSED, "stream", read_stream(stream_to_close));
+    /* The getters still work. */
+    CHECK(dbss_report_stream_size(stream_to_close) == 300000);
+    expect_text(__LINE__, "audit-report.pdf", dbss_report_stream_filename(stream_to_close));
     dbss_report_stream_free(stream_to_close);
     stream_to_close = NULL;
     free(control("DELETE", "/faults", ""));
@@ -420,7 +320,6 @@ static dbss_status check_credentials(struct waiting *waiting)
 }
 
 static dbss_token_request *held_request;
-static int destroyed;
 
 static void hold_request(void *user_data, dbss_token_request *request)
 {
@@ -442,70 +341,6 @@ static int is_held(void)
 static void count_destroyed(void *user_data)
 {
     add_locked(user_data, 1);
-}
-
-static int32_t count_ticks(void *user_data, const dbss_operation *operation)
-{
-    (void)operation;
-    add_locked(user_data, 1);
-    return 0;
-}
-
-/* Three calls wait for one token request. */
-static void context_closed_while_waiting_for_token(void)
-{
-    dbss_config *config = new_config(fixture("http"), fixture("token"));
-    struct waiting waiting[3];
-    int ticks[3] = {0, 0, 0};
-    size_t i;
-
-    held_request = NULL;
-    destroyed = 0;
-    EXPECT(DBSS_OK, dbss_config_set_token_provider(config, hold_request, &destroyed, count_destroyed));
-    memset(waiting, 0, sizeof waiting);
-    waiting[0].ctx = context_from(config);
-    for (i = 0; i < 3; i++) {
-        waiting[i].ctx = waiting[0].ctx;
-        waiting[i].call = check_credentials;
-        waiting[i].operation = new_operation();
-        EXPECT(DBSS_OK, dbss_operation_set_progress(waiting[i].operation, count_ticks, &ticks[i], NULL));
-        waiting[i].thread = start_thread(run_waiting, &waiting[i]);
-    }
-    WAIT_FOR(is_held());
-    /* After its first tick a call is waiting. */
-    for (i = 0; i < 3; i++)
-        WAIT_FOR(read_locked(&ticks[i]) > 1);
-    close_and_join(waiting, 3);
-    for (i = 0; i < 3; i++)
-        dbss_operation_free(waiting[i].operation);
-    /* A late token is accepted and not used. */
-    EXPECT(DBSS_OK, dbss_token_request_set(held_request, "too-late", -1));
-    dbss_token_request_free(held_request);
-    CHECK(read_locked(&destroyed) == 1);
-}
-
-static dbss_status wait_for_report(struct waiting *waiting)
-{
-    return dbss_report_wait(waiting->ctx, PROJECT_AND_INSTANCE, waiting->id, waiting->operation);
-}
-
-static void context_closed_while_waiting_for_report(void)
-{
-    char *id = format("%s", fresh_id());
-    struct waiting waiting;
-
-    post_control("/reports", "{\"id\": \"%s\", \"format\": \"pdf\", \"percentum\": 20}", id);
-    memset(&waiting, 0, sizeof waiting);
-    waiting.ctx = new_context(fixture("http"));
-    waiting.operation = new_operation();
-    waiting.id = id;
-    waiting.call = wait_for_report;
-    EXPECT(DBSS_OK, dbss_operation_set(waiting.operation, "poll_interval_ms", "60000"));
-    waiting.thread = start_thread(run_waiting, &waiting);
-    WAIT_FOR(dbss_operation_percent(waiting.operation) == 20);
-    close_and_join(&waiting, 1);
-    dbss_operation_free(waiting.operation);
-    free(id);
 }
 
 static dbss_status mirror(struct waiting *waiting)
@@ -576,7 +411,7 @@ static void context_close_releases_callbacks(void)
         const char *id = add_report(300000);
         dbss_config *config = new_config(fixture("http"), fixture("token"));
         dbss_operation *operation = new_operation();
-        struct call call = {TO_MEMORY, NULL, id, operation, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
+        struct call call = new_call(TO_MEMORY, NULL, id, operation);
         int log = 0, provider = 0;
 
         EXPECT(DBSS_OK, dbss_config_set_log(config, ignore_record, &log, count_destroyed));
@@ -644,6 +479,8 @@ static void token_request_is_no_longer_wanted(void)
         } else if (i == 1) {
             close_and_join(&waiting, 1);
             CHECK(dbss_token_request_is_wanted(held_request) == 0);
+            /* A late token is accepted and not used. */
+            EXPECT(DBSS_OK, dbss_token_request_set(held_request, "too-late", -1));
         } else {
             /* The request is dropped with the context, after the last call. */
             dbss_context_cancel_all(waiting.ctx);
@@ -657,56 +494,15 @@ static void token_request_is_no_longer_wanted(void)
     }
 }
 
-struct inherited {
-    dbss_context *ctx;
-    const char *id;
-};
-
-static int close_inherited(void *argument)
-{
-    const struct inherited *inherited = argument;
-    dbss_buffer buffer;
-    dbss_context_close(inherited->ctx);
-    return dbss_report_download(inherited->ctx, PROJECT_AND_INSTANCE, inherited->id, NULL, &buffer) != DBSS_ERR_CLOSED;
-}
-
-/* A child closes the inherited context. The parent's call continues. */
-static void context_closed_in_child_leaves_parent_alone(void)
-{
-    struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fixture("http"));
-    struct call call = {TO_MEMORY, ctx, report.id, new_operation(), NULL, 0, NULL, NULL, 0, 0, 0, 0, 0};
-    struct inherited inherited = {ctx, report.id};
-
-    post_fault(report.id, "\"drip\": {\"bytes\": 60000, \"every_ms\": 60}, \"times\": 1");
-    start_call(&call);
-    WAIT_FOR(dbss_operation_received(call.operation) > 0);
-    CHECK(run_child(close_inherited, &inherited) == 0);
-    join_call(&call);
-    CHECK_CALL(DBSS_OK, &call, &report);
-    free_call(&call);
-    make_call(&call);
-    CHECK_CALL(DBSS_OK, &call, &report);
-    free_call(&call);
-    dbss_operation_free(call.operation);
-    dbss_context_free(ctx);
-    free_report(&report);
-}
-
 static const struct check checks[] = {
     {"context_closed_under_many_threads", context_closed_under_many_threads, LOAD},
     {"context_closed_under_many_threads_tls", context_closed_under_many_threads_tls, LOAD},
-    {"stream_closed_during_read_ends_it", stream_closed_during_read_ends_it, LOAD},
-    {"operation_reused_after_stream_close", operation_reused_after_stream_close, PLAIN},
     {"context_closed_in_callback_cancels_call", context_closed_in_callback_cancels_call, PLAIN},
     {"stream_closed_in_its_callback_ends", stream_closed_in_its_callback_ends, PLAIN},
-    {"context_closed_while_waiting_for_token", context_closed_while_waiting_for_token, LOAD},
-    {"context_closed_while_waiting_for_report", context_closed_while_waiting_for_report, LOAD},
     {"context_closed_during_mirror", context_closed_during_mirror, LOAD},
     {"context_close_releases_callbacks", context_close_releases_callbacks, PLAIN},
     {"context_close_releases_connections", context_close_releases_connections, TLS},
     {"token_request_is_no_longer_wanted", token_request_is_no_longer_wanted, LOAD},
-    {"context_closed_in_child_leaves_parent_alone", context_closed_in_child_leaves_parent_alone, LOAD},
 };
 
 int main(int argc, char **argv)

@@ -115,6 +115,14 @@ def mock() -> Iterator[MockService]:
 
 
 @pytest.fixture
+def instance(mock: MockService) -> Iterator[str]:
+    """An audit instance without reports."""
+    added = mock.add_instance("for a test")
+    yield added
+    mock.remove_instances([added])
+
+
+@pytest.fixture
 def long_headers(mock: MockService) -> Iterator[None]:
     """Lets the mock service take headers that are longer than the gateway's limit."""
     mock.set_undocumented(long_headers=True)

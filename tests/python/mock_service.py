@@ -261,9 +261,9 @@ class MockService:
         """Removes all faults of listeners."""
         self._control("DELETE", "/listener_faults")
 
-    def post(self, path: str, body: Any) -> Any:
+    def control_request(self, method: str, path: str, body: Any = None) -> Any:
         """Sends a request to the control address."""
-        return self._control("POST", path, body)
+        return self._control(method, path, body)
 
     def _control(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

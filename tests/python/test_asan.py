@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from test_c import check_environment, checks_in, environment, fixture_file, run
-from test_c_lists import mock, reset_mock
 
 # Imported fixtures; this file does not use the names directly.
-__all__ = ["check_environment", "environment", "fixture_file", "mock", "reset_mock"]
+__all__ = ["check_environment", "environment", "fixture_file"]
 
 PROGRAMS = (
-    *("abi", "errors", "records", "transfers", "control", "signals", "threads", "closing"),
-    *("files", "credentials", "sources", "lists", "mirror"),
+    *("abi", "errors", "log", "download", "operation", "network", "fork"),
+    *("signals", "threads", "closing"),
+    *("files", "credentials", "lists", "mirror"),
 )
 
 # Checks that cannot run under a sanitizer, because of its memory use or its slowness.
@@ -143,12 +143,3 @@ def test_null_arguments_have_no_fault(
     description = json.loads((root / "include/dbss-abi.json").read_text())
     done = run_sanitized(build_dir, check_environment, "nulls", fixture_file)
     expect_no_fault(done, len(description["functions"]))
-
-
-def test_conformance_cases_have_no_fault(
-    root: Path, build_dir: Path, environment: dict[str, str], fixture_file: Path
-) -> None:
-    cases = sorted((root / "tests/conformance").glob("*.cases"))
-    lines = [line for file in cases for line in file.read_text().splitlines()]
-    done = run_sanitized(build_dir, environment, "conformance", fixture_file, "https", *cases)
-    expect_no_fault(done, sum(line.startswith("case: ") for line in lines))

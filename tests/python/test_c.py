@@ -148,22 +148,6 @@ def test_wrong_handle_type_does_not_compile(
 # The ABI.
 
 
-@pytest.mark.parametrize("endpoint", ["http", "https"])
-def test_conformance_cases_pass(
-    root: Path, c_programs: Path, environment: dict[str, str], fixture_file: Path, endpoint: str
-) -> None:
-    cases = sorted((root / "tests/conformance").glob("*.cases"))
-    names = [
-        line
-        for file in cases
-        for line in file.read_text().splitlines()
-        if line.startswith("case: ")
-    ]
-    assert len(names) == len(set(names))
-    done = run([c_programs / "conformance", fixture_file, endpoint, *cases], environment)
-    assert f"{len(names)} passed, 0 failed" in expect_success(done)
-
-
 def test_abi_checks_are_all_run(c_programs: Path, environment: dict[str, str]) -> None:
     listed = expect_success(run([c_programs / "abi", "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for name, kind in ABI_CHECKS.items()]
@@ -182,23 +166,6 @@ def test_unload_during_name_lookup_does_not_crash(
     c_programs: Path, library: Path, environment: dict[str, str]
 ) -> None:
     expect_success(run([c_programs / "dlclose", library], environment))
-
-
-@pytest.mark.parametrize("tls", [False, True])
-def test_conformance_cases_under_valgrind_pass(
-    root: Path, c_programs: Path, environment: dict[str, str], fixture_file: Path, tls: bool
-) -> None:
-    need_tool("valgrind")
-    every = sorted((root / "tests/conformance").glob("*.cases"))
-    over_tls = {"tls.cases", "transfer.cases"}
-    cases = [file for file in every if (file.name in over_tls) == tls]
-    assert cases
-    valgrind = VALGRIND_TLS if tls else VALGRIND
-    done = run(
-        [*valgrind, c_programs / "conformance", fixture_file, "http", *cases], environment, 600
-    )
-    # Memory that is only possibly lost is printed, but is not an error.
-    assert " passed, 0 failed" in expect_success(done, silent=False)
 
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])

@@ -1,36 +1,36 @@
-"""The command dbss: download and check."""
+"""The command dbss, by hand: signals, streams of other kinds, help, completions, man pages.
+
+All else is in tests/conformance/command.json, and in the cases that its driver runs.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
+import json
 import os
 import re
-import resource
+import shlex
+import shutil
 import signal
-import stat
 import struct
 import subprocess
 import termios
 import time
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from command import (
-    CLOSED_STREAMS,
     FAST_POLL,
-    HOSTILE,
     MIB,
     NO_RETRY,
-    SIGNALS,
     TIME_RANGE,
     TIMEOUT,
     Command,
     Terminal,
     command,
+    instance,
     json_lines,
     sha256,
     wait_until,
@@ -39,626 +39,20 @@ from conftest import need_tool
 from test_c import VALGRIND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mock_service import MockService
 
-# An imported fixture; this file does not use the name directly.
-__all__ = ["command"]
+# Imported fixtures; this file does not use the names directly.
+__all__ = ["command", "instance"]
 
-LONGEST_TOKEN = 96 * 1024
-
-
-# Exit code 0: saved.
-
-
-@pytest.mark.parametrize("kind", ["pdf", "zip"])
-def test_download_uses_report_name(mock: MockService, command: Command, kind: str) -> None:
-    report = getattr(mock, kind)
-    name = f"审计报告.{kind}"
-    command.report = report["id"]
-    command.saves(name, report["sizes"]["zh-cn"], "--locale", "zh-cn")
-    assert command.files() == [name]
-    assert sha256(command.directory / name) == report["sha256"]["zh-cn"]
-    assert stat.S_IMODE((command.directory / name).stat().st_mode) == 0o600
-
-
-@pytest.mark.parametrize("output", ["sub", "sub/", "link", "."])
-def test_download_to_directory_uses_report_name(
-    mock: MockService, command: Command, output: str
-) -> None:
-    (command.directory / "sub").mkdir()
-    (command.directory / "link").symlink_to("sub")
-    name = f"{output.rstrip('/')}/audit-report.pdf".removeprefix("./")
-    command.saves(name, mock.pdf["sizes"]["en-us"], "-o", output)
-    target = command.directory / name
-    assert sha256(target) == mock.pdf["sha256"]["en-us"]
-    target.write_text("mine")
-    error = command.download_fails(7, "-o", output)
-    assert "exists already" in error
-    assert target.name in error
-    assert target.read_text() == "mine"
-    assert command.download("-o", output, "--force").returncode == 0
-    assert sha256(target) == mock.pdf["sha256"]["en-us"]
-    assert [one.name for one in target.parent.iterdir() if one.is_file()] == [target.name]
-
-
-@pytest.mark.parametrize(
-    ("body", "ending"), [("%PDF-1.7 ...", "pdf"), ("PK\3\4 ...", "zip"), ("\0\1\2" * 6, "bin")]
-)
-def test_report_without_name_is_named_by_id(
-    mock: MockService, command: Command, body: str, ending: str
-) -> None:
-    nameless = {"headers": [["Content-Disposition", None], ["Content-Type", None]]}
-    mock.fault(command.report, body=body, times=1, **nameless)
-    assert command.download().returncode == 0
-    assert command.files() == [f"{command.report}.{ending}"]
-
-
-def test_options_override_environment(mock: MockService, command: Command, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text(mock.token)
-    names = ("PROJECT_ID", "INSTANCE_ID", "REPORT_ID", "LOCALE", "OUTPUT", "ENDPOINT", "TOKEN")
-    wrong: dict[str, str | None] = {f"DBSS_{name}": "x" for name in names}
-    wrong |= {"DBSS_REGION": "not a region", "DBSS_CA_FILE": "/no/such/file"}
-    command.report = mock.zip["id"]
-    command.saves(
-        "report.bin",
-        mock.zip["sizes"]["zh-cn"],
-        *("--project", mock.project_id, "--instance", mock.instance_id, "--locale", "zh-cn"),
-        *("-o", "report.bin", "--region", "cn-north-4", "--endpoint", mock.https),
-        *("--ca-file", mock.ca_file, "--token-file", tmp_path / "token"),
-        *("--connect-timeout", "20", "--stall-timeout", "20.5", "--total-timeout", "none"),
-        *("--allow-plaintext", "--max-attempts", "2", "--follow-redirects"),
-        *("--proxy-from-environment", "--set", "file_mode=640", "--set", "max_retry_after_ms=1"),
-        *("--set", "user_agent_suffix=test/1=2"),
-        env=wrong,
-    )
-    assert sha256(command.directory / "report.bin") == mock.zip["sha256"]["zh-cn"]
-    assert stat.S_IMODE((command.directory / "report.bin").stat().st_mode) == 0o640
-    headers = mock.requests(report=mock.zip["id"])[-1]["headers"]
-    [agent] = [value for name, value in headers if name.lower() == "user-agent"]
-    assert agent.endswith(" test/1=2")
-
-
-def test_environment_alone_suffices(mock: MockService, command: Command) -> None:
-    done = command.run(
-        "download",
-        env={
-            "DBSS_REPORT_ID": command.report,
-            "DBSS_ENDPOINT": mock.https,
-            "DBSS_CA_FILE": mock.ca_file,
-            "DBSS_LOCALE": "zh-cn",
-            "DBSS_OUTPUT": "named",
-            "DBSS_REGION": "cn-north-4",
-        },
-    )
-    size = mock.pdf["sizes"]["zh-cn"]
-    assert (done.returncode, done.stderr) == (0, f"saved named ({size} bytes)\n")
-    assert sha256(command.directory / "named") == mock.pdf["sha256"]["zh-cn"]
-
-
-@pytest.mark.parametrize(
-    ("end", "code"),
-    [(b"", 0), (b"\n", 0), (b"\r\n", 0), (b"\n\n", 2), (b" \n", 2), (b"\0", 2)],
-)
-def test_token_file_may_end_with_one_line_end(
-    mock: MockService, command: Command, tmp_path: Path, end: bytes, code: int
-) -> None:
-    token = mock.token.encode() + end
-    (tmp_path / "token").write_bytes(token)
-    for given, more in ((tmp_path / "token", {}), ("-", {"stdin_data": token})):
-        done = command.download(
-            *("-o", "x", "--force", "--token-file", given), env={"DBSS_TOKEN": "wrong"}, **more
-        )
-        assert done.returncode == code, done.stderr
-        if end == b"\n\n":
-            assert "hint: the token ends with a line end" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("length", "end", "code"),
-    [
-        (LONGEST_TOKEN, "", 0),
-        (LONGEST_TOKEN, "\r\n", 0),
-        (LONGEST_TOKEN + 1, "", 2),
-        (LONGEST_TOKEN + 1, "\n", 2),
-        (500_000, "", 2),
-    ],
-)
-@pytest.mark.usefixtures("long_headers")
-def test_token_file_length_limit_is_enforced(
-    mock: MockService, command: Command, tmp_path: Path, length: int, end: str, code: int
-) -> None:
-    token = "t" * length
-    if code == 0:
-        mock.add_token(token)
-    (tmp_path / "token").write_text(token + end)
-    for given, more in (
-        (tmp_path / "token", {}),
-        ("-", {"stdin_data": (token + end).encode()}),
-    ):
-        done = command.download("--force", "--token-file", given, **more)
-        assert done.returncode == code, done.stderr
-        assert "ttt" not in done.stderr
-
-
-def test_download_to_stdout_writes_only_the_report(mock: MockService, command: Command) -> None:
-    report = mock.add_report(format="pdf", size=8 * MIB)
-    done = command.run_bytes("download", "--report", report["id"], "--output", "-")
-    assert done.returncode == 0
-    assert hashlib.sha256(done.stdout).hexdigest() == report["sha256"]["en-us"]
-    size = report["sizes"]["en-us"]
-    assert done.stderr.decode() == f"saved - ({size} bytes)\n"
-    assert command.files() == []
-    with Path("/dev/full").open("wb") as full:
-        err = command.download("-o", "-", stdout=full)
-    assert err.returncode == 7
-    assert "No space left" in err.stderr
-    both = command.download("-o", "-", "--json")
-    assert both.returncode == 2
-    assert "--json and --output -" in both.stderr
-
-
-def test_force_replaces_file_only_with_complete_report(mock: MockService, command: Command) -> None:
-    target = command.directory / "target"
-    target.write_text("mine")
-    other = command.directory / "other"
-    os.link(target, other)
-    error = command.download_fails(7, "-o", "target")
-    assert "exists already" in error
-    assert "use --force" in error
-    mock.fault(command.report, cut_after=100, times=1)
-    command.download_fails(6, "-o", "target", "--force", *NO_RETRY)
-    assert target.read_text() == "mine"
-    command.saves("target", mock.pdf["sizes"]["en-us"], "-o", "target", "--force")
-    assert sha256(target) == mock.pdf["sha256"]["en-us"]
-    # Replaced, not overwritten.
-    assert other.read_text() == "mine"
-    assert command.files() == ["other", "target"]
-
-
-def test_path_with_non_utf8_bytes_is_saved(mock: MockService, command: Command) -> None:
-    (command.directory / "sub").mkdir()
-    path = os.fsdecode(b"sub/\xff report")
-    assert command.download("-o", path).returncode == 0
-    assert sha256(command.directory / path) == mock.pdf["sha256"]["en-us"]
-    assert os.listdir(command.directory / "sub") == [Path(path).name]
-
-
-@pytest.mark.parametrize(
-    "head", ["-ytjeZgBBt8O6JSx", "-hytjeZgBBt8O6JS", "--ytjeZgBBt8O6JS", "-o" + "y" * 14]
-)
-def test_id_with_leading_hyphen_is_accepted(mock: MockService, command: Command, head: str) -> None:
-    report = head + os.urandom(8).hex()
-    mock.add_report(id=report, format="pdf", size=6000)
-    command.report = report
-    command.saves("x.pdf", 6000, "-o", "x.pdf")
-    done = command.run("download", "-o", "-y.pdf", f"--report={report}")
-    assert (done.returncode, done.stderr) == (0, "saved -y.pdf (6000 bytes)\n")
-    done = command.run("download", "-oz.pdf", "--report", report)
-    assert (done.returncode, done.stderr) == (0, "saved z.pdf (6000 bytes)\n")
-
-
-def test_last_of_repeated_options_counts(mock: MockService, command: Command) -> None:
-    size = mock.pdf["sizes"]["en-us"]
-    command.saves("b", size, "-o", "a", "-o", "b", "--max-attempts", "x", "--max-attempts", "2")
-
-
-def test_download_json_has_path_and_size(mock: MockService, command: Command) -> None:
-    [line] = json_lines(
-        command.prints("download", "--report", command.report, "--json", "-o", "x.pdf")
-    )
-    assert line.pop("request_id")
-    size = mock.pdf["sizes"]["en-us"]
-    assert line == {"kind": "download", "path": "x.pdf", "bytes": size, "attempts": 1}
-    done = command.download("--json", "-o", "x.pdf")
-    assert done.returncode == 7
-    [line] = json_lines(done.stdout)
-    assert line["kind"] == "error"
-    assert (line["exit_code"], line["status_name"]) == (7, "DBSS_ERR_FILE_EXISTS")
-    assert line["message"] in done.stderr
-    done = command.run("download", "--json", env={"DBSS_REPORT_ID": None})
-    [line] = json_lines(done.stdout)
-    assert (line["kind"], line["exit_code"]) == ("error", 2)
-
-
-# Exit code 2: usage.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--no-such-option"], "--no-such-option"),
-        (["surplus"], "surplus"),
-        (["0123456789abcdef"], "--report"),
-        # Not a call for help, which would exit with 0.
-        (["-hytjeZgBBt8O6JSx"], "a report's id is given with --report"),
-        (["-qhytjeZgBBt8O6JS"], "a report's id is given with --report"),
-        (["-ytjeZgBBt8O6JSxI"], "a report's id is given with --report"),
-        (["--", "-ytjeZgBBt8O6JSx"], "a report's id is given with --report"),
-        (["--project", "short"], "--project: must have 32 to 64 characters"),
-        (
-            ["--project", "0123456789abcdef0123"],
-            "hint: the id of a report is as long",
-        ),
-        (["--project", "cn-north-4"], "--region"),
-        (["--instance", "a name of somebody"], "there is a space in it"),
-        (["--locale", "fr-fr"], "fr-fr"),
-        (["--endpoint", "ftp://x"], "--endpoint"),
-        (["--endpoint", "http://192.0.2.1"], "--allow-plaintext"),
-        (["--stall-timeout", "0"], "--stall-timeout"),
-        (["--stall-timeout", "-0.001"], "--stall-timeout"),
-        (["--stall-timeout", "nan"], "--stall-timeout"),
-        (["--stall-timeout", "soon"], "--stall-timeout"),
-        (["--max-attempts", "0"], "--max-attempts"),
-        (["--max-attempts", "many"], "--max-attempts"),
-        (["--set", "no_such_key=1"], "no_such_key"),
-        (["--set", "max_attempt=1"], "did you mean max_attempts?"),
-        (["--set", "file_mode=9"], "--set file_mode"),
-        (["--set", "stall_timeout_ms=soon"], "--set stall_timeout_ms"),
-        (["--set", "file_mode"], "must be KEY=VALUE"),
-        (["--set", "credentials=elsewhere"], "credentials"),
-        (["--set", "credentials=profile"], "credentials"),
-        (["--region", "no/region"], "--region"),
-        (["--report"], "--report"),
-        (["--report", "../../../../etc/passwd"], "--report"),
-        (["--output", ""], "--output"),
-        (["--token-file", "/dev/zero"], "longer than"),
-        # Not a valid abbreviation.
-        (["--proj", "x"], "--proj"),
-    ],
-)
-def test_wrong_usage_exits_with_2(
-    mock: MockService, command: Command, arguments: list[str], words: str
-) -> None:
-    before = mock.connections()["total"]
-    assert words in command.download_fails(2, *arguments)
-    assert mock.connections()["total"] == before
-
-
-@pytest.mark.parametrize(
-    ("name", "word"),
-    [
-        ("DBSS_PROJECT_ID", "--project is not set, and there is no region"),
-        ("DBSS_INSTANCE_ID", "--instance"),
-        ("DBSS_REPORT_ID", "--report"),
-        ("DBSS_ENDPOINT", "--region"),
-    ],
-)
-def test_missing_setting_is_named(command: Command, name: str, word: str) -> None:
-    variables = {"DBSS_REPORT_ID": command.report, name: ""}
-    assert word in command.fails(2, "download", env=variables)
-
-
-def test_value_of_environment_is_blamed_on_its_variable(command: Command) -> None:
-    error = command.download_fails(2, env={"DBSS_PROJECT_ID": "short"})
-    assert "--project: must have 32 to 64 characters" in error
-    assert "hint: the value is from the variable DBSS_PROJECT_ID" in error
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--token", "SECRET-VALUE"],
-        ["--token=SECRET-VALUE"],
-        ["--token"],
-        ["--secret-key=SECRET-VALUE"],
-        ["--set=token=SECRET-VALUE"],
-        *(
-            ["--set", f"{key}=SECRET-VALUE"]
-            for key in ("token", "secret_key", "security_token", "iam_password", "proxy")
-        ),
-    ],
-)
-def test_secret_on_command_line_is_rejected(
-    mock: MockService, command: Command, arguments: list[str]
-) -> None:
-    before = mock.connections()["total"]
-    for error in (
-        command.download_fails(2, *arguments),
-        command.fails(2, *arguments),
-        command.fails(2, "instances", *arguments),
-    ):
-        assert "SECRET" not in error
-    error = command.download_fails(2, *arguments)
-    assert "everybody on this machine" in error
-    for way in ("--token-file", "HUAWEICLOUD_SDK_SK", "DBSS_IAM_PASSWORD"):
-        assert way in error
-    assert "--proxy-from-environment" in error
-    assert mock.connections()["total"] == before
-
-
-def test_long_argument_is_not_printed_whole(mock: MockService, command: Command) -> None:
-    # It is most likely a token.
-    token = "MIIT" + "x" * 3000
-    error = command.download_fails(2, token)
-    assert "xxxxxxxxxx" not in error
-    assert "MIIT" in error
-
-
-@pytest.mark.parametrize(
-    ("token", "words"),
-    [
-        (b"", "the token is empty"),
-        (b"\n", "token"),
-        (b"secret-secret secret", "there is a space in the token"),
-        (b"secret-secret\n\n", "line end"),
-        (b"secret\nsecret", "line end"),
-        (b"secret-secret\0secret", "token"),
-        (b"secret-secret\xff", "token"),
-        (b'{"token": {"secret": 1}}', "X-Subject-Token"),
-        (b"s" * (LONGEST_TOKEN + 3), "longer than 98304 bytes"),
-    ],
-)
-def test_invalid_token_is_not_printed(command: Command, token: bytes, words: str) -> None:
-    error = command.download_fails(2, "--token-file", "-", stdin_data=token)
-    assert words in error
-    assert "secret" not in error
-    assert "sss" not in error
-
-
-def test_rejected_token_that_is_json_is_explained(command: Command) -> None:
-    error = command.download_fails(3, env={"DBSS_TOKEN": '{"token":{"expires_at":"x"}}'})
-    assert "X-Subject-Token" in error
-    assert "expires_at" not in error
-
-
-def test_token_with_line_end_in_environment_is_explained(
-    mock: MockService, command: Command
-) -> None:
-    error = command.download_fails(2, env={"DBSS_TOKEN": mock.token + "\n"})
-    assert "hint: the token ends with a line end" in error
-    error = command.download_fails(2, env={"DBSS_TOKEN": "with space"})
-    assert "there is a space in the token" in error
-
-
-# Exit codes 3 to 6: the service and the network.
-
-
-RESPONSE_FAULTS: list[tuple[int, dict[str, Any]]] = [
-    (3, {"status": 401, "json": {"error_code": "APIG.0301", "error_msg": "expired"}}),
-    (3, {"status": 403, "body": ""}),
-    (4, {"status": 404, "body": ""}),
-    (4, {"json": {"error_code": "DBSS.10021004", "error_msg": "under 200"}}),
-    (5, {"status": 400, "body": ""}),
-    (5, {"status": 409, "body": ""}),
-    (5, {"status": 429, "body": ""}),
-    (5, {"status": 500, "body": ""}),
-    (5, {"status": 302, "body": "", "headers": [["Location", "https://elsewhere.example"]]}),
-    (5, {"body": ""}),
-    (6, {"cut_after": 100}),
-    (6, {"reset_before_answer": True}),
-    (6, {"gzip": True}),
-    (6, {"raw_base64": "Z2FyYmFnZQ0KDQo="}),
+SUBCOMMANDS = [
+    *("download", "check", "instances", "reports", "templates", "databases", "schedule"),
+    *("generate", "delete", "mirror", "options", "completions"),
 ]
+CONNECTING = SUBCOMMANDS[:-2]
+EXIT_CODES = ["0", "1", "2", "3", "4", "5", "6", "7", "10", "11", "12", "130"]
+ID = "0123456789abcdef0123456789abcdef"
 
-
-@pytest.mark.parametrize(("code", "fault"), RESPONSE_FAULTS)
-def test_exit_code_matches_response(
-    mock: MockService, command: Command, code: int, fault: dict[str, Any]
-) -> None:
-    mock.fault(command.report, **fault, times=1)
-    lines = command.download_fails(code, "-o", "target", *NO_RETRY).splitlines()
-    assert all(line.startswith("  hint: ") for line in lines[1:])
-
-
-def test_rejected_token_exits_with_3(mock: MockService, command: Command) -> None:
-    error = command.download_fails(3, env={"DBSS_TOKEN": "not-the-token"})
-    assert "APIG.0301" in error
-    assert "DBSS_TOKEN" in error
-    assert mock.requests(command.report)[-1]["status"] == 401
-
-
-def test_missing_report_exits_with_4(command: Command) -> None:
-    command.report = "x" * 16
-    error = command.download_fails(4)
-    assert "DBSS.10021004" in error
-    assert "request id" in error
-
-
-def test_connection_failures_exit_with_6(mock: MockService, command: Command) -> None:
-    command.download_fails(6, "--endpoint", "http://127.0.0.1:1", *NO_RETRY)
-    assert "use --ca-file" in command.download_fails(6, "--endpoint", mock.https)
-    mock.fault(command.report, no_answer=True, times=1)
-    error = command.download_fails(6, "--stall-timeout", "0.2", *NO_RETRY)
-    assert "--stall-timeout" in error
-    # With retries, a single fault is not a failure.
-    mock.fault(command.report, times=1, cut_after=100)
-    done = command.download("--quiet")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_unknown_region_has_a_suggestion(command: Command) -> None:
-    # Where there is no network no name can be resolved.
-    offline = (need_tool("unshare"), "--map-root-user", "--net")
-    if subprocess.run([*offline, "true"], capture_output=True).returncode != 0:
-        pytest.skip("this machine lets nobody make a network namespace")
-    for region, hint in (
-        ("cn-nroth-4", "did you mean cn-north-4?"),
-        ("elsewhere", "'elsewhere' is no region that dbss knows, such as cn-north-4"),
-        ("cn-north-4", None),
-    ):
-        error = command.download_fails(
-            *(6, "--region", region, *NO_RETRY), env={"DBSS_ENDPOINT": None}, wrap=offline
-        )
-        assert (hint in error) if hint else ("hint" not in error)
-
-
-def test_service_message_is_printed_without_control_characters(
-    mock: MockService, command: Command
-) -> None:
-    details = [
-        {"error_code": "DBSS.1\x1b[31m\u009b", "error_msg": "first\r\n\x1b[31m\u009b\x7f"},
-        {"error_code": None, "error_msg": "second"},
-        {},
-    ]
-    words = {"error_code": "DBSS.10000001", "error_msg": "wrong\n\x1b[0m", "details": details}
-    headers = [["X-Request-Id", "request-0001"]]
-    mock.fault(command.report, status=400, json=words, headers=headers, times=1)
-    lines = command.download_fails(5).split("\n")
-    assert len(lines) == 5
-    assert "DBSS.10000001" in lines[0]
-    assert "request-0001" in lines[0]
-    assert [line.split()[:2] for line in lines[1:4]] == [
-        ["DBSS.1", "[31m"],
-        ["-:", "second"],
-        ["-:", "-"],
-    ]
-
-
-# Exit code 7: this machine.
-
-
-@pytest.mark.parametrize("kind", ["file", "fifo", "link", "dangling link"])
-def test_existing_target_is_rejected_before_any_traffic(
-    mock: MockService, command: Command, tmp_path: Path, kind: str
-) -> None:
-    target = command.directory / "target"
-    other = tmp_path / "other"
-    if kind == "file":
-        target.write_text("mine")
-    elif kind == "fifo":
-        os.mkfifo(target)
-    else:
-        target.symlink_to(other)
-        if kind == "link":
-            other.write_text("mine")
-    before = mock.connections()["total"]
-    words = "exists already" if kind == "file" else "not a regular file"
-    assert words in command.download_fails(7, "-o", "target")
-    if kind != "file":
-        assert words in command.download_fails(7, "-o", "target", "--force")
-    else:
-        assert target.read_text() == "mine"
-    assert mock.connections()["total"] == before
-    assert other.exists() == (kind == "link")
-
-
-def test_two_downloads_at_once_only_one_creates_the_file(
-    mock: MockService, command: Command
-) -> None:
-    before = len(mock.requests(command.report))
-    # Both see no file before either of them writes.
-    mock.fault(command.report, delay_ms=1000, times=2)
-    both = [command.start("download", "--report", command.report, "-o", "target") for _ in range(2)]
-    wait_until(lambda: len(mock.requests(command.report)) == before + 2)
-    assert command.files() == []
-    errors = [process.communicate(timeout=TIMEOUT)[1] for process in both]
-    assert sorted(process.returncode for process in both) == [0, 7], errors
-    assert command.files() == ["target"]
-    assert sha256(command.directory / "target") == mock.pdf["sha256"]["en-us"]
-
-
-def test_target_created_during_download_is_kept(mock: MockService, command: Command) -> None:
-    report = mock.add_report(format="pdf")["id"]
-    mock.fault(report, delay_ms=500, times=1)
-    with command.start("download", "--report", report, "-o", "target") as process:
-        wait_until(lambda: mock.requests(report))
-        (command.directory / "target").write_text("faster")
-        _, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 7
-    assert b"exists" in err
-    assert (command.directory / "target").read_text() == "faster"
-    assert command.files() == ["target"]
-
-
-def test_unusable_files_exit_with_7(command: Command) -> None:
-    assert "No such file or directory" in command.download_fails(7, "-o", "no-such-directory/x")
-    command.download_fails(7, "-o", "new/")
-    command.download_fails(7, "-o", "no/such/directory/")
-    assert "/no/such/token" in command.download_fails(7, "--token-file", "/no/such/token")
-    command.download_fails(7, "--token-file", "/")
-    assert "/no/such/ca.pem" in command.download_fails(7, "--ca-file", "/no/such/ca.pem")
-
-
-def test_full_disk_leaves_no_file(command: Command) -> None:
-    """RLIMIT_FSIZE simulates a full disk."""
-
-    def small_files_only() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-
-    error = command.download_fails(7, "-o", "target", preexec_fn=small_files_only)
-    assert "File too large" in error
-
-
-def test_closed_stdout_pipe_exits_with_7(mock: MockService, command: Command) -> None:
-    report = mock.add_report(format="bytes", size=8 * MIB)["id"]
-    with command.start("download", "--report", report, "-o", "-") as process:
-        assert process.stdout is not None
-        process.stdout.read(1)
-        process.stdout.close()
-        process.stdout = None
-        _, err = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 7
-    assert err.count(b"\n") == 1
-    assert b"Broken pipe" in err
-
-
-def test_closed_standard_streams_are_handled(mock: MockService, command: Command) -> None:
-    def shell(redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        wrap = ("/bin/sh", "-c", f'exec "$0" "$@" {redirections}')
-        return command.download(*arguments, wrap=wrap)
-
-    done = shell(">&-", "-o", "-")
-    assert (done.returncode, done.stderr) == (
-        7,
-        "dbss: cannot write to standard output: it is closed\n",
-    )
-    done = shell("2>&-", "-o", "-", "--token-file", "/no/such/file")
-    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
-    done = shell("<&-", "-o", "-", "--token-file", "-")
-    assert done.returncode == 7
-    assert "it is closed" in done.stderr
-    for subcommand in (["instances"], ["--help"], ["options"], ["completions", "bash"]):
-        wrap = ("/bin/sh", "-c", 'exec "$0" "$@" >&-')
-        assert "it is closed" in command.fails(7, *subcommand, wrap=wrap)
-    assert command.files() == []
-
-
-@pytest.mark.parametrize("closed", CLOSED_STREAMS)
-def test_messages_never_end_up_in_the_report(
-    mock: MockService, command: Command, closed: str
-) -> None:
-    wrap = ("/bin/sh", "-c", f'exec "$0" "$@" {closed}')
-    mock.fault(command.report, reset_after=1000, times=1)
-    assert command.download("-o", "x.pdf", "--verbose", wrap=wrap).returncode == 0
-    assert sha256(command.directory / "x.pdf") == mock.pdf["sha256"]["en-us"]
-    mock.fault(command.report, reset_after=1000, times=1)
-    download = ("download", "--report", command.report, "-o", "-", "--verbose")
-    done = command.run_bytes(*download, wrap=wrap)
-    if ">&-" in closed.replace("2>&-", ""):
-        assert (done.returncode, done.stdout) == (7, b"")
-    else:
-        assert done.returncode == 0
-        assert hashlib.sha256(done.stdout).hexdigest() == mock.pdf["sha256"]["en-us"]
-    assert ("2>&-" in closed) == (done.stderr == b"")
-    assert command.files() == ["x.pdf"]
-
-
-def test_saved_file_has_the_configured_mode(command: Command) -> None:
-    def no_mask() -> None:
-        os.umask(0)
-
-    for name, more in (("a", ()), ("b", ("--set", "file_mode=640"))):
-        assert command.download("-o", name, *more, preexec_fn=no_mask).returncode == 0
-    modes = [stat.S_IMODE((command.directory / name).stat().st_mode) for name in ("a", "b")]
-    assert modes == [0o600, 0o640]
-
-
-def test_cut_transfer_is_resumed(mock: MockService, command: Command) -> None:
-    report = mock.add_report(format="zip", size=900_000)
-    mock.fault(report["id"], cut_after=500_000, times=1)
-    done = command.run("download", "--report", report["id"], "-o", "x")
-    assert done.returncode == 0
-    [warning, saved] = done.stderr.splitlines()
-    assert warning.startswith("dbss: warning: ")
-    assert saved == "saved x (900000 bytes, 2 attempts)"
-    assert sha256(command.directory / "x") == report["sha256"]["en-us"]
-    headers = dict(mock.requests(report=report["id"])[-1]["headers"])
-    assert {name.lower(): value for name, value in headers.items()}["range"] == "bytes=500000-"
-
-
-# Exit code 130: cancelled.
+# Signals.
 
 
 def system_call(process: int) -> str:
@@ -677,7 +71,7 @@ def bytes_in_pipe(pipe: int) -> int:
     return count
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
     "phase", ["connect", "handshake", "header", "body", "tls body", "retry", "pipe"]
 )
@@ -735,16 +129,12 @@ def test_cancelled_download_keeps_the_old_file(
 ) -> None:
     target = command.directory / "target"
     target.write_text("mine")
-    before = len(mock.requests(command.report))
-    mock.fault(command.report, stall_after=2000)
-    arguments = ("download", "--report", command.report, "-o", "target", "--force")
-    with command.start(*arguments) as process:
-        wait_until(lambda: len(mock.requests(command.report)) == before + 1)
-        for _ in range(times):
-            process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert b"cancelled" in err
+    report = mock.add_report(format="pdf")["id"]
+    mock.fault(report, stall_after=2000)
+    arguments = ("download", "--report", report, "-o", "target", "--force")
+    code, _, err = command.interrupt(*arguments, when=lambda: mock.requests(report), times=times)
+    assert code == 130
+    assert "cancelled" in err
     assert target.read_text() == "mine"
     assert command.files() == ["target"]
 
@@ -795,36 +185,138 @@ def test_ignored_signal_stays_ignored(mock: MockService, command: Command) -> No
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("@instances", ["instances"]),
+        ("@reports.list", ["reports"]),
+        ("@templates", ["templates"]),
+        ("@databases", ["databases"]),
+        ("@schedule.show", ["schedule", "--template", ID]),
+        ("@templates", ["generate", "--template", ID, *TIME_RANGE]),
+        ("@reports.delete", ["delete", "--report", ID, "--yes"]),
+    ],
+)
+def test_signal_ends_waiting_command(
+    mock: MockService, command: Command, instance: str, place: str, words: list[str]
+) -> None:
+    mock.fault(place, no_answer=True, times=1)
+    code, out, err = command.interrupt(*words, when=lambda: mock.requests(place))
+    assert (code, out) == (130, "")
+    assert err.startswith("dbss: ")
+
+
+def test_json_lines_are_printed_page_by_page(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    mock.add_reports(150, instance=instance)
+    mock.fault("@reports.list", no_answer=True, skip=1)
+    with command.start("reports", "--json") as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(100)]
+        assert all(json.loads(line)["id"] for line in lines)
+        process.terminate()
+        [error] = json_lines(process.stdout.read().decode())
+        process.wait(TIMEOUT)
+    assert (process.returncode, error["exit_code"]) == (130, 130)
+
+
+@pytest.mark.parametrize("phase", ["creating", "waiting"])
+def test_cancelled_generate_says_where_the_report_may_be(
+    mock: MockService, command: Command, instance: str, phase: str
+) -> None:
+    def reached() -> bool:
+        if phase == "creating":
+            return bool(mock.requests("@reports.create"))
+        return bool(mock.made()) and len(mock.requests("@reports.list")) > 1
+
+    mock.set_generation(percent_per_list=0)
+    if phase == "creating":
+        mock.fault("@reports.create", no_answer=True, times=1)
+    template = mock.templates[0]["id"]
+    code, out, err = command.interrupt(
+        "generate", "--template", template, *TIME_RANGE, when=reached
+    )
+    assert (code, out) == (130, "")
+    assert f"dbss reports --instance {instance}" in err
+
+
+def test_interrupted_mirror_prints_its_summary(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    report = mock.add_report(format="pdf", instance=instance)["id"]
+    mock.fault(report, no_answer=True, times=1)
+    mirror = ("mirror", "archive", "--success-file", "done")
+    code, out, err = command.interrupt(*mirror, when=lambda: mock.requests(report))
+    assert code == 130
+    assert out.startswith("listed\t1\n")
+    assert "run the command again" in err
+    assert command.files() == ["archive"]
+    assert "downloaded\t1\n" in command.prints("mirror", "archive")
+
+
+# Streams and processes.
+
+
 def test_command_line_and_environment_of_process_have_no_secret(
     mock: MockService, command: Command, tmp_path: Path
 ) -> None:
-    before = len(mock.requests(command.report))
-    mock.fault(command.report, no_answer=True, times=1)
     (tmp_path / "token").write_text(mock.token + "\n")
-    arguments = ("download", "--report", command.report, "--token-file", tmp_path / "token")
+    arguments = ("instances", "--token-file", tmp_path / "token")
+    mock.clear_requests()
+    mock.fault("@instances", no_answer=True, times=1)
     with command.start(*arguments, env={"DBSS_TOKEN": None}) as process:
-        wait_until(lambda: len(mock.requests(command.report)) == before + 1)
+        wait_until(lambda: mock.requests("@instances"))
         for file in ("cmdline", "environ"):
             assert mock.token.encode() not in Path(f"/proc/{process.pid}/{file}").read_bytes()
         process.send_signal(signal.SIGINT)
-        process.wait(30)
-    assert process.returncode == 130
+        assert process.wait(30) == 130
 
 
-# Messages.
+@pytest.mark.parametrize("more", [["reports"], ["reports", "--json"], ["download", "-o", "-"]])
+def test_closed_stdout_pipe_exits_with_7(
+    mock: MockService, command: Command, instance: str, more: list[str]
+) -> None:
+    if more[0] == "reports":
+        mock.add_reports(1000, instance=instance)
+    report = mock.add_report(format="bytes", size=8 * MIB, instance=instance)["id"]
+    with command.start(*more, env={"DBSS_REPORT_ID": report}) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(TIMEOUT) == 7
+        assert re.fullmatch(
+            rb"dbss: cannot write to [^\n]*Broken pipe[^\n]*\n", process.stderr.read()
+        )
 
 
-def test_verbose_prints_warnings(mock: MockService, command: Command) -> None:
-    mock.fault(command.report, times=1, cut_after=100)
-    done = command.download("--verbose")
-    assert done.returncode == 0
-    lines = done.stderr.splitlines()
-    assert any(line.startswith("dbss: warning: ") and command.report in line for line in lines)
-    size = mock.pdf["sizes"]["en-us"]
-    assert lines[-1] == f"saved audit-report.pdf ({size} bytes, 2 attempts)"
-    # An error is printed once.
-    command.report = "x" * 16
-    assert command.download("--verbose").stderr.count("DBSS.10021004") == 1
+def test_pipe_that_does_not_block_gets_everything(command: Command) -> None:
+    expected = command.prints("options")
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    assert len(expected) > 4096
+    with command.start("options", stdout=writer) as process, open(reader) as output:
+        os.close(writer)
+        assert output.read() == expected
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_unknown_region_has_a_suggestion(command: Command) -> None:
+    # Where there is no network no name can be resolved.
+    offline = (need_tool("unshare"), "--map-root-user", "--net")
+    if subprocess.run([*offline, "true"], capture_output=True).returncode != 0:
+        pytest.skip("this machine lets nobody make a network namespace")
+    for region, hint in (
+        ("cn-nroth-4", "did you mean cn-north-4?"),
+        ("elsewhere", "'elsewhere' is no region that dbss knows, such as cn-north-4"),
+        ("cn-north-4", None),
+    ):
+        download = ("download", "--report", command.report, "--region", region, *NO_RETRY)
+        done = command.run(*download, env={"DBSS_ENDPOINT": None}, wrap=offline)
+        assert done.returncode == 6
+        assert (hint in done.stderr) if hint else ("hint" not in done.stderr)
 
 
 def test_command_under_valgrind_has_no_error(mock: MockService, command: Command) -> None:
@@ -858,374 +350,28 @@ def test_command_under_valgrind_has_no_error(mock: MockService, command: Command
         assert done.returncode == code, (arguments, done.stderr)
 
 
-# Credentials that are found.
-
-
-class CommandWithoutToken:
-    """The command with a region, and credentials of the environment.
-
-    It never looks for a real metadata service.
-    """
-
-    def __init__(self, mock: MockService, command: Command) -> None:
-        self.command = command
-        for name in ("DBSS_TOKEN", "DBSS_PROJECT_ID", "DBSS_ENDPOINT"):
-            del command.environment[name]
-        self.settings = {"iam_endpoint": mock.iam, "metadata_endpoint": mock.metadata}
-        command.environment |= {
-            "DBSS_REGION": mock.region,
-            "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4": mock.http,
-        }
-        self.key: dict[str, str | None] = {
-            "HUAWEICLOUD_SDK_AK": mock.access_key,
-            "HUAWEICLOUD_SDK_SK": mock.secret_key,
-        }
-
-    def options(self) -> list[str]:
-        return [f"--set={key}={value}" for key, value in self.settings.items()]
-
-    def download(self, *arguments: str | Path, **env: Any) -> subprocess.CompletedProcess[str]:
-        return self.command.download(*self.options(), *arguments, env=env)
-
-    def fails(self, code: int, *arguments: str | Path, **env: Any) -> str:
-        return self.command.download_fails(code, *self.options(), *arguments, env=env)
-
-    def check(self, *arguments: str, **env: Any) -> subprocess.CompletedProcess[str]:
-        return self.command.run("check", *self.options(), *arguments, env=env)
-
-    def checks(self, *arguments: str, code: int = 0, **env: Any) -> dict[str, str]:
-        """The lines that a check prints."""
-        done = self.check(*arguments, **env)
-        assert done.returncode == code, done.stderr
-        assert (done.stderr == "") == (code == 0)
-        assert self.command.files() == []
-        lines = [line.split(": ", 1) for line in done.stdout.splitlines()]
-        assert [name for name, _ in lines] == ["source", "who", "project", "expires", "accepted"]
-        return dict(lines)
-
-    def profile(self, mode: int = 0o600) -> dict[str, str]:
-        """A credentials file with the access key."""
-        path = self.command.directory.parent / "credentials"
-        ak, sk = self.key.values()
-        path.write_text(f"[basic]\nak = {ak}\nsk = {sk}\n")
-        path.chmod(mode)
-        return {"HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(path)}
-
-
-@pytest.fixture
-def without_token(mock: MockService, command: Command) -> CommandWithoutToken:
-    mock.set_metadata()
-    return CommandWithoutToken(mock, command)
-
-
-def masked(key: str) -> str:
-    return f"{key[:4]}***{key[-4:]}"
-
-
-@pytest.mark.parametrize("source", ["environment", "profile", "metadata"])
-def test_region_and_ids_suffice(
-    mock: MockService, without_token: CommandWithoutToken, source: str
+def test_systemd_service_command_works(
+    mock: MockService, command: Command, instance: str, root: Path
 ) -> None:
-    env: dict[str, Any] = {
-        "environment": without_token.key,
-        "profile": without_token.profile(),
-        "metadata": {},
-    }[source]
-    assert without_token.download(**env).returncode == 0
-    saved = without_token.command.directory / "audit-report.pdf"
-    assert sha256(saved) == mock.pdf["sha256"]["en-us"]
+    text = (root / "packaging/systemd/dbss-mirror.service").read_text()
+    [line] = re.findall(r"^ExecStart=(.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    _, words = line.split("/usr/bin/dbss ")
+    arguments = shlex.split(words.replace("%S", str(command.directory)))
+    # systemd creates it.
+    made = command.directory / "dbss-mirror"
+    made.mkdir()
+    report = mock.add_report(format="pdf", instance=instance)
+    credentials = command.directory.parent / "credentials"
+    credentials.write_text(f"[basic]\nak = {mock.access_key}\nsk = {mock.secret_key}\n")
+    credentials.chmod(0o600)
+    env = {"DBSS_TOKEN": None, "HUAWEICLOUD_SDK_CREDENTIALS_FILE": str(credentials)}
+    assert "downloaded\t1\n" in command.prints(*arguments, env=env)
+    assert sorted(os.listdir(made)) == ["reports", "success.json"]
+    [file] = made.glob("reports/*/*/*.pdf")
+    assert sha256(file) == report["sha256"]["en-us"]
 
 
-def test_missing_credentials_error_names_all_sources(
-    mock: MockService, without_token: CommandWithoutToken
-) -> None:
-    mock.set_metadata(agency=False)
-    error = without_token.fails(2)
-    for words in ("HUAWEICLOUD_SDK_AK", ".huaweicloud/credentials", "agency"):
-        assert words in error
-    without_token.settings["metadata_endpoint"] = "http://127.0.0.1:1"
-    assert "127.0.0.1:1" in without_token.fails(2)
-
-
-def test_credential_sources_have_the_documented_precedence(
-    mock: MockService, without_token: CommandWithoutToken, tmp_path: Path
-) -> None:
-    """The order is: a token file, --set, DBSS_TOKEN, credentials that are found."""
-    (tmp_path / "token").write_text(mock.token)
-    wrong = {"DBSS_TOKEN": "not-a-token-of-anybody"}
-    found = ("--set", "credentials=environment")
-    without_token.fails(3, **without_token.key, **wrong)
-    done = without_token.download(*found, "-o", "a", **without_token.key, **wrong)
-    assert done.returncode == 0
-    without_token.fails(2, *found, **wrong)
-    file = ("--token-file", tmp_path / "token")
-    assert without_token.download(*found, *file, "-o", "b", **wrong).returncode == 0
-    assert without_token.command.files() == ["a", "b"]
-
-
-def test_iam_user_logs_in_with_password_of_environment(
-    mock: MockService, without_token: CommandWithoutToken
-) -> None:
-    user = ("--set", f"iam_user={mock.user}", "--set", f"iam_domain={mock.domain}")
-    lines = without_token.checks(*user, DBSS_IAM_PASSWORD=mock.password)
-    assert lines["source"].startswith("iam_user, ")
-    assert lines["accepted"] == "yes"
-    assert "DBSS_IAM_PASSWORD" in without_token.fails(2, *user)
-    without_token.fails(3, *user, DBSS_IAM_PASSWORD="wrong")
-
-
-@pytest.mark.parametrize("how", ["flag", "variable"])
-def test_credentials_flag_selects_the_source(
-    mock: MockService, without_token: CommandWithoutToken, tmp_path: Path, how: str
-) -> None:
-    (tmp_path / "id-token").write_text(mock.id_token)
-    env = {
-        "HUAWEICLOUD_OIDC_PROVIDER_URN": mock.provider_urn,
-        "HUAWEICLOUD_OIDC_AGENCY_URN": mock.agency_urn,
-        "HUAWEICLOUD_OIDC_TOKEN_FILE": str(tmp_path / "id-token"),
-        **without_token.key,
-    }
-    without_token.settings["sts_endpoint"] = mock.iam
-    assert without_token.checks(**env)["source"].startswith("oidc, ")
-    flag = ["--credentials", "environment"] if how == "flag" else []
-    variable = {"DBSS_CREDENTIALS": "environment" if how == "variable" else "profile"}
-    assert without_token.checks(*flag, **variable, **env)["source"].startswith("environment, ")
-    without_token.fails(2, "--credentials", "elsewhere", **env)
-    without_token.fails(2, "--credentials", "default", "--token-file", "x", **env)
-
-
-def test_agency_of_another_account_is_assumed(
-    mock: MockService, without_token: CommandWithoutToken
-) -> None:
-    agency = (f"--set=agency_name={mock.agency}", f"--set=agency_domain={mock.agency_domain}")
-    lines = without_token.checks(*agency, **without_token.key)
-    assert lines["source"].startswith("agency, ")
-
-
-@pytest.fixture
-def mfa_login(mock: MockService) -> Iterator[list[str]]:
-    """The arguments of a user who logs in with the passcode 123456."""
-    mock.set_iam(passcodes=["123456"])
-    keys = {"iam_user": mock.user, "iam_domain": mock.domain, "iam_user_id": mock.user_id}
-    yield [f"--set={key}={value}" for key, value in keys.items()]
-    mock.set_iam()
-
-
-def test_passcode_of_variable_is_sent(
-    mock: MockService, without_token: CommandWithoutToken, mfa_login: list[str]
-) -> None:
-    password = {"DBSS_IAM_PASSWORD": mock.password}
-    error = without_token.fails(2, *mfa_login, **password)
-    assert "set DBSS_IAM_PASSCODE" in error
-    without_token.fails(3, *mfa_login, **password, DBSS_IAM_PASSCODE="654321")
-    lines = without_token.checks(*mfa_login, **password, DBSS_IAM_PASSCODE="123456")
-    assert lines["source"].startswith("iam_user, ")
-
-
-def test_passcode_is_asked_for_on_the_terminal(
-    mock: MockService, without_token: CommandWithoutToken, mfa_login: list[str]
-) -> None:
-    without_token.command.environment["DBSS_IAM_PASSWORD"] = mock.password
-    terminal = Terminal()
-    arguments = ("check", *without_token.options(), *mfa_login)
-    streams = {"stdin": terminal.slave, "stdout": None, "stderr": terminal.slave}
-    try:
-        with without_token.command.start(*arguments, **streams) as process:
-            wait_until(lambda: b"Passcode of the MFA device: " in terminal.written)
-            terminal.type("123456\n")
-            assert process.wait(TIMEOUT) == 0
-    finally:
-        terminal.close()
-
-
-def test_warning_is_printed_unless_quiet(without_token: CommandWithoutToken) -> None:
-    named = without_token.profile(0o644)
-    done = without_token.download("-o", "a", **named)
-    assert done.returncode == 0
-    [warning, saved] = done.stderr.splitlines()
-    assert warning.startswith("dbss: warning: ")
-    assert named["HUAWEICLOUD_SDK_CREDENTIALS_FILE"] in warning
-    assert saved.startswith("saved a (")
-    done = without_token.download("-o", "b", "--quiet", **named)
-    assert (done.returncode, done.stderr) == (0, "")
-    done = without_token.download("-o", "c", **without_token.profile())
-    assert done.stderr.startswith("saved c (")
-
-
-def test_check_with_access_key_prints_its_source(
-    mock: MockService, without_token: CommandWithoutToken
-) -> None:
-    # It needs no ids.
-    key = {**without_token.key, "DBSS_INSTANCE_ID": None}
-    lines = without_token.checks(**key)
-    source = lines.pop("source")
-    assert source.startswith("environment, ")
-    assert "HUAWEICLOUD_SDK_AK" in source
-    assert lines == {
-        "who": masked(mock.access_key),
-        "project": "looked up by the region's name",
-        "expires": "not known",
-        "accepted": "yes",
-    }
-    project = mock.project_id
-    assert without_token.checks("--project", project, **key)["project"] == project
-    assert without_token.checks(HUAWEICLOUD_SDK_PROJECT_ID=project, **key)["project"] == project
-    path = without_token.profile()["HUAWEICLOUD_SDK_CREDENTIALS_FILE"]
-    assert path in without_token.checks(**without_token.profile())["source"]
-    lines = without_token.checks(DBSS_TOKEN=mock.token)
-    assert lines["source"].startswith("token, ")
-    assert (lines["who"], lines["accepted"]) == ("not known", "yes")
-
-
-def test_check_json_has_the_same_facts(
-    mock: MockService, without_token: CommandWithoutToken
-) -> None:
-    done = without_token.check("--json", **without_token.key)
-    [line] = json_lines(done.stdout)
-    assert "HUAWEICLOUD_SDK_AK" in line.pop("description")
-    assert line == {
-        "kind": "check",
-        "source": "environment",
-        "who": masked(mock.access_key),
-        "project": None,
-        "expires": None,
-        "accepted": True,
-    }
-    done = without_token.check("--json", **{**without_token.key, "HUAWEICLOUD_SDK_SK": "wrong"})
-    check, error = json_lines(done.stdout)
-    assert (check["accepted"], error["kind"], error["exit_code"]) == (False, "error", 3)
-
-
-@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "<+14>-14"])
-def test_check_prints_expiry_in_utc(
-    mock: MockService, without_token: CommandWithoutToken, zone: str
-) -> None:
-    mock.set_metadata(announced_key_lifetime_ms=3_600_000)
-    lines = without_token.checks(TZ=zone)
-    assert lines["source"].startswith("metadata, ")
-    assert mock.metadata in lines["source"]
-    assert re.fullmatch(r"....\*\*\*....", lines["who"])
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", lines["expires"])
-    expires = datetime.fromisoformat(lines["expires"].replace("Z", "+00:00"))
-    ahead = expires - datetime.now(timezone.utc)
-    assert timedelta(minutes=55) < ahead < timedelta(minutes=61)
-
-
-@pytest.mark.parametrize(
-    ("code", "accepted", "changes"),
-    [
-        (3, "no", {"HUAWEICLOUD_SDK_SK": "not-the-secret-key"}),
-        (3, "no", {"DBSS_PROJECT_ID": "no-project-0123456789-0123456789-x"}),
-        (6, "not known", {"DBSS_ENDPOINT": "http://127.0.0.1:1"}),
-    ],
-)
-def test_check_failure_has_its_exit_code(
-    without_token: CommandWithoutToken, code: int, accepted: str, changes: dict[str, str]
-) -> None:
-    env = {**without_token.key, **changes}
-    assert without_token.checks(*NO_RETRY, code=code, **env)["accepted"] == accepted
-    done = without_token.check("--quiet", *NO_RETRY, **env)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert done.stderr.startswith("dbss: ")
-
-
-@pytest.mark.parametrize(
-    ("fault", "code", "accepted"),
-    [
-        ({"status": 403, "json": {"error_code": "APIG.0302", "error_msg": "no"}}, 3, "no"),
-        ({"status": 404}, 4, "not known"),
-        ({"status": 500}, 5, "not known"),
-        ({"body": "<html>Welcome to the hotel</html>"}, 5, "not known"),
-        ({"body": "{}"}, 5, "not known"),
-        ({"reset_before_answer": True}, 6, "not known"),
-    ],
-)
-def test_check_with_service_error_has_its_exit_code(
-    mock: MockService,
-    without_token: CommandWithoutToken,
-    fault: dict[str, Any],
-    code: int,
-    accepted: str,
-) -> None:
-    mock.fault("@instances", **fault)
-    lines = without_token.checks(*NO_RETRY, code=code, **without_token.key)
-    assert lines["accepted"] == accepted
-
-
-@pytest.mark.parametrize("name", ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"])
-def test_check_with_half_a_key_fails_first(without_token: CommandWithoutToken, name: str) -> None:
-    done = without_token.check(**{**without_token.key, name: ""})
-    assert (done.returncode, done.stdout) == (2, "")
-    assert name in done.stderr
-    done = without_token.check(**{**without_token.key, "DBSS_REGION": None})
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "--region" in done.stderr
-
-
-def test_check_quiet_prints_nothing_and_full_device_fails(
-    without_token: CommandWithoutToken,
-) -> None:
-    done = without_token.check("--quiet", **without_token.key)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    with Path("/dev/full").open("wb") as full:
-        done = without_token.command.run(
-            "check", *without_token.options(), env=without_token.key, stdout=full
-        )
-    assert done.returncode == 7
-    assert "No space left" in done.stderr
-
-
-# Arguments in the wrong place, and odd ones.
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        *(["--token-file", "SECRET"], ["--profile", "SECRET"], ["--set", "SECRET"]),
-        *(["--set", "token:SECRET"], ["--region", "SECRET"], ["--max-attempts=SECRET"]),
-        *(["--token-file=SECRET"], ["--json", "--endpoint", "SECRET"], ["SECRET"]),
-    ],
-)
-def test_token_in_the_wrong_place_is_not_printed(command: Command, arguments: list[str]) -> None:
-    secret = "MIIT" + "x1y2z3w4" * 200
-    words = [word.replace("SECRET", secret) for word in arguments]
-    name = "mirror" if arguments == ["SECRET"] else "templates"
-    done = command.run(name, *words)
-    assert done.returncode != 0
-    assert secret[:65] not in done.stdout + done.stderr
-
-
-def test_arguments_are_printed_without_control_characters(command: Command) -> None:
-    for words in (["--token-file", HOSTILE], ["--set", HOSTILE], ["--what" + HOSTILE]):
-        # run() checks what is printed.
-        assert command.run("templates", *words).returncode in (2, 7)
-
-
-def test_delete_of_two_reports_is_rejected(mock: MockService, command: Command) -> None:
-    words = ("--report", "a" * 16, "--report", "b" * 16, "--yes")
-    mock.clear_requests()
-    assert "--report" in command.fails(2, "delete", *words)
-    assert mock.requests("@reports.delete") == []
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"perform": True, "reset_before_answer": True},
-        {"perform": True, "status": 500},
-        {"perform": True, "body": "x"},
-    ],
-)
-def test_deletion_with_unknown_outcome_says_so(
-    mock: MockService, command: Command, fault: dict[str, Any]
-) -> None:
-    [report] = mock.add_reports(1)
-    mock.fault("@reports.delete", times=1, **fault)
-    error = command.fails(
-        {500: 5}.get(fault.get("status", 0), 6 if "reset_before_answer" in fault else 5),
-        *("delete", "--report", report, "--yes", *NO_RETRY),
-    )
-    assert "may have deleted the report" in error
+# Terminals that are asked.
 
 
 def test_report_is_not_written_to_a_terminal(command: Command) -> None:
@@ -1233,21 +379,218 @@ def test_report_is_not_written_to_a_terminal(command: Command) -> None:
     assert "--output -: standard output is a terminal" in written
 
 
-def test_file_over_the_limit_of_its_size_exits_with_7(command: Command) -> None:
-    with (command.directory / "out").open("wb") as out:
-        done = command.run("options", wrap=("prlimit", "--fsize=100"), stdout=out)
-    assert done.returncode == 7
-    assert "cannot write to standard output" in done.stderr
+def on_a_terminal(command: Command, question: str, reply: str, *arguments: str) -> tuple[int, str]:
+    """Runs it with a terminal, where it asks and gets the reply: the exit code, what it wrote."""
+    terminal = Terminal()
+    streams = {"stdin": terminal.slave, "stdout": None, "stderr": terminal.slave}
+    try:
+        with command.start(*arguments, **streams) as process:
+            wait_until(lambda: question.encode() in terminal.written)
+            terminal.type(reply)
+            code = process.wait(TIMEOUT)
+    finally:
+        written = terminal.close()
+    return code, written
 
 
-def test_pipe_that_does_not_block_gets_everything(command: Command) -> None:
-    expected = command.prints("options")
-    reader, writer = os.pipe()
-    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-    os.set_blocking(writer, False)
-    assert len(expected) > 4096
-    with command.start("options", stdout=writer) as process, open(reader) as output:
-        os.close(writer)
-        assert output.read() == expected
-        process.communicate(timeout=60)
-    assert process.returncode == 0
+def test_passcode_is_asked_for_on_the_terminal(mock: MockService, command: Command) -> None:
+    mock.set_iam(passcodes=["123456"])
+    try:
+        del command.environment["DBSS_TOKEN"], command.environment["DBSS_PROJECT_ID"]
+        command.environment |= {"DBSS_REGION": mock.region, "DBSS_IAM_PASSWORD": mock.password}
+        user = {"user": mock.user, "domain": mock.domain, "user_id": mock.user_id}
+        words = [f"--set=iam_{key}={value}" for key, value in user.items()]
+        check = ("check", f"--set=iam_endpoint={mock.iam}", *words)
+        code, _ = on_a_terminal(command, "Passcode of the MFA device: ", "123456\n", *check)
+    finally:
+        mock.set_iam()
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [("y\n", 0), ("YES\n", 0), ("n\n", 130), ("\n", 130), ("\x04", 130), ("yea\n", 130)],
+)
+def test_delete_on_terminal_asks_first(
+    mock: MockService, command: Command, instance: str, reply: str, code: int
+) -> None:
+    [report] = mock.add_reports(1, instance=instance)
+    found, written = on_a_terminal(command, "[y/N] ", reply, "delete", "--report", report)
+    assert found == code
+    assert report in written.split("[y/N] ")[0]
+    assert len(mock.requests("@reports.delete")) == (1 if code == 0 else 0)
+
+
+def test_long_name_is_shortened_on_a_terminal(
+    mock: MockService, command: Command, instance: str
+) -> None:
+    item = {"id": instance, "name": "x" * 1_000_000}
+    mock.fault("@instances", json={"instances": [item], "total": 1}, times=2)
+    written = command.on_terminal("instances")
+    assert "…" in written
+    assert len(written) < 5000
+    assert "x" * 1_000_000 in command.prints("instances")
+
+
+# Help, options, completions, man pages.
+
+
+def test_help_is_short_and_full(command: Command) -> None:
+    short, full = command.prints("-h"), command.prints("--help")
+    assert all(f"\n  {name} " in short for name in SUBCOMMANDS)
+    assert "\n  man " not in short
+    for name in CONNECTING:
+        short, full = command.prints(name, "-h"), command.prints(name, "--help")
+        assert len(short.splitlines()) < 40
+        assert "Exit codes:" not in short
+        assert f"dbss {name} --help" in short
+        codes = re.findall(r"^ +(\d+)  \w", full.split("Exit codes:")[1], re.MULTILINE)
+        assert codes == EXIT_CODES
+        for word in ("--set", "HUAWEICLOUD_SDK_AK", "DBSS_PROJECT_ID", "--connect-timeout"):
+            assert word in full
+        for text in (short, full):
+            assert all(len(line) <= 100 for line in text.splitlines())
+            # C functions mean nothing to the user.
+            assert "dbss_" not in text
+    assert "--output" not in command.prints("check", "--help")
+    assert command.run().returncode == 2
+    assert command.run("lits").returncode == 2
+    assert "  hint: a similar subcommand exists: 'reports'" in command.run("report").stderr
+
+
+@pytest.mark.parametrize("name", CONNECTING)
+def test_values_of_flags_may_begin_with_a_hyphen(
+    mock: MockService, command: Command, name: str
+) -> None:
+    given = {"--report": "x" * 16, "--template": mock.templates[0]["id"]}
+    given |= {"--start-time": "2026-01-01 00:00:00", "--end-time": "2026-01-02 00:00:00"}
+    needed = {
+        "download": ["--report"],
+        "generate": ["--template", "--start-time", "--end-time"],
+        "delete": ["--report"],
+        "schedule": ["--template"],
+    }
+    more = {"generate": FAST_POLL, "delete": ["--yes"], "mirror": ["archive"]}.get(name, [])
+    flags = re.findall(r"^ +(?:-\w, )?(--[a-z-]+) <", command.prints(name, "--help"), re.MULTILINE)
+    assert len(flags) >= 11
+    for flag in flags:
+        others = [f"{one}={given[one]}" for one in needed.get(name, []) if one != flag]
+        value = "-y" + "0" * 30
+        codes = set()
+        for words in ([flag, value], [f"{flag}={value}"]):
+            done = command.run(name, *more, *others, *words)
+            assert not re.search("unexpected|required|was supplied", done.stderr), done.stderr
+            codes.add(done.returncode)
+            for file in command.directory.glob("-y*"):
+                file.unlink()
+        assert len(codes) == 1, flag
+
+
+def test_version_is_that_of_the_package(root: Path, command: Command) -> None:
+    version = re.search(r'^version = "(.*)"', (root / "Cargo.toml").read_text(), re.MULTILINE)
+    assert version
+    assert command.prints("--version") == f"dbss {version[1]} (libdbss {version[1]})\n"
+
+
+def test_options_are_those_of_the_library(root: Path, command: Command) -> None:
+    description = json.loads((root / "include/dbss-abi.json").read_text())
+    known = {one["key"]: one for one in description["options"]["config"]}
+    # These have no effect here.
+    others = {"interruptible", "log_level", "max_memory_bytes"}
+    wanted = {
+        key: one for key, one in known.items() if one["type"] != "secret" and key not in others
+    }
+    listed = {one["key"]: one for one in json_lines(command.prints("options", "--json"))}
+    assert list(listed) == list(wanted)
+    for key, one in listed.items():
+        assert (one["kind"], one["type"]) == ("option", wanted[key]["type"])
+        assert one["help"] == wanted[key]["help"]
+    text = command.prints("options")
+    assert all(f"{key} ({one['type']}, default " in text for key, one in wanted.items())
+    assert "\n    1 to 86400000, or -1 for no limit\n" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert listed["stall_timeout_ms"]["flag"] == "--stall-timeout"
+    assert "    The flag --stall-timeout, which takes seconds, sets it too.\n" in text
+    # Every flag that is named exists.
+    full = command.prints("generate", "--help")
+    assert all(f" {one['flag']}" in full for one in listed.values() if one["flag"])
+    # C functions mean nothing to the user.
+    assert "dbss_" not in text
+
+
+def test_readme_has_all_exit_codes_variables_and_kinds(root: Path, command: Command) -> None:
+    readme = (root / "cli/README.md").read_text()
+    full = "".join(command.prints(name, "--help") for name in CONNECTING)
+    exit_codes = full.split("Exit codes:\n")[1].split("\n\n")[0]
+    listed = re.findall(r"^ +(\d+)  (.*)$", exit_codes, re.MULTILINE)
+    assert re.findall(r"^\| (\d+) \| (.*) \|$", readme.replace("`", ""), re.MULTILINE) == listed
+    assert [code for code, _ in listed] == EXIT_CODES
+    variables = set(re.findall(r"\bDBSS_[A-Z_]+", full))
+    assert variables == set(re.findall(r"`(DBSS_[A-Z_]+)`", readme))
+    names = ("PROJECT_ID", "INSTANCE_ID", "REPORT_ID", "LOCALE", "OUTPUT", "REGION", "ENDPOINT")
+    assert variables >= {f"DBSS_{name}" for name in (*names, "CA_FILE", "TOKEN")}
+    for kind in ("instance", "report", "template", "download", "check", "generated", "deleted"):
+        assert f"| `{kind}` |" in readme
+    for kind in ("mirror", "failure", "gap", "option", "error"):
+        assert f"| `{kind}` |" in readme
+
+
+def test_program_needs_only_libc(command: Command) -> None:
+    needed = subprocess.run(
+        ["readelf", "-d", command.program], check=True, capture_output=True, text=True
+    ).stdout
+    libraries = set(re.findall(r"\[(lib\w+|ld-linux)[^]]*\.so", needed))
+    assert libraries <= {"libc", "libm", "ld-linux"}
+    assert command.program.stat().st_size < 5_000_000
+
+
+def output(*words: str | Path, at: Path) -> str:
+    done = subprocess.run(words, cwd=at, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_completions_are_valid_in_their_shells(command: Command, tmp_path: Path) -> None:
+    for shell, name in (("bash", "dbss.bash"), ("fish", "dbss.fish"), ("zsh", "_dbss")):
+        (tmp_path / name).write_text(command.prints("completions", shell))
+    bash = (
+        "source dbss.bash; COMP_WORDS=(dbss down); COMP_CWORD=1; "
+        '_dbss dbss down dbss; echo "${COMPREPLY[@]}"; '
+        "COMP_WORDS=(dbss mirror --suc); COMP_CWORD=2; "
+        '_dbss dbss --suc mirror; echo "${COMPREPLY[@]}"'
+    )
+    assert output(need_tool("bash"), "-c", bash, at=tmp_path) == "download\n--success-file\n"
+    if fish := shutil.which("fish"):
+        for words, wanted in (("dbss down", "download"), ("dbss mirror --suc", "--success-file")):
+            code = f"source dbss.fish; complete -C {words!r}"
+            found = output(fish, "--no-config", "-c", code, at=tmp_path).splitlines()
+            assert [line.split("\t")[0] for line in found] == [wanted]
+    if zsh := shutil.which("zsh"):
+        # Its completion needs a terminal; so only whether it loads.
+        load = "autoload -Uz compinit && compinit -u -D && whence -w _dbss && echo $_comps[dbss]"
+        code = f"fpath=($PWD $fpath) && {load} && autoload +X _dbss"
+        assert output(zsh, "-f", "-c", code, at=tmp_path) == "_dbss: function\n_dbss\n"
+
+
+def test_man_pages_render_without_warning(command: Command) -> None:
+    command.prints("man", "pages")
+    assert command.files() == ["pages"]
+    pages = sorted((command.directory / "pages").iterdir())
+    assert [page.name for page in pages] == sorted(
+        ["dbss.1", *(f"dbss-{name}.1" for name in SUBCOMMANDS)]
+    )
+    groff = need_tool("groff")
+    for page in pages:
+        done = subprocess.run(
+            [groff, "-man", "-Tutf8", "-ww", "-rLL=78n", page], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, ""), page
+        text = re.sub(".\x08", "", done.stdout)
+        assert "SYNOPSIS" in text
+        assert "EXTRA" not in text
+        name = page.stem.removeprefix("dbss-")
+        if name in CONNECTING:
+            flat = " ".join(text.replace("\u2010\n", "").split())
+            # What -h leaves out is here.
+            assert "Follow redirects of the service" in flat
+            assert "130 cancelled" in flat

@@ -1,4 +1,7 @@
-"""Credentials in the Python package: their sources and their renewal."""
+"""Credentials in the Python package: arguments, providers, threads, forks and exceptions.
+
+What holds for every language is in the conformance suite, credentials.json.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,16 @@ import asyncio
 import ctypes
 import dataclasses
 import gc
-import hashlib
 import json
 import multiprocessing
 import os
 import queue
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
-import urllib.parse
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -46,14 +46,11 @@ def reset_mock(
     mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[None]:
     """Resets the mock service after each test; gives each test an empty home directory."""
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    mock.clear_requests()
     yield
     mock.clear_faults()
-    mock.clear_projects()
     mock.set_iam()
-    mock.set_metadata()
 
 
 @pytest.fixture
@@ -73,17 +70,6 @@ def login(mock: MockService) -> dict[str, Any]:
         "iam_user": mock.user,
         "iam_password": mock.password,
         "iam_domain": mock.domain,
-    }
-
-
-@pytest.fixture
-def found(mock: MockService) -> dict[str, Any]:
-    """The arguments for credentials that are found; none uses the real metadata service."""
-    return {
-        "endpoint": mock.http,
-        "region": mock.region,
-        "iam_endpoint": mock.iam,
-        "metadata_endpoint": mock.metadata,
     }
 
 
@@ -119,7 +105,7 @@ def all_text_of(error: BaseException) -> str:
     return "\n".join([*seen, *frames.format()])
 
 
-# Kinds of credentials.
+# Arguments.
 
 
 @pytest.mark.parametrize(
@@ -152,19 +138,15 @@ SURROGATE = "a" * 20 + "\udc80"
 @pytest.mark.parametrize(
     ("arguments", "kind", "parameter"),
     [
-        ({"project_id": "short"}, dbss.InvalidIdError, "project_id"),
         ({"project_id": NUL}, dbss.InvalidIdError, "project_id"),
-        ({"iam_user": ""}, dbss.InvalidValueError, "iam_user"),
         ({"iam_password": NUL}, dbss.InvalidValueError, "iam_password"),
         ({"iam_password": SURROGATE}, dbss.InvalidUtf8Error, "iam_password"),
-        ({"iam_user": "u", "region": "r"}, dbss.NotConfiguredError, "iam_password"),
-        ({"iam_endpoint": "ftp://x"}, dbss.InvalidEndpointError, "iam_endpoint"),
         ({"metadata_endpoint": NUL}, dbss.InvalidEndpointError, "metadata_endpoint"),
-        ({"credentials": "elsewhere"}, dbss.InvalidValueError, "credentials"),
+        ({"access_key": "AK", "secret_key": NUL}, dbss.InvalidAccessKeyError, "secret_key"),
+        ({"iam_user": "u", "region": "r"}, dbss.NotConfiguredError, "iam_password"),
         ({"endpoint": []}, dbss.InvalidEndpointError, "endpoint"),
         ({"endpoint": [UNREACHABLE, "/x"]}, dbss.InvalidEndpointError, "endpoint"),
         ({"endpoint": [f"{UNREACHABLE},{UNREACHABLE}"]}, dbss.InvalidEndpointError, "endpoint"),
-        ({"endpoint": [UNREACHABLE] * 17}, dbss.InvalidEndpointError, "endpoint"),
     ],
 )
 def test_invalid_argument_is_rejected_at_once(
@@ -174,8 +156,7 @@ def test_invalid_argument_is_rejected_at_once(
         dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
     assert caught.value.parameter == parameter
     assert isinstance(caught.value, ValueError)
-    if "iam_password" in arguments:
-        assert "a" * 20 not in all_text_of(caught.value)
+    assert "a" * 20 not in all_text_of(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +173,89 @@ def test_invalid_argument_is_rejected_at_once(
 def test_argument_of_wrong_type_is_rejected(arguments: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
+
+
+def test_each_kind_of_credentials_is_an_argument(
+    mock: MockService, login: dict[str, Any], report: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = {"access_key": mock.access_key, "secret_key": mock.secret_key}
+    agency = {"agency_name": mock.agency, "agency_domain": mock.agency_domain}
+    iam = {"iam_endpoint": mock.iam, "region": mock.region}
+    monkeypatch.setenv("HUAWEICLOUD_SDK_AK", mock.access_key)
+    monkeypatch.setenv("HUAWEICLOUD_SDK_SK", mock.secret_key)
+    for source, arguments in {
+        "token": {"token": mock.token, **iam},
+        "access_key": {**key, "security_token": "a-security-token", **iam},
+        "iam_user": login,
+        "environment": {"credentials": "default", **iam},
+        "agency": {**key, **agency, **iam, "agency_duration": timedelta(minutes=30).seconds},
+    }.items():
+        with dbss.Client(**{"endpoint": mock.http, **arguments}) as client:
+            assert len(client.download_report(None, mock.instance_id, report)) == 3000
+            assert client.find_credentials().source == source
+    assert sent_headers(mock, report, "x-security-token")[1] == "a-security-token"
+    [body] = [json.loads(one["body"]) for one in mock.requests("@iam.keys")]
+    assert body["auth"]["identity"]["assume_role"]["duration_seconds"] == 1800
+
+
+def test_found_credentials_are_constant_and_without_secrets(
+    mock: MockService, login: dict[str, Any]
+) -> None:
+    with dbss.Client(**login) as client:
+        credentials = client.find_credentials()
+        assert mock.password not in repr(credentials) + repr(client)
+    assert credentials.project_id == mock.project_id
+    assert credentials.expires_at is not None
+    ahead = credentials.expires_at - datetime.now(timezone.utc)
+    assert timedelta(hours=23) < ahead < timedelta(hours=25)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        credentials.source = "x"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, ",".join])
+def test_endpoints_are_a_list_or_a_text(
+    mock: MockService, report: str, kind: Callable[..., Any]
+) -> None:
+    both = [UNREACHABLE, mock.http]
+    with dbss.Client(endpoint=kind(both), token=mock.token) as client:
+        assert client.download_report(mock.project_id, mock.instance_id, report)
+        assert repr(client) == f"<dbss.Client {','.join(both)}>"
+
+
+def test_check_of_wrong_type_or_of_a_closed_client_is_rejected(mock: MockService) -> None:
+    with dbss.Client(endpoint=mock.http, token=mock.token) as client, pytest.raises(TypeError):
+        client.check(1)  # type: ignore[arg-type]
+    for call in (client.check, client.find_credentials):
+        with pytest.raises(ValueError, match="the client is closed"):
+            call()
+
+
+# No text of an exception has a secret, nor what its variables hold.
+
+
+def test_wrong_password_is_nowhere_in_the_exception(
+    mock: MockService, login: dict[str, Any]
+) -> None:
+    password = "wrong-wrong-wrong"
+    with dbss.Client(**{**login, "iam_password": password}) as client:
+        for call in (client.find_credentials, client.check):
+            with pytest.raises(dbss.UnauthenticatedError) as caught:
+                call()
+            assert password not in all_text_of(caught.value) + repr(client)
+
+
+def test_token_that_the_service_repeats_is_nowhere_in_the_exception(
+    mock: MockService, report: str
+) -> None:
+    with provider_client(mock, mock.token) as client:
+        for fault in ({"status": 400, "json": {"error_msg": mock.token}}, {"no_answer": True}):
+            mock.fault(report, times=1, **fault)
+            with pytest.raises(dbss.Error) as caught:
+                client.download_report(
+                    *(None, mock.instance_id, report),
+                    operation=dbss.Operation(max_attempts=1, stall_timeout=0.3),
+                )
+            assert mock.token not in all_text_of(caught.value) + repr(client)
 
 
 # Token providers.
@@ -355,41 +419,17 @@ def test_provider_invalid_token_is_reported_without_it(
     assert SECRET not in repr(dbss.Token(SECRET, in_1h()))
 
 
-def test_provider_is_called_again_after_failure(mock: MockService, report: str) -> None:
-    outcomes: list[Any] = [CustomError("one"), mock.token]
-
-    def provider(refused: bool) -> Any:
-        outcome = outcomes.pop(0)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    with provider_client(mock, provider) as client:
-        with pytest.raises(dbss.NoTokenError, match="one"):
-            client.download_report(None, mock.instance_id, report)
-        assert client.download_report(None, mock.instance_id, report)
-
-
-def test_provider_is_called_once_for_32_threads(mock: MockService, report: str) -> None:
-    barrier = threading.Barrier(32)
-    requested: list[tuple[bool, threading.Thread]] = []
-    waiting = threading.Event()
+def test_provider_is_called_in_a_thread_of_its_own(mock: MockService) -> None:
+    threads: list[threading.Thread] = []
 
     def provider(refused: bool) -> str:
-        requested.append((refused, threading.current_thread()))
-        # Wait until all threads have requested it.
-        assert waiting.wait(TIMEOUT)
+        assert refused is False
+        threads.append(threading.current_thread())
         return mock.token
 
-    def download(_: int) -> int:
-        if barrier.wait(TIMEOUT) == 0:
-            waiting.set()
-        return len(client.download_report(None, mock.instance_id, report))
-
-    with provider_client(mock, provider) as client, ThreadPoolExecutor(32) as pool:
-        assert list(pool.map(download, range(32), timeout=TIMEOUT)) == [3000] * 32
-    [(refused, thread)] = requested
-    assert refused is False
+    with provider_client(mock, provider) as client:
+        assert client.find_credentials()
+    [thread] = threads
     assert thread.daemon
     assert thread is not threading.main_thread()
 
@@ -413,92 +453,41 @@ def test_provider_failure_is_the_cause_in_32_threads(mock: MockService, report: 
         assert set(pool.map(download, range(32), timeout=TIMEOUT)) == {error}
 
 
-def test_provider_rejected_token_is_replaced_once(mock: MockService, report: str) -> None:
-    requested: list[bool] = []
+def test_passcode_provider_exception_is_the_cause(mock: MockService, login: dict[str, Any]) -> None:
+    error = RuntimeError("the device is at home")
 
     def provider(refused: bool) -> str:
-        requested.append(refused)
-        return mock.token if refused else "a-token-of-nobody"
-
-    with provider_client(mock, provider) as client:
-        assert client.download_report(None, mock.instance_id, report)
-        assert client.download_report(None, mock.instance_id, report)
-    assert requested == [False, True]
-    assert sent_headers(mock, report, "x-auth-token") == ["a-token-of-nobody", *[mock.token] * 2]
-
-
-def test_provider_with_only_rejected_tokens_fails(mock: MockService, report: str) -> None:
-    requested: list[bool] = []
-
-    def provider(refused: bool) -> str:
-        requested.append(refused)
-        return "a-token-of-nobody"
+        raise error
 
     with (
-        provider_client(mock, provider) as client,
-        pytest.raises(dbss.UnauthenticatedError) as caught,
+        dbss.Client(**login, iam_user_id=mock.user_id, passcode_provider=provider) as client,
+        pytest.raises(dbss.NoTokenError, match="RuntimeError: the device is at home") as caught,
     ):
-        client.download_report(None, mock.instance_id, report)
-    assert requested == [False, True]
-    assert "a-token-of-nobody" not in all_text_of(caught.value)
+        client.check()
+    assert caught.value.__cause__ is error
+    with pytest.raises(dbss.NotConfiguredError) as half:
+        dbss.Client(**login, passcode_provider=provider)
+    assert half.value.parameter == "iam_user_id"
 
 
-def test_provider_token_is_renewed_before_expiry(mock: MockService, report: str) -> None:
-    requested: list[bool] = []
-
-    def provider(refused: bool) -> dbss.Token:
-        requested.append(refused)
-        # At the second call only a tenth of the lifetime may remain.
-        return dbss.Token(mock.token, datetime.now(timezone.utc) + timedelta(milliseconds=50))
-
-    with provider_client(mock, provider) as client:
-        until = time.monotonic() + TIMEOUT
-        while len(requested) < 3:
-            assert client.download_report(None, mock.instance_id, report)
-            assert time.monotonic() < until
-    assert not any(requested)
-
-
-@pytest.mark.parametrize("kind", ["function", "coroutine function"])
-def test_provider_hangs_calls_keep_their_own_limits(
-    mock: MockService, report: str, kind: str
+def test_coroutine_of_a_provider_hangs_calls_keep_their_own_limits(
+    mock: MockService, report: str
 ) -> None:
-    requested = threading.Event()
     done = threading.Event()
 
-    def provider(refused: bool) -> str:
-        requested.set()
-        assert done.wait(TIMEOUT)
+    async def provider(refused: bool) -> str:
+        await asyncio.get_running_loop().run_in_executor(None, done.wait, TIMEOUT)
         return mock.token
 
-    async def asynchronous(refused: bool) -> str:
-        return await asyncio.get_running_loop().run_in_executor(None, provider, refused)
-
-    function: Any = provider if kind == "function" else asynchronous
-    with provider_client(mock, function, max_attempts=1) as client:
+    with provider_client(mock, provider, max_attempts=1) as client:
         try:
-            for option, error in (
-                ("total_timeout", dbss.TotalTimeoutError),
-                ("stall_timeout", dbss.StalledError),
+            limits: dict[str, Any]
+            for limits, error in (
+                ({"total_timeout": 0.2}, dbss.TotalTimeoutError),
+                ({"stall_timeout": 0.2}, dbss.StalledError),
             ):
-                limits: dict[str, Any] = {option: 0.2}
-                started = time.monotonic()
                 with pytest.raises(error):
-                    client.download_report(
-                        None, mock.instance_id, report, operation=dbss.Operation(**limits)
-                    )
-                assert time.monotonic() - started < 5
-            operation = dbss.Operation()
-            assert requested.wait(TIMEOUT)
-            with ThreadPoolExecutor(1) as pool:
-                call = pool.submit(
-                    client.download_report,
-                    *(None, mock.instance_id, report),
-                    operation=operation,
-                )
-                operation.cancel()
-                with pytest.raises(dbss.CancelledError):
-                    call.result(TIMEOUT)
+                    client.check(operation=dbss.Operation(**limits))
         finally:
             done.set()
         # Afterwards it returns a token as usual.
@@ -773,119 +762,6 @@ print(after[2] - before[2])
     assert int(pages) < 2000
 
 
-# Logins.
-
-
-def test_login_is_the_only_extra_request(
-    mock: MockService, login: dict[str, Any], report: str
-) -> None:
-    mock.clear_requests()
-    with dbss.Client(**login) as client:
-        for _ in range(3):
-            assert client.download_report(None, mock.instance_id, report)
-        credentials = client.find_credentials()
-    assert [one["report"] for one in mock.requests()] == ["@iam.tokens", *[report] * 3]
-    assert credentials.source == "iam_user"
-    assert credentials.name == mock.user
-    assert mock.iam in credentials.description
-    assert credentials.project_id == mock.project_id
-    assert credentials.expires_at is not None
-    ahead = credentials.expires_at - datetime.now(timezone.utc)
-    assert timedelta(hours=23) < ahead < timedelta(hours=25)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        credentials.source = "x"  # type: ignore[misc]
-    assert mock.password not in repr(credentials) + repr(client)
-
-
-def test_login_is_repeated_once_when_token_is_revoked(
-    mock: MockService, login: dict[str, Any], report: str
-) -> None:
-    barrier = threading.Barrier(33)
-    halves = threading.Barrier(33)
-
-    def download(_: int) -> list[int]:
-        lengths = []
-        for number in range(6):
-            if number == 3:
-                halves.wait(TIMEOUT)
-                halves.wait(TIMEOUT)
-            lengths.append(len(client.download_report(None, mock.instance_id, report)))
-        barrier.wait(TIMEOUT)
-        return lengths
-
-    with dbss.Client(**login) as client, ThreadPoolExecutor(32) as pool:
-        mock.clear_requests()
-        calls = [pool.submit(download, number) for number in range(32)]
-        halves.wait(TIMEOUT)
-        mock.revoke_issued_tokens()
-        halves.wait(TIMEOUT)
-        barrier.wait(TIMEOUT)
-        for call in calls:
-            assert call.result(TIMEOUT) == [3000] * 6
-    # The first login, and the one after the rejections.
-    assert len(mock.requests("@iam.tokens")) == 2
-
-
-def test_login_of_another_call_that_stalls_is_repeated(
-    mock: MockService, login: dict[str, Any], report: str
-) -> None:
-    def download(stall_timeout: float) -> bytes:
-        with dbss.Operation(stall_timeout=stall_timeout) as operation:
-            return client.download_report(None, mock.instance_id, report, operation=operation)
-
-    mock.clear_requests()
-    mock.fault("@iam.tokens", no_answer=True, times=1)
-    with dbss.Client(**login, max_attempts=1) as client, ThreadPoolExecutor(2) as pool:
-        first = pool.submit(download, 1)
-        while not mock.requests("@iam.tokens"):
-            time.sleep(0.01)
-        second = pool.submit(download, 30)
-        with pytest.raises(dbss.StalledError):
-            first.result(TIMEOUT)
-        assert len(second.result(TIMEOUT)) == 3000
-    assert len(mock.requests("@iam.tokens")) == 2
-
-
-def test_login_wrong_password_is_sent_once(
-    mock: MockService, login: dict[str, Any], report: str
-) -> None:
-    mock.clear_requests()
-    password = "wrong-wrong-wrong"
-    messages: list[str] = []
-    with dbss.Client(
-        **{**login, "iam_password": password},
-        log=lambda record: messages.append(record.message),
-    ) as client:
-        for call in (
-            lambda: client.download_report(None, mock.instance_id, report),
-            client.find_credentials,
-            client.check,
-        ):
-            with pytest.raises(dbss.UnauthenticatedError) as caught:
-                call()
-            assert "The username or password is wrong" in caught.value.message
-            assert caught.value.service_message == "The username or password is wrong."
-            assert mock.user in caught.value.message
-            assert caught.value.request_id
-            assert password not in all_text_of(caught.value) + repr(client) + "".join(messages)
-    assert len(mock.requests("@iam.tokens")) == 1
-    assert len(mock.requests()) == 1
-
-
-def test_login_transient_iam_failure_is_retried(
-    mock: MockService, login: dict[str, Any], report: str
-) -> None:
-    mock.fault("@iam.tokens", status=503, times=1)
-    with dbss.Client(**login) as client:
-        assert client.download_report(None, mock.instance_id, report)
-    mock.fault("@iam.tokens", status=503, times=1)
-    with dbss.Client(**login, max_attempts=1) as client:
-        with pytest.raises(dbss.ServerError, match="IAM"):
-            client.download_report(None, mock.instance_id, report)
-        # The password was not the cause.
-        assert client.download_report(None, mock.instance_id, report)
-
-
 def test_login_in_forked_child_works(mock: MockService, login: dict[str, Any], report: str) -> None:
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
@@ -911,657 +787,3 @@ def test_login_in_forked_child_works(mock: MockService, login: dict[str, Any], r
         assert len(mock.requests("@iam.tokens")) == 2
         run()
         assert len(mock.requests("@iam.tokens")) == 2
-
-
-# Credentials that are found.
-
-
-def set_key(monkeypatch: pytest.MonkeyPatch, mock: MockService, **more: str) -> None:
-    monkeypatch.setenv("HUAWEICLOUD_SDK_AK", mock.access_key)
-    monkeypatch.setenv("HUAWEICLOUD_SDK_SK", mock.secret_key)
-    for name, value in more.items():
-        monkeypatch.setenv(f"HUAWEICLOUD_SDK_{name}", value)
-
-
-def write_profile(mock: MockService, path: Path | None = None, **more: str) -> Path:
-    keys = {"ak": mock.access_key, "sk": mock.secret_key, **more}
-    lines = ["[basic]", *(f"{key} = {value}" for key, value in keys.items() if value)]
-    path = path or Path.home() / ".huaweicloud/credentials"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
-    path.chmod(0o600)
-    return path
-
-
-def masked(key: str) -> str:
-    return f"{key[:4]}***{key[-4:]}"
-
-
-def test_credentials_in_environment_need_three_lines(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """With a key in the environment; endpoints come from a variable and a file."""
-    set_key(monkeypatch, mock, REGION_DBSS_CN_NORTH_4=mock.http)
-    write_profile(mock, ak="AK-OF-ANOTHER-ONE", iam_endpoint=mock.iam)
-    monkeypatch.setenv("HUAWEICLOUD_SDK_PROJECT_ID", mock.project_id)
-    reports = f"{tmp_path}/"
-    with dbss.Client(region="cn-north-4", credentials="default") as client:
-        path = client.download_report_to(None, mock.instance_id, mock.pdf["id"], reports)
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == mock.pdf["sha256"]["en-us"]
-
-
-def test_credentials_default_tries_sources_in_order(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
-) -> None:
-    seen = []
-
-    def use() -> None:
-        with dbss.Client(credentials="default", **found) as client:
-            assert client.download_report(None, mock.instance_id, report)
-            seen.append(client.find_credentials())
-
-    use()
-    profile = write_profile(mock)
-    use()
-    set_key(monkeypatch, mock)
-    use()
-    monkeypatch.setenv("HUAWEICLOUD_SDK_AK", "")
-    monkeypatch.setenv("HUAWEICLOUD_SDK_SK", "")
-    use()
-    assert [one.source for one in seen] == ["metadata", "profile", "environment", "profile"]
-    assert mock.metadata in seen[0].description
-    assert str(profile) in seen[1].description
-    assert "HUAWEICLOUD_SDK_AK" in seen[2].description
-    assert seen[0].expires_at is not None
-    assert [one.expires_at for one in seen[1:]] == [None] * 3
-    assert [one.name for one in seen[1:]] == [masked(mock.access_key)] * 3
-    assert mock.secret_key not in repr(seen)
-
-
-@pytest.mark.parametrize("source", ["environment", "profile", "metadata"])
-def test_credentials_single_source_is_used(
-    mock: MockService,
-    monkeypatch: pytest.MonkeyPatch,
-    found: dict[str, Any],
-    report: str,
-    source: str,
-) -> None:
-    if source == "environment":
-        write_profile(mock, ak="")
-        set_key(monkeypatch, mock, PROJECT_ID=mock.project_id)
-    elif source == "profile":
-        monkeypatch.setenv("HUAWEICLOUD_SDK_AK", "a half")
-        write_profile(mock, project_id=mock.project_id)
-    else:
-        monkeypatch.setenv("HUAWEICLOUD_SDK_AK", "a half")
-        write_profile(mock, ak="")
-    mock.clear_requests()
-    with dbss.Client(credentials=source, **found) as client:
-        assert client.download_report(None, mock.instance_id, report)
-        credentials = client.find_credentials()
-        client.check()
-    assert credentials.source == source
-    assert credentials.project_id == (None if source == "metadata" else mock.project_id)
-    assert len(mock.requests("@metadata.key")) == (source == "metadata")
-    assert len(mock.requests("@iam.projects")) == (source == "metadata")
-
-
-def test_profile_path_and_iam_endpoint_are_configurable(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
-) -> None:
-    path = write_profile(mock, tmp_path / "my profile", iam_endpoint=mock.iam)
-    monkeypatch.setenv("HUAWEICLOUD_SDK_CREDENTIALS_FILE", str(path))
-    with dbss.Client(endpoint=mock.http, region=mock.region, credentials="profile") as client:
-        assert client.download_report(None, mock.instance_id, report)
-        assert str(path) in client.find_credentials().description
-
-
-def test_environment_temporary_key_is_used(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, report: str
-) -> None:
-    set_key(monkeypatch, mock, SECURITY_TOKEN="the-security-token")
-    with dbss.Client(endpoint=mock.http, credentials="environment") as client:
-        assert client.download_report(mock.project_id, mock.instance_id, report)
-    assert sent_headers(mock, report, "x-security-token") == ["the-security-token"]
-
-
-def test_profile_readable_by_others_logs_warning(mock: MockService) -> None:
-    path = write_profile(mock)
-    path.chmod(0o644)
-    messages: list[tuple[int, str]] = []
-    client = dbss.Client(
-        endpoint=mock.http,
-        credentials="profile",
-        log=lambda record: messages.append((record.level, record.message)),
-    )
-    # The warning comes before any call.
-    [warning] = [text for level, text in messages if level == dbss.LOG_WARNING]
-    assert str(path) in warning
-    assert mock.secret_key not in warning
-    client.close()
-
-
-@pytest.mark.parametrize(
-    ("variables", "profile", "credentials", "kind", "words"),
-    [
-        ({"AK": "x"}, None, "default", dbss.InvalidCredentialsError, "HUAWEICLOUD_SDK_SK"),
-        ({"SK": "secret"}, None, "default", dbss.InvalidCredentialsError, "HUAWEICLOUD_SDK_AK"),
-        (
-            {"AK": "x", "SK": "secret secret"},
-            None,
-            "environment",
-            dbss.InvalidCredentialsError,
-            "HUAWEICLOUD_SDK_SK",
-        ),
-        ({}, None, "environment", dbss.NotConfiguredError, "HUAWEICLOUD_SDK_AK"),
-        ({}, None, "profile", dbss.NotConfiguredError, ".huaweicloud/credentials"),
-        ({}, "[basic]\nak = x\n", "default", dbss.InvalidCredentialsError, "credentials"),
-        ({}, "[basic]\nsk = secret\n", "default", dbss.InvalidCredentialsError, "credentials"),
-        ({}, "ak = x\nsk = secret\n", "profile", dbss.InvalidCredentialsError, "credentials"),
-        ({}, "[basic]\nsecret secret\n", "profile", dbss.InvalidCredentialsError, "credentials"),
-        (
-            {"CREDENTIALS_FILE": "/no/such/profile"},
-            None,
-            "default",
-            dbss.InvalidCredentialsError,
-            "/no/such/profile",
-        ),
-    ],
-)
-def test_malformed_credentials_are_reported_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-    found: dict[str, Any],
-    variables: dict[str, str],
-    profile: str | None,
-    credentials: str,
-    kind: type[dbss.Error],
-    words: str,
-) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(f"HUAWEICLOUD_SDK_{name}", value)
-    if profile is not None:
-        path = Path.home() / ".huaweicloud/credentials"
-        path.parent.mkdir()
-        path.write_text(profile)
-    with pytest.raises(kind) as caught:
-        dbss.Client(credentials=credentials, **found)
-    assert words in caught.value.message
-    assert isinstance(caught.value, ValueError)
-    assert "secret" not in all_text_of(caught.value)
-
-
-@pytest.mark.parametrize("where", ["nobody", "never_accepts", "silent"])
-def test_unreachable_metadata_is_given_up_soon(
-    mock: MockService, found: dict[str, Any], where: str
-) -> None:
-    if where == "silent":
-        mock.fault("@metadata.token", no_answer=True)
-    else:
-        found["metadata_endpoint"] = UNREACHABLE if where == "nobody" else mock.never_accepts
-    with dbss.Client(credentials="default", **found) as client:
-        started = time.monotonic()
-        with pytest.raises(dbss.NotConfiguredError) as caught:
-            client.find_credentials()
-        assert time.monotonic() - started < 3
-    for words in ("HUAWEICLOUD_SDK_AK", ".huaweicloud/credentials"):
-        assert words in caught.value.message
-
-
-def test_agency_key_is_renewed(mock: MockService, found: dict[str, Any], report: str) -> None:
-    mock.clear_requests()
-    with dbss.Client(credentials="metadata", **found) as client:
-        assert client.download_report(mock.project_id, mock.instance_id, report)
-        assert mock.revoke_metadata_keys() >= 1
-        assert client.download_report(mock.project_id, mock.instance_id, report)
-    assert len(mock.requests("@metadata.key")) == 2
-    statuses = [one["status"] for one in mock.requests(report)]
-    assert statuses == [200, 401, 200]
-
-
-# Projects and endpoints.
-
-
-@pytest.mark.parametrize("where", ["option", "profile", "variable"])
-def test_iam_endpoint_comes_from_option_profile_or_variable(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, report: str, where: str
-) -> None:
-    monkeypatch.setenv(
-        "HUAWEICLOUD_SDK_IAM_ENDPOINT", mock.iam if where == "variable" else UNREACHABLE
-    )
-    provided: dict[str, Any] = {"credentials": "profile"}
-    write_profile(mock, **({"iam_endpoint": mock.iam} if where == "profile" else {}))
-    if where == "option":
-        provided["iam_endpoint"] = mock.iam
-    mock.clear_requests()
-    with dbss.Client(endpoint=mock.http, region=mock.region, **provided) as client:
-        assert client.download_report(None, mock.instance_id, report)
-    assert len(mock.requests("@iam.projects")) == 1
-
-
-@pytest.mark.parametrize("where", ["profile", "variable"])
-def test_iam_endpoint_without_scheme_is_https(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, report: str, where: str
-) -> None:
-    host = mock.iam_https.removeprefix("https://")
-    write_profile(mock, **({"iam_endpoint": host} if where == "profile" else {}))
-    if where == "variable":
-        monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", host)
-    mock.clear_requests()
-    more = {"region": mock.region, "ca_file": mock.ca_file, "credentials": "profile"}
-    with dbss.Client(endpoint=mock.http, **more) as client:
-        assert client.download_report(None, mock.instance_id, report)
-    assert [one["listener"] for one in mock.requests("@iam.projects")] == ["iam_https"]
-
-
-@pytest.mark.parametrize("where", ["variable", "file", "option"])
-def test_endpoint_without_scheme_is_https(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str, where: str
-) -> None:
-    host = mock.https.removeprefix("https://")
-    options = {"region": "cn-north-4", "token": mock.token, "ca_file": mock.ca_file}
-    if where == "option":
-        options["endpoint"] = host
-    elif where == "variable":
-        monkeypatch.setenv("HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4", host)
-    else:
-        file = tmp_path / "regions.yaml"
-        file.write_text(f"DBSS:\n  - id: cn-north-4\n    endpoint: {host}\n")
-        monkeypatch.setenv("HUAWEICLOUD_SDK_REGIONS_FILE", str(file))
-    mock.clear_requests()
-    with dbss.Client(**options) as client:
-        assert client.download_report(mock.project_id, mock.instance_id, report)
-    assert [one["listener"] for one in mock.requests(report)] == ["https"]
-
-
-@pytest.mark.parametrize("refused", ["permission", "with a code"])
-def test_project_is_found_without_the_permission_to_list_all(
-    mock: MockService, report: str, refused: str
-) -> None:
-    mock.add_project("xx-other-1")
-    if refused == "permission":
-        mock.set_iam(may_list_projects=False)
-    else:
-        mock.fault("@iam.projects", status=403, json={"error_code": "IAM.0003"})
-    mock.clear_requests()
-    iam = {"endpoint": mock.http, "iam_endpoint": mock.iam, "token": mock.token}
-    with dbss.Client(region=mock.region, **iam) as client:
-        for _ in range(2):
-            assert client.download_report(None, mock.instance_id, report)
-    targets = [one["target"] for one in mock.requests() if one["listener"] == "iam"]
-    assert targets == [f"/v3/projects?name={mock.region}", "/v3/auth/projects"]
-    with (
-        dbss.Client(region="xx-none-1", **iam) as client,
-        pytest.raises(dbss.NotConfiguredError, match="no project named xx-none-1"),
-    ):
-        client.check()
-    mock.add_project("xx-other-1")
-    with (
-        dbss.Client(region="xx-other-1", **iam) as client,
-        pytest.raises(dbss.NotConfiguredError, match="several projects named"),
-    ):
-        client.check()
-    mock.fault("@iam.auth_projects", status=403, json={"error_msg": "never"})
-    with (
-        dbss.Client(region=mock.region, **iam) as client,
-        pytest.raises(dbss.ForbiddenError, match="never"),
-    ):
-        client.check()
-
-
-def test_login_uses_iam_endpoint_of_environment(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, login: dict[str, Any], report: str
-) -> None:
-    del login["iam_endpoint"]
-    monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", mock.iam)
-    with dbss.Client(**login) as client:
-        assert client.download_report(mock.project_id, mock.instance_id, report)
-
-
-@pytest.mark.parametrize(
-    ("value", "kind"),
-    [
-        ("http://iam.example.com", dbss.PlaintextRefusedError),
-        ("ftp://iam.example.com", dbss.InvalidEndpointError),
-        ("https://user:password@iam.example.com", dbss.InvalidEndpointError),
-    ],
-)
-def test_environment_iam_endpoint_invalid_is_reported(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, value: str, kind: type[dbss.Error]
-) -> None:
-    monkeypatch.setenv("HUAWEICLOUD_SDK_IAM_ENDPOINT", value)
-    with pytest.raises(kind) as caught:
-        dbss.Client(endpoint=mock.http, region=mock.region, token=mock.token)
-    assert caught.value.parameter == "HUAWEICLOUD_SDK_IAM_ENDPOINT"
-    # The variable has no effect if IAM is not used.
-    dbss.Client(endpoint=mock.http, token=mock.token).close()
-    assert "password" not in caught.value.message.replace("no user or password", "")
-
-
-def test_project_of_region_is_looked_up_once(mock: MockService, report: str) -> None:
-    mock.clear_requests()
-    with dbss.Client(
-        endpoint=mock.http,
-        region=mock.region,
-        iam_endpoint=mock.iam,
-        token=mock.token,
-    ) as client:
-        with ThreadPoolExecutor(8) as pool:
-            calls = [
-                pool.submit(client.download_report, None, mock.instance_id, report)
-                for _ in range(8)
-            ]
-            assert all(len(call.result(TIMEOUT)) == 3000 for call in calls)
-        client.check()
-        assert client.find_credentials().project_id is None
-    assert len(mock.requests("@iam.projects")) == 1
-
-
-def test_project_has_the_documented_precedence(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], report: str
-) -> None:
-    """The order is: the call, the client, the credentials."""
-    other = "other-project-0123456789-0123456789"
-    set_key(monkeypatch, mock, PROJECT_ID=other)
-    with dbss.Client(credentials="default", **found) as client:
-        with pytest.raises(dbss.ForbiddenError):
-            client.download_report(None, mock.instance_id, report)
-        with pytest.raises(dbss.ForbiddenError):
-            client.check()
-        assert client.download_report(mock.project_id, mock.instance_id, report)
-        client.check(mock.project_id)
-        assert client.find_credentials().project_id == other
-    with dbss.Client(credentials="default", project_id=mock.project_id, **found) as client:
-        assert client.download_report(None, mock.instance_id, report)
-        assert client.find_credentials().project_id == mock.project_id
-        with pytest.raises(dbss.ForbiddenError):
-            client.download_report(other, mock.instance_id, report)
-
-
-def test_project_unknown_or_ambiguous_is_an_error(mock: MockService, report: str) -> None:
-    with (
-        dbss.Client(endpoint=mock.http, token=mock.token) as client,
-        pytest.raises(dbss.NotConfiguredError) as caught,
-    ):
-        client.download_report(None, mock.instance_id, report)
-    assert caught.value.parameter == "project"
-    mock.add_project(mock.region)
-    with (
-        dbss.Client(
-            endpoint=mock.http,
-            region=mock.region,
-            iam_endpoint=mock.iam,
-            token=mock.token,
-        ) as client,
-        pytest.raises(dbss.Error) as ambiguous,
-    ):
-        client.download_report(None, mock.instance_id, report)
-    assert "project" in ambiguous.value.message
-
-
-@pytest.mark.parametrize("kind", [list, tuple, ",".join])
-def test_endpoint_unreachable_fails_over_and_stays(
-    mock: MockService, report: str, kind: Callable[..., Any]
-) -> None:
-    messages: list[str] = []
-    with dbss.Client(
-        endpoint=kind([UNREACHABLE, mock.http, mock.http_other]),
-        token=mock.token,
-        log=lambda record: record.level == dbss.LOG_WARNING and messages.append(record.message),
-    ) as client:
-        for _ in range(3):
-            assert client.download_report(mock.project_id, mock.instance_id, report)
-        assert repr(client) == f"<dbss.Client {UNREACHABLE},{mock.http},{mock.http_other}>"
-    assert {one["listener"] for one in mock.requests(report)} == {"http"}
-    # The failover happened once.
-    [warning] = messages
-    assert UNREACHABLE in warning
-    assert mock.http in warning
-
-
-def test_endpoint_of_region_comes_from_variable_or_file(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, report: str
-) -> None:
-    def listener() -> str:
-        mock.clear_requests()
-        with dbss.Client(region="cn-north-4", token=mock.token) as client:
-            assert client.download_report(mock.project_id, mock.instance_id, report)
-        [request] = mock.requests(report)
-        name: str = request["listener"]
-        return name
-
-    def regions(endpoint: str) -> str:
-        return f"DBSS:\n  - id: 'cn-north-4'\n    endpoint: '{endpoint}'\n"
-
-    file = Path.home() / ".huaweicloud/regions.yaml"
-    file.parent.mkdir()
-    file.write_text(regions(mock.http))
-    assert listener() == "http"
-    named = tmp_path / "regions.yaml"
-    named.write_text(regions(mock.http_other))
-    monkeypatch.setenv("HUAWEICLOUD_SDK_REGIONS_FILE", str(named))
-    assert listener() == "http_other"
-    monkeypatch.setenv("HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4", mock.http)
-    assert listener() == "http"
-
-
-# Checks and secrets.
-
-
-def test_check_accepted_rejected_and_forbidden(mock: MockService, found: dict[str, Any]) -> None:
-    with dbss.Client(token=mock.token, **found) as client:
-        client.check()
-        operation = dbss.Operation()
-        client.check(mock.project_id, operation=operation)
-        assert operation.attempts == 1
-        with pytest.raises(dbss.ForbiddenError) as caught:
-            client.check("other-project-0123456789-0123456789")
-        assert caught.value.service_code is None
-        with pytest.raises(dbss.InvalidIdError):
-            client.check("short")
-        with pytest.raises(TypeError):
-            client.check(1)  # type: ignore[arg-type]
-        operation.cancel()
-        for call in (client.check, client.find_credentials):
-            with pytest.raises(dbss.CancelledError):
-                call(operation=operation)
-        client.set_token("a-token-of-nobody")
-        with pytest.raises(dbss.UnauthenticatedError):
-            client.check()
-        assert client.find_credentials().source == "token"
-    with pytest.raises(ValueError, match="the client is closed"):
-        client.check()
-    with pytest.raises(ValueError, match="the client is closed"):
-        client.find_credentials()
-
-
-def test_client_without_credentials_raises_not_configured(
-    mock: MockService, found: dict[str, Any]
-) -> None:
-    with dbss.Client(**found) as client:
-        for call in (client.check, client.find_credentials):
-            with pytest.raises(dbss.NotConfiguredError) as caught:
-                call()
-            assert caught.value.parameter == "credentials"
-
-
-@pytest.mark.parametrize(
-    "disguise",
-    [
-        pytest.param(lambda token: "".join(f"%{ord(c):02X}" for c in token), id="percent-encoded"),
-        pytest.param(
-            lambda token: token[:9] + "".join(f"%{ord(c):02x}" for c in token[9:]), id="half"
-        ),
-        pytest.param(lambda token: token.replace("/", "\\/"), id="escaped"),
-        pytest.param(
-            lambda token: "\r\n ".join(token[i : i + 20] for i in range(0, len(token), 20)),
-            id="folded",
-        ),
-        pytest.param(lambda token: "\u200b".join(token), id="hidden characters"),
-        pytest.param(lambda token: token[100:200], id="cut on both sides"),
-        pytest.param(
-            lambda token: f"{token[:40]} and {token[50:90]} and {token[-40:]}", id="pieces"
-        ),
-    ],
-)
-@pytest.mark.parametrize("form", ["json", "body"])
-def test_token_repeated_by_server_is_redacted_in_every_encoding(
-    mock: MockService, report: str, disguise: Callable[[str], str], form: str
-) -> None:
-    token = mock.token.replace("MII", "MII/+=")
-    secret = disguise(token)
-    echoed = (
-        {"error_code": "E", "error_msg": f"no {secret} here"}
-        if form == "json"
-        else f"no {secret} here"
-    )
-    mock.fault(report, status=400, times=1, **{form: echoed})
-    with (
-        dbss.Client(endpoint=mock.http, token=token) as client,
-        pytest.raises(dbss.BadRequestError) as caught,
-    ):
-        client.download_report(mock.project_id, mock.instance_id, report)
-    message = str(caught.value) + str(caught.value.service_message)
-    assert "no ***" in message
-    plain = re.sub(r"[^0-9A-Za-z/+=]", "", urllib.parse.unquote(message))
-    assert not any(token[i : i + 32] in plain for i in range(len(token) - 32))
-
-
-@pytest.mark.parametrize(
-    "disguise",
-    [
-        pytest.param(lambda secret: secret, id="as it is"),
-        pytest.param(lambda secret: urllib.parse.quote(secret, safe=""), id="percent-encoded"),
-        pytest.param(lambda secret: json.dumps(secret)[1:-1], id="as JSON"),
-        pytest.param(
-            lambda secret: "".join(f"\\u{ord(c):04x}" for c in secret), id="as JSON, all of it"
-        ),
-    ],
-)
-@pytest.mark.parametrize(
-    "password",
-    [
-        "11111112",
-        "aaaaaaaB",
-        "abababac",
-        "correct horse battery",
-        "pass\\word12",
-        "Ab%20%21c!",
-        "S3cret%41word",
-        "a b c d e f",
-        "geh\xe9im-wort",
-        "tab\tsecret99",
-        'quote"sec"ret',
-        "a\\u0041bcdefgh",
-    ],
-)
-def test_password_repeated_by_server_is_redacted_in_every_encoding(
-    mock: MockService, login: dict[str, Any], password: str, disguise: Callable[[str], str]
-) -> None:
-    for form in ("json", "body"):
-        echoed = f"no xy{disguise(password)} here"
-        fault = {"json": {"error_code": "E", "error_msg": echoed}, "body": echoed}[form]
-        mock.fault("@iam.tokens", status=400, times=1, **{form: fault})
-        messages: list[str] = []
-        with (
-            dbss.Client(
-                **{**login, "iam_password": password},
-                log=lambda record, messages=messages: messages.append(record.message),
-            ) as client,
-            pytest.raises(dbss.BadRequestError) as caught,
-        ):
-            client.check()
-        assert caught.value.service_message == "no xy*** here"
-        seen = all_text_of(caught.value) + "".join(messages)
-        assert not any(one in seen for one in (password, disguise(password)))
-
-
-@pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])
-def test_secret_appears_nowhere(
-    mock: MockService,
-    monkeypatch: pytest.MonkeyPatch,
-    found: dict[str, Any],
-    login: dict[str, Any],
-    report: str,
-    kind: str,
-) -> None:
-    messages: list[str] = []
-    arguments: dict[str, Any] = {**found, "credentials": kind}
-    if kind == "iam_user":
-        arguments = login
-    elif kind == "token_provider":
-        arguments = {**found, "token_provider": lambda refused: mock.token}
-    elif kind == "environment":
-        set_key(monkeypatch, mock, SECURITY_TOKEN="the-security-token")
-    mock.clear_requests()
-    seen = []
-    with dbss.Client(**arguments, log=lambda record: messages.append(record.message)) as client:
-        assert client.download_report(None, mock.instance_id, report)
-        # The service knows these, and may repeat them.
-        echoed = {
-            value
-            for header in ("x-auth-token", "x-security-token")
-            for value in sent_headers(mock, report, header)
-            if value
-        }
-        own = (
-            echoed
-            | {
-                "iam_user": {mock.password},
-                "token_provider": {mock.token},
-                "environment": {mock.secret_key, "the-security-token"},
-                "metadata": set(),
-            }[kind]
-        )
-        assert own
-        echo = " ".join(sorted(echoed))
-        for fault in (
-            {"status": 400, "json": {"error_code": "A", "error_msg": echo}},
-            {"status": 403, "body": echo},
-            {"status": 302, "headers": [["Location", "/elsewhere"]]},
-            {"no_answer": True},
-        ):
-            mock.fault(report, times=1, **fault)
-            with pytest.raises(dbss.Error) as caught:
-                client.download_report(
-                    *(None, mock.instance_id, report),
-                    operation=dbss.Operation(max_attempts=1, stall_timeout=0.5),
-                )
-            seen.append(all_text_of(caught.value))
-        seen += [repr(client.find_credentials()), repr(client)]
-    everything = "\n".join([*seen, *messages])
-    for secret in own:
-        assert secret not in everything
-
-
-@pytest.mark.parametrize("kind", ["iam_user", "token_provider", "environment", "metadata"])
-def test_credentials_are_not_sent_to_another_origin(
-    mock: MockService,
-    monkeypatch: pytest.MonkeyPatch,
-    found: dict[str, Any],
-    login: dict[str, Any],
-    report: str,
-    kind: str,
-) -> None:
-    arguments: dict[str, Any] = {**found, "credentials": kind}
-    if kind == "iam_user":
-        arguments = login
-    elif kind == "token_provider":
-        arguments = {**found, "token_provider": lambda refused: "x" if refused else mock.token}
-    elif kind == "environment":
-        set_key(monkeypatch, mock, SECURITY_TOKEN="the-security-token")
-    mock.clear_requests()
-    path = f"/v1/{mock.project_id}/audit/{mock.instance_id}/reports/{report}/download"
-    mock.fault(report, status=302, headers=[["Location", mock.http_other + path]], times=1)
-    with dbss.Client(**arguments, follow_redirects=True) as client:
-        with pytest.raises(dbss.UnauthenticatedError):
-            client.download_report(None, mock.instance_id, report)
-        mock.clear_faults()
-        assert client.download_report(None, mock.instance_id, report)
-    # The rejection by the other origin does not affect the credentials.
-    requests = mock.requests(report)
-    assert [one["listener"] for one in requests] == ["http", "http_other", "http"]
-    names = [{name.lower() for name, _ in one["headers"]} for one in requests]
-    credentials = {"x-auth-token", "authorization", "x-security-token"}
-    assert [bool(one & credentials) for one in names] == [True, False, True]
-    assert len(mock.requests("@iam.tokens")) == (kind == "iam_user")
-    assert len(mock.requests("@metadata.key")) == (kind == "metadata")

@@ -1,15 +1,19 @@
-"""The official SDK works with the unmodified mock service, and gets what libdbss gets.
+"""The official SDK gets from the unmodified mock service what libdbss gets.
 
-So the mock service follows the real protocol, and not only our reading of it.
+So the mock service follows the real protocol, and not only our reading of it. How both find
+credentials, project and hosts, and make and delete reports, is compared in tests/sdk.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
+import json
 import warnings
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dbss
 import pytest
@@ -20,373 +24,219 @@ with warnings.catch_warnings():
     # Warnings in the SDK's own code are not our defects.
     warnings.simplefilter("ignore")
     from huaweicloudsdkcore.auth.credentials import BasicCredentials, GlobalCredentials
-    from huaweicloudsdkcore.auth.internal import MetadataAccessor
-    from huaweicloudsdkcore.auth.provider import MetadataCredentialProvider
-    from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException, SdkException
-    from huaweicloudsdkcore.region.region import Region
-    from huaweicloudsdkdbss.v1 import (
-        CreateReportRequest,
-        CreateReportRequestBody,
-        DbssClient,
-        DeleteAuditReportRequest,
-        DownloadAuditReportRequest,
-        ListAuditInstancesNewRequest,
-        ListAuditInstancesRequest,
-        ListAuditReportsRequest,
-        ListAuditReportTemplatesRequest,
-        ReportGetReportsRequest,
-    )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
+    from huaweicloudsdkdbss import v1 as sdk
 
 pytestmark = pytest.mark.filterwarnings("ignore")
+FIELDS = {
+    "name": "Wöchentlich",
+    "format": "zip",
+    "percentum": 73,
+    "type": "AUDIT_REPORT_WEEK",
+    "template_type": "PCI",
+    "start_time": "2026-01-01 00:00:00",
+    "finish_time": None,
+    "db_ids": "7,8",
+    "db_names": "订单",
+    "url": "/somewhere",
+}
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def theirs(mock: MockService, monkeypatch: pytest.MonkeyPatch) -> Iterator[sdk.DbssClient]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield sdk_client(mock, mock.secret_key)
+    mock.clear_faults()
 
 
-@pytest.fixture(autouse=True)
-def clear_sdk_cache() -> None:
-    """The SDK caches projects; each test must look up its own."""
-    BasicCredentials._CACHE.clear()
+@pytest.fixture
+def ours(mock: MockService) -> Iterator[dbss.Client]:
+    with dbss.Client(endpoint=mock.http, token=mock.token, project_id=mock.project_id) as client:
+        yield client
 
 
-def sdk_client(mock: MockService, secret_key: str) -> DbssClient:
+def sdk_client(mock: MockService, secret_key: str) -> sdk.DbssClient:
     credentials = BasicCredentials(mock.access_key, secret_key, mock.project_id)
-    builder = DbssClient.new_builder().with_credentials(credentials)
+    builder = sdk.DbssClient.new_builder().with_credentials(credentials)
     return builder.with_endpoint(mock.http).build()
 
 
-def sdk_client_in_region(mock: MockService, credentials: BasicCredentials) -> DbssClient:
-    """A client that looks up its project by the name of the region."""
-    builder = DbssClient.new_builder().with_credentials(credentials.with_iam_endpoint(mock.iam))
-    return builder.with_region(Region(mock.region, mock.http)).build()
-
-
 def download(
-    client: DbssClient,
-    mock: MockService,
-    report: str,
-    locale: str | None = None,
-    instance: str | None = None,
+    client: sdk.DbssClient, instance: str, report: str, locale: str | None = None
 ) -> bytes:
-    request = DownloadAuditReportRequest(instance or mock.instance_id, report, locale)
     received = io.BytesIO()
-
-    def consume(stream: object) -> None:
-        for piece in stream.iter_content(65536):
-            received.write(piece)
-
-    response = client.download_audit_report(request)
-    response.consume_download_stream(consume)
+    response = client.download_audit_report(
+        sdk.DownloadAuditReportRequest(instance, report, locale)
+    )
+    response.consume_download_stream(
+        lambda stream: [received.write(piece) for piece in stream.iter_content(65536)]
+    )
     return received.getvalue()
+
+
+def list_page(
+    client: sdk.DbssClient, instance: str, page: int = 1, size: int = 1000, name: str | None = None
+) -> tuple[list[Any], int]:
+    body = sdk.ReportGetReportsRequest(name=name, page=page, size=size)
+    response = client.list_audit_reports(sdk.ListAuditReportsRequest(instance, body))
+    return [one.report for one in response.reports], response.total
+
+
+def expect_refused(call: Callable[[], object], status: int, code: str) -> None:
+    with pytest.raises(ClientRequestException) as caught:
+        call()
+    assert (caught.value.status_code, caught.value.error_code) == (status, code)
 
 
 @pytest.mark.parametrize("locale", [None, "en-us", "zh-cn"])
 @pytest.mark.parametrize("kind", ["pdf", "zip"])
 def test_official_sdk_downloads_the_same_bytes(
-    mock: MockService, kind: str, locale: str | None
+    mock: MockService,
+    theirs: sdk.DbssClient,
+    ours: dbss.Client,
+    kind: str,
+    locale: str | None,
 ) -> None:
     report = mock.add_report(format=kind)
-    client = sdk_client(mock, mock.secret_key)
-    theirs = download(client, mock, report["id"], locale)
-    assert hashlib.sha256(theirs).hexdigest() == report["sha256"][locale or "en-us"]
-
-    with dbss.Client(endpoint=mock.http, token=mock.token) as client:
-        ours = client.download_report(
-            mock.project_id, mock.instance_id, report["id"], locale=locale
-        )
-    assert ours == theirs
-
-    first, second = mock.requests(report["id"])
+    data = download(theirs, mock.instance_id, report["id"], locale)
+    assert hashlib.sha256(data).hexdigest() == report["sha256"][locale or "en-us"]
+    assert ours.download_report(None, mock.instance_id, report["id"], locale=locale) == data
     # Apart from the credentials the requests are the same.
-    assert first["method"] == second["method"] == "GET"
-    assert first["target"] == second["target"]
+    first, second = mock.requests(report["id"])
+    assert [first[key] for key in ("method", "target")] == [
+        second[key] for key in ("method", "target")
+    ]
     sent = [{name.lower(): value for name, value in one["headers"]} for one in (first, second)]
     assert sent[0]["authorization"].startswith("SDK-HMAC-SHA256 Access=")
-    assert "x-auth-token" not in sent[0]
-    assert sent[1]["x-auth-token"] == mock.token
-    assert "authorization" not in sent[1]
+    assert ("x-auth-token" in sent[0], "authorization" in sent[1]) == (False, False)
 
 
-def test_official_sdk_wrong_secret_key_is_rejected(mock: MockService) -> None:
-    with pytest.raises(ClientRequestException) as caught:
-        download(sdk_client(mock, mock.secret_key[::-1]), mock, mock.pdf["id"])
-    assert caught.value.status_code == 401
-    assert caught.value.error_code == "APIG.0301"
-
-
-# IAM and the instance metadata service.
-
-
-@pytest.fixture
-def calls(mock: MockService) -> Callable[[str], list[dict[str, Any]]]:
-    """The requests of one call since the test began, with their headers as a dictionary."""
-    before = len(mock.requests())
-
-    def since(name: str) -> list[dict[str, Any]]:
-        found = [one for one in mock.requests()[before:] if one["report"] == name]
-        return [{**one, "headers": {k.lower(): v for k, v in one["headers"]}} for one in found]
-
-    return since
-
-
-def test_official_sdk_finds_its_project(
-    mock: MockService, calls: Callable[[str], list[dict[str, Any]]]
-) -> None:
-    report = mock.add_report(format="pdf")
-    client = sdk_client_in_region(mock, BasicCredentials(mock.access_key, mock.secret_key))
-    theirs = download(client, mock, report["id"])
-    assert hashlib.sha256(theirs).hexdigest() == report["sha256"]["en-us"]
-    [lookup] = calls("@iam.projects")
-    assert (lookup["listener"], lookup["method"], lookup["status"]) == ("iam", "GET", 200)
-    assert lookup["target"] == "/v3/projects?name=cn-north-4"
-    assert lookup["body"] == ""
-    assert "x-project-id" not in lookup["headers"]
-    assert lookup["headers"]["authorization"].startswith("SDK-HMAC-SHA256 Access=")
-    [fetched] = calls(report["id"])
-    assert fetched["headers"]["x-project-id"] == mock.project_id
-
-
-def test_official_sdk_missing_or_ambiguous_project_is_an_error(mock: MockService) -> None:
-    def find(secret_key: str) -> None:
-        sdk_client_in_region(mock, BasicCredentials(mock.access_key, secret_key))
-
-    second = mock.add_project(mock.region)
-    try:
-        with pytest.raises(SdkException, match="Multiple project ids found") as caught:
-            find(mock.secret_key)
-        assert f"{mock.project_id},{second['id']}" in str(caught.value)
-    finally:
-        mock.clear_projects()
-    mock.fault("@iam.projects", json={"projects": [], "links": {}}, times=1)
-    with pytest.raises(SdkException, match="Confirm that the project exists"):
-        find(mock.secret_key)
-    with pytest.raises(SdkException, match=r"IAM\.0101"):
-        find(mock.secret_key[::-1])
-
-
-def test_official_sdk_finds_its_domain(
-    mock: MockService, calls: Callable[[str], list[dict[str, Any]]]
-) -> None:
+def test_official_sdk_finds_its_domain(mock: MockService, theirs: sdk.DbssClient) -> None:
+    before = len(mock.requests("@iam.domains"))
     credentials = GlobalCredentials(mock.access_key, mock.secret_key)
     credentials.with_iam_endpoint(mock.iam)
-    client = (
-        DbssClient.new_builder()
-        .with_endpoint(mock.http)
-        .with_credentials(BasicCredentials("any", "any", "any"))
-    )
-    credentials.process_auth_params(client.build().get_http_client(), mock.region)
+    credentials.process_auth_params(theirs.get_http_client(), mock.region)
     assert len(credentials.domain_id) == 32
-    assert [one["status"] for one in calls("@iam.domains")] == [200]
+    assert [one["status"] for one in mock.requests("@iam.domains")[before:]] == [200]
 
 
-def test_official_sdk_gets_keys_from_metadata(
-    mock: MockService,
-    calls: Callable[[str], list[dict[str, Any]]],
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("count", "size"), [(0, 100), (1, 1), (250, 7), (250, 100), (1100, 1000)])
+def test_official_sdk_lists_the_same_pages(
+    build_dir: Any, monkeypatch: pytest.MonkeyPatch, count: int, size: int
 ) -> None:
-    monkeypatch.setattr(MetadataAccessor, "_METADATA_ENDPOINT", mock.metadata)
-    report = mock.add_report(format="zip")
-    client = sdk_client_in_region(mock, MetadataCredentialProvider.get_basic().get_credentials())
-    theirs = download(client, mock, report["id"], "zh-cn")
-    assert hashlib.sha256(theirs).hexdigest() == report["sha256"]["zh-cn"]
-    [session] = calls("@metadata.token")
-    assert (session["method"], session["status"]) == ("PUT", 200)
-    assert session["headers"]["x-metadata-token-ttl-seconds"] == "21600"
-    [key] = calls("@metadata.key")
-    assert (key["method"], key["status"]) == ("GET", 200)
-    for name in ("@iam.projects", report["id"]):
-        [signed] = calls(name)
-        assert signed["status"] == 200
-        assert ";x-security-token" in signed["headers"]["authorization"]
-        assert mock.access_key not in signed["headers"]["authorization"]
-
-    mock.revoke_metadata_keys()
-    with pytest.raises(ClientRequestException, match="unknown access key"):
-        download(client, mock, report["id"])
-
-
-@pytest.mark.parametrize(
-    ("settings", "status"), [({"agency": False}, 404), ({"require_token": False}, None)]
-)
-def test_official_sdk_handles_metadata_without_agency_or_token(
-    mock: MockService,
-    monkeypatch: pytest.MonkeyPatch,
-    settings: dict[str, bool],
-    status: int | None,
-) -> None:
-    monkeypatch.setattr(MetadataAccessor, "_METADATA_ENDPOINT", mock.metadata)
-    mock.set_metadata(**settings)
-    # As on instances without session tokens.
-    mock.fault("@metadata.token", status=404, times=1)
-    try:
-        provider = MetadataCredentialProvider.get_basic()
-        if status is None:
-            assert provider.get_credentials().security_token
-        else:
-            with pytest.raises(ClientRequestException) as caught:
-                provider.get_credentials()
-            assert caught.value.status_code == status
-    finally:
-        mock.set_metadata()
-        mock.clear_faults()
-
-
-# Report management.
-
-
-@pytest.fixture
-def client(mock: MockService) -> DbssClient:
-    return sdk_client(mock, mock.secret_key)
-
-
-@pytest.fixture
-def instance(mock: MockService) -> Iterator[str]:
-    """An instance without reports."""
-    added = mock.add_instance("for a test")
-    yield added
-    mock.remove_instances([added])
-
-
-def list_page(
-    client: DbssClient, instance: str, page: int = 1, size: int = 1000, name: str | None = None
-) -> tuple[list[Any], int]:
-    body = ReportGetReportsRequest(name=name, page=page, size=size)
-    response = client.list_audit_reports(ListAuditReportsRequest(instance, body))
-    return [one.report for one in response.reports], response.total
-
-
-@pytest.mark.parametrize("size", [1, 7, 100, 1000])
-@pytest.mark.parametrize("count", [0, 1, 250, 2500])
-def test_official_sdk_lists_reports(
-    mock: MockService, client: DbssClient, instance: str, count: int, size: int
-) -> None:
-    added = mock.add_reports(count, instance=instance) if count else []
-    ids = []
-    # The page after the last one must be empty.
-    for page in range(1, -(-count // size) + 2):
-        reports, total = list_page(client, instance, page, size)
-        assert total == count
-        assert len(reports) == max(0, min(size, count - size * (page - 1)))
-        ids += [report.id for report in reports]
-    assert ids == added[::-1]
-
-
-@pytest.mark.parametrize("size", [1, 7, 100, 1000])
-@pytest.mark.parametrize("count", [1, 250, 2500])
-def test_official_sdk_lists_instances(build_dir: Path, count: int, size: int) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     # A separate service, because the list shows the instances of all tests.
-    with MockService(build_dir / "bin/dbss-mock") as other:
-        client = sdk_client(other, other.secret_key)
-        expected = [other.instance_id, *(other.add_instances(count - 1) if count > 1 else [])]
-        ids = []
-        for offset in range(0, count + 1, size):
-            response = client.list_audit_instances(ListAuditInstancesRequest(offset, size))
-            assert response.total == count
-            ids += [one.id for one in response.servers]
-        assert ids == expected
-        # libdbss uses this path; the SDK expects this response format there.
-        other.set_shapes(instances="instances")
-        response = client.list_audit_instances_new(ListAuditInstancesNewRequest())
-        assert [one.instance_id for one in response.instances] == expected[:100]
-        other.remove_instances(expected)
-        response = client.list_audit_instances(ListAuditInstancesRequest())
-        assert (response.servers, response.total) == ([], 0)
+    with MockService(build_dir / "bin/dbss-mock") as mock:
+        theirs = sdk_client(mock, mock.secret_key)
+        with dbss.Client(endpoint=mock.http, token=mock.token, project_id=mock.project_id) as ours:
+            if count:
+                mock.add_reports(count, instance=mock.instance_id)
+                mock.add_instances(count)
+            reports, instances = ours.reports(mock.instance_id), ours.instances()
+            wanted = [one.id for one in reports]
+            seen = []
+            # The page after the last one must be empty.
+            for page in range(1, -(-len(wanted) // size) + 2):
+                found, total = list_page(theirs, mock.instance_id, page, size)
+                assert total == reports.total
+                seen += [one.id for one in found]
+            assert seen == wanted
+            wanted = [one.id for one in instances]
+            seen = []
+            for offset in range(0, count + 2, size):
+                response = theirs.list_audit_instances(sdk.ListAuditInstancesRequest(offset, size))
+                assert response.total == instances.total == count + 1
+                seen += [one.id for one in response.servers]
+            assert seen == wanted
+            # libdbss uses this path too; the SDK expects this response format there.
+            mock.set_shapes(instances="instances", versions=["v1"])
+            new = theirs.list_audit_instances_new(sdk.ListAuditInstancesNewRequest())
+            assert [one.instance_id for one in new.instances] == wanted[:100]
 
 
-def test_official_sdk_reads_every_field(
-    mock: MockService, client: DbssClient, instance: str
+def test_official_sdk_reads_the_same_fields(
+    mock: MockService, theirs: sdk.DbssClient, ours: dbss.Client, instance: str
 ) -> None:
-    fields_sent = {
-        "name": "Wöchentlich",
-        "format": "zip",
-        "percentum": 73,
-        "type": "AUDIT_REPORT_WEEK",
-        "template_type": "PCI",
-        "start_time": "2026-01-01 00:00:00",
-        "end_time": "2026-01-08 00:00:00",
-        "finish_time": None,
-        "db_ids": "7,8",
-        "db_names": "订单",
-        "url": "/somewhere",
-    }
-    added = mock.add_report(instance=instance, **fields_sent)
-    [report], _ = list_page(client, instance)
-    assert {name: getattr(report, name) for name in fields_sent} == fields_sent
-    assert report.id == added["id"]
-    assert list_page(client, instance, name="öchent")[1] == 1
-    assert list_page(client, instance, name="x")[1] == 0
-
-    servers = client.list_audit_instances(ListAuditInstancesRequest(limit="1000")).servers
-    [server] = [one for one in servers if one.id == instance]
+    mock.add_report(instance=instance, **FIELDS)
+    template = mock.templates[0]["id"]
+    schedule = theirs.show_audit_topic_report_scheduler_config(
+        sdk.ShowAuditTopicReportSchedulerConfigRequest(instance, template)
+    )
+    instances = theirs.list_audit_instances(sdk.ListAuditInstancesRequest(limit="1000")).servers
+    templates = theirs.list_audit_report_templates(sdk.ListAuditReportTemplatesRequest(instance))
+    databases = theirs.list_audit_databases_new(sdk.ListAuditDatabasesNewRequest(instance))
+    [report], _ = list_page(theirs, instance)
+    assert report.to_dict().items() >= FIELDS.items()
+    [server] = [one for one in instances if one.id == instance]
     assert (server.name, server.status) == ("for a test", "ACTIVE")
     # The other fields are null.
     assert len([value for value in server.to_dict().values() if value is not None]) == 26
+    pairs = [
+        (ours.reports(instance), [report]),
+        (ours.templates(instance), [one.template for one in templates.templates]),
+        (ours.databases(instance), [one.database for one in databases.databases]),
+        ([ours.schedule(instance, template)], [schedule.scheduler]),
+    ]
+    for own, their in [pair for lists in pairs for pair in zip(*lists, strict=True)]:
+        assert own == dataclasses.replace(own, **their.to_dict())
+    assert [list_page(theirs, instance, name=name)[1] for name in ("öchent", "x")] == [1, 0]
+    # Both set the schedule with the same known fields.
+    ours.update_schedule(instance, template, notice="ON", db_ids="7")
+    body = sdk.ConfigReportTopicRequest(
+        sdk.SchedulerBean(**{**schedule.scheduler.to_dict(), "status": "OFF"})
+    )
+    request = sdk.UpdateAuditTopicReportSchedulerConfigRequest(instance, body)
+    assert theirs.update_audit_topic_report_scheduler_config(request).status == "success"
+    assert ours.schedule(instance, template).status == "OFF"
+    first, second = [json.loads(one["body"]) for one in mock.requests("@schedule.set")[-2:]]
+    assert second["scheduler"].keys() == first["scheduler"].keys() - {"retention"}
 
 
-def test_official_sdk_creates_and_deletes_a_report(
-    mock: MockService, client: DbssClient, instance: str
+def test_official_sdk_makes_a_report(
+    mock: MockService, theirs: sdk.DbssClient, instance: str
 ) -> None:
-    response = client.list_audit_report_templates(ListAuditReportTemplatesRequest(instance))
-    templates = [one.template for one in response.templates]
-    assert [one.id for one in templates] == [one["id"] for one in mock.templates]
-    template = next(one for one in templates if one.type == "SOX")
-    body = CreateReportRequestBody(
-        template_id=template.id,
+    template = next(one for one in mock.templates if one["type"] == "SOX")
+    body = sdk.CreateReportRequestBody(
+        template_id=template["id"],
         start_time="2026-01-01 00:00:00",
         end_time="2026-01-02 00:00:00",
         start_date=datetime(2026, 1, 1),
         db_ids="7,8",
     )
-    assert client.create_report(CreateReportRequest(instance, body)).result == "success"
-    [made] = mock.made()[-1:]
+    assert theirs.create_report(sdk.CreateReportRequest(instance, body)).result == "success"
+    made = mock.made()[-1]
     for percent in (0, 50, 100):
-        [report], total = list_page(client, instance)
+        [report], total = list_page(theirs, instance)
         assert (report.id, report.percentum, total) == (made, percent, 1)
+        assert (report.finish_time is None) == (percent < 100)
         if percent < 100:
-            assert report.finish_time is None
-            with pytest.raises(ClientRequestException, match=r"DBSS\.10000001"):
-                download(client, mock, made, instance=instance)
-    assert report.name.startswith(f"{template.name}_20")
+            expect_refused(lambda: download(theirs, instance, made), 400, "DBSS.10000001")
     assert (report.template_type, report.type) == ("SOX", "AUDIT_REPORT_REAL_TIME")
     assert (report.start_time, report.end_time) == (body.start_time, body.end_time)
-    assert report.finish_time
-    assert download(client, mock, made, instance=instance).startswith(b"%PDF-")
-
-    delete = DeleteAuditReportRequest(instance, made)
+    assert download(theirs, instance, made).startswith(b"%PDF-")
+    delete = sdk.DeleteAuditReportRequest(instance, made)
     mock.fault("@reports.delete", json={"status": "FAILED"}, times=1)
-    assert client.delete_audit_report(delete).status == "FAILED"
-    assert client.delete_audit_report(delete).status == "SUCCESS"
-    assert list_page(client, instance) == ([], 0)
-    for gone in (
-        lambda: client.delete_audit_report(delete),
-        lambda: download(client, mock, made, instance=instance),
-    ):
-        with pytest.raises(ClientRequestException) as caught:
-            gone()
-        assert (caught.value.status_code, caught.value.error_code) == (404, "DBSS.10021004")
+    for status in ("FAILED", "SUCCESS"):
+        assert theirs.delete_audit_report(delete).status == status
+    assert list_page(theirs, instance) == ([], 0)
+    expect_refused(lambda: theirs.delete_audit_report(delete), 404, "DBSS.10021004")
+    expect_refused(lambda: download(theirs, instance, made), 404, "DBSS.10021004")
 
 
 def test_official_sdk_gets_error_responses(
-    mock: MockService, client: DbssClient, instance: str
+    mock: MockService, theirs: sdk.DbssClient, instance: str
 ) -> None:
-    unknown_body = CreateReportRequestBody(template_id="x" * 32, start_time="s", end_time="e")
+    stranger = sdk_client(mock, mock.secret_key[::-1])
+    expect_refused(lambda: download(stranger, mock.instance_id, mock.pdf["id"]), 401, "APIG.0301")
+    body = sdk.CreateReportRequestBody(template_id="x" * 32, start_time="s", end_time="e")
+    create = sdk.CreateReportRequest(instance, body)
     mock.set_generation(unknown_template="failed")
-    try:
-        assert client.create_report(CreateReportRequest(instance, unknown_body)).result == "failed"
-    finally:
-        mock.set_generation()
+    assert theirs.create_report(create).result == "failed"
+    mock.set_generation()
     for wrong in (
-        lambda: client.create_report(CreateReportRequest(instance, unknown_body)),
-        lambda: list_page(client, instance, page=0),
-        lambda: list_page(client, instance, size=1001),
-        lambda: client.list_audit_instances(ListAuditInstancesRequest(limit=1001)),
+        lambda: theirs.create_report(create),
+        lambda: list_page(theirs, instance, page=0),
+        lambda: list_page(theirs, instance, size=1001),
+        lambda: theirs.list_audit_instances(sdk.ListAuditInstancesRequest(limit=1001)),
     ):
-        with pytest.raises(ClientRequestException) as caught:
-            wrong()
-        assert (caught.value.status_code, caught.value.error_code) == (400, "DBSS.10000001")
+        expect_refused(wrong, 400, "DBSS.10000001")

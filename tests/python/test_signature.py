@@ -128,51 +128,6 @@ def test_sent_signature_matches_the_official_sdk(mock: MockService) -> None:
         assert again == sent["authorization"]
 
 
-@pytest.mark.parametrize(
-    ("keys", "error", "parameter"),
-    [
-        ({"access_key": "AK"}, dbss.NotConfiguredError, "secret_key"),
-        ({"secret_key": "SK"}, dbss.NotConfiguredError, "access_key"),
-        ({"security_token": "T"}, dbss.NotConfiguredError, "access_key"),
-        ({"access_key": "", "secret_key": "SK"}, dbss.InvalidAccessKeyError, "access_key"),
-        ({"access_key": "A,K", "secret_key": "SK"}, dbss.InvalidAccessKeyError, "access_key"),
-        ({"access_key": "AK", "secret_key": "S K"}, dbss.InvalidAccessKeyError, "secret_key"),
-        ({"access_key": "AK", "secret_key": "S\0K"}, dbss.InvalidAccessKeyError, "secret_key"),
-        (
-            {"access_key": "AK", "secret_key": "SK", "security_token": "T\n"},
-            dbss.InvalidAccessKeyError,
-            "security_token",
-        ),
-    ],
-)
-def test_incomplete_or_malformed_key_is_rejected(
-    keys: dict[str, str], error: type[dbss.ArgumentError], parameter: str
-) -> None:
-    with pytest.raises(error) as caught:
-        dbss.Client(endpoint="http://127.0.0.1:1", **keys)
-    assert caught.value.parameter == parameter
-
-
-def test_token_and_key_together_are_rejected() -> None:
-    with pytest.raises(TypeError):
-        dbss.Client(endpoint="http://127.0.0.1:1", token="t", access_key="a", secret_key="s")
-
-
-def test_wrong_key_is_tried_once(mock: MockService) -> None:
-    report = mock.add_report(format="bytes", size=1000)
-    key = {"access_key": mock.access_key, "secret_key": "not-the-secret-key"}
-    with dbss.Client(endpoint=mock.http, **key) as client:
-        with pytest.raises(dbss.UnauthenticatedError) as caught:
-            client.download_report(mock.project_id, mock.instance_id, report["id"])
-        assert caught.value.service_code == "APIG.0301"
-        assert caught.value.attempts == 1
-        assert "not-the-secret-key" not in repr(vars(caught.value)) + repr(client)
-        assert len(mock.requests(report["id"])) == 1
-        # A token may replace the key.
-        client.set_token(mock.token)
-        client.download_report(mock.project_id, mock.instance_id, report["id"])
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_project_lookup_matches_the_official_sdk(
     mock: MockService, monkeypatch: pytest.MonkeyPatch

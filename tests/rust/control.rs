@@ -48,7 +48,7 @@ fn public_types_are_send_and_sync() {
 #[test]
 fn operation_has_results_and_is_reusable() {
     let fixture = Fixture::new();
-    let info = fixture.service.pdf();
+    let info = fixture.pdf();
     let report = fixture.report(&info.id);
     let operation = Operation::new();
     let client = fixture.client.with_operation(&operation);
@@ -99,9 +99,9 @@ fn cancel_from_other_thread_lasts_until_reset() {
         assert_eq!(status(call.join().expect("no panic")), Status::Cancelled);
     });
     assert_eq!(operation.error().map(|e| e.status()), Some(Status::Cancelled));
-    let requests = fixture.service.requests().len();
+    let requests = fixture.service.requests(None).len();
     assert_eq!(status(client.check()), Status::Cancelled);
-    assert_eq!(fixture.service.requests().len(), requests);
+    assert_eq!(fixture.service.requests(None).len(), requests);
     operation.reset().expect("an idle operation");
     client.check().expect("a call");
 }
@@ -161,9 +161,7 @@ fn close_applies_to_all_handles() {
     let fixture = Fixture::new();
     let (report, operation, stalled) = stalling(&fixture);
     let other = fixture.client.clone();
-    let mut stream = other
-        .open(&fixture.report(&fixture.service.zip().id))
-        .expect("a stream");
+    let mut stream = other.open(&fixture.report(&fixture.zip().id)).expect("a stream");
     let mut list = other.instances();
     thread::scope(|scope| {
         let client = fixture.client.with_operation(&operation);
@@ -186,7 +184,7 @@ fn close_applies_to_all_handles() {
 fn limits_accept_durations_and_none() {
     let fixture = Fixture::with(|builder, service| {
         builder
-            .token(service.token())
+            .token(service.value("token"))
             .max_attempts(1)
             .stall_timeout(None)
             .connect_timeout(Some(Duration::from_secs(5)))
@@ -245,10 +243,14 @@ fn login_sends_passcode_of_provider_and_agency_is_assumed_with_it() {
     let passcodes = serde_json::json!({"passcodes": ["123456"]});
     service.control("POST", "/iam", &passcodes).expect("settings");
     let builder = Client::builder()
-        .endpoint(service.http_url())
-        .region(service.region())
-        .option("iam_endpoint", service.iam_url())
-        .iam_user(service.user(), service.password(), service.domain())
+        .endpoint(service.value("http"))
+        .region(service.value("region"))
+        .option("iam_endpoint", service.value("iam"))
+        .iam_user(
+            service.value("user"),
+            service.value("password"),
+            service.value("domain"),
+        )
         .passcode_provider(&text("user_id"), |request| {
             assert!(!request.is_after_refusal());
             request.set("123456", None).expect("a passcode");
@@ -266,7 +268,7 @@ fn token_provider_is_called_first_and_after_rejection() {
     let asked = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&asked);
     let fixture = Fixture::with(|builder, service| {
-        let token = service.token().to_owned();
+        let token = service.value("token").to_owned();
         builder.token_provider(move |request| {
             let first = count.fetch_add(1, Ordering::Relaxed) == 0;
             assert_eq!(request.is_after_refusal(), !first);
@@ -275,15 +277,18 @@ fn token_provider_is_called_first_and_after_rejection() {
             thread::spawn(move || request.set(token, None).expect("a token"));
         })
     });
-    fixture.service.add_token("first");
+    fixture.control("POST", "/tokens", json!({"token": "first"}));
     fixture.client.check().expect("the first token");
     fixture.client.check().expect("the same");
-    fixture.service.revoke_token("first");
+    fixture.control("DELETE", "/tokens", json!({"token": "first"}));
     fixture.client.check().expect("the second token");
     assert_eq!(asked.load(Ordering::Relaxed), 2);
     let found = fixture.client.find_credentials().expect("credentials");
     assert_eq!(found.source, "token_provider");
-    assert_eq!(found.project.as_deref(), Some(fixture.service.project_id()));
+    assert_eq!(
+        found.project.as_deref(),
+        Some(fixture.service.value("project_id"))
+    );
 
     let failing = Fixture::with(|builder, _| {
         builder.token_provider(|request| request.fail("the vault is shut").expect("the first word"))
@@ -301,7 +306,7 @@ fn set_token_replaces_token() {
     assert_eq!(status(fixture.client.set_token("not good")), Status::InvalidToken);
     fixture
         .client
-        .set_token(fixture.service.token())
+        .set_token(fixture.service.value("token"))
         .expect("a token");
     fixture.client.check().expect("accepted");
 }

@@ -11,16 +11,16 @@ use super::{Fixture, status};
 #[test]
 fn report_downloads_to_every_destination_plain_and_tls() {
     let plain = Fixture::new();
-    let ca = plain.service.ca_file().to_str().expect("a UTF-8 path");
+    let ca = plain.service.value("ca_file");
     let tls = Client::builder()
-        .endpoint(plain.service.https_url())
-        .project_id(plain.service.project_id())
-        .token(plain.service.token())
+        .endpoint(plain.service.value("https"))
+        .project_id(plain.service.value("project_id"))
+        .token(plain.service.value("token"))
         .option("ca_file", ca)
         .build()
         .expect("a client");
     for client in [&plain.client, &tls] {
-        let info = plain.service.pdf();
+        let info = plain.pdf();
         let report = plain.report(&info.id);
         let bytes = info.bytes(Language::EnUs);
         assert_eq!(client.download(&report).expect("in memory"), bytes);
@@ -66,7 +66,7 @@ fn report_downloads_to_every_destination_plain_and_tls() {
 #[test]
 fn language_and_project_of_call_are_sent() {
     let fixture = Fixture::new();
-    let info = fixture.service.zip();
+    let info = fixture.zip();
     let report = fixture.report(&info.id);
     let chinese = report.clone().locale(Locale::ZhCn);
     assert!(fixture.client.download(&chinese).expect("a report") == info.bytes(Language::ZhCn));
@@ -81,7 +81,7 @@ fn language_and_project_of_call_are_sent() {
 #[test]
 fn invalid_ids_fail_before_any_request() {
     let fixture = Fixture::new();
-    let instance = fixture.service.instance_id();
+    let instance = fixture.service.value("instance_id");
     for (report, parameter) in [
         (Report::new("short", "WN5vPZABfnhLbJrRsvAT"), "instance"),
         (Report::new(instance, "../../elsewhere"), "id"),
@@ -131,13 +131,13 @@ fn failing_writer_is_the_cause_of_the_error() {
         operation.error().map(|e| e.message().to_owned()).as_deref(),
         Some(error.message())
     );
-    assert_eq!(fixture.service.requests().len(), 1, "not tried again");
+    assert_eq!(fixture.service.requests(None).len(), 1, "not tried again");
 }
 
 #[test]
 fn existing_file_is_kept_or_replaced() {
     let fixture = Fixture::new();
-    let info = fixture.service.pdf();
+    let info = fixture.pdf();
     let report = fixture.report(&info.id);
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("report.pdf");
@@ -161,7 +161,7 @@ fn existing_file_is_kept_or_replaced() {
 #[test]
 fn connection_is_reused_for_many_calls() {
     let fixture = Fixture::new();
-    let report = fixture.report(&fixture.service.zip().id);
+    let report = fixture.report(&fixture.zip().id);
     for _ in 0..5 {
         fixture.client.clone().download(&report).expect("a report");
     }
@@ -171,7 +171,7 @@ fn connection_is_reused_for_many_calls() {
 #[test]
 fn idle_connection_closed_by_server_is_replaced() {
     let fixture = Fixture::new();
-    let id = fixture.service.pdf().id;
+    let id = fixture.pdf().id;
     let report = fixture.report(&id);
     fixture.client.download(&report).expect("a first report");
     for fault in ["close_before_answer", "reset_before_answer"] {
@@ -184,8 +184,8 @@ fn idle_connection_closed_by_server_is_replaced() {
     assert_eq!(fixture.service.connections().total, 3);
 
     // On a new connection the same is a failure, and is told after one attempt.
-    let fresh = Fixture::with(|builder, service| builder.token(service.token()).max_attempts(1));
-    let id = fresh.service.pdf().id;
+    let fresh = Fixture::with(|builder, service| builder.token(service.value("token")).max_attempts(1));
+    let id = fresh.pdf().id;
     fresh.fault(&id, json!({"close_before_answer": true}));
     let error = fresh.client.download(&fresh.report(&id)).expect_err("closed");
     assert_eq!((error.status(), error.attempts()), (Status::ConnectionLost, 1));
@@ -200,7 +200,7 @@ fn broken_transfer_resumes() {
     fixture.fault(&info.id, cut.clone());
     let bytes = fixture.client.download(&report).expect("a report");
     assert!(bytes == info.bytes(Language::EnUs));
-    let requests = fixture.service.requests_for(&info.id);
+    let requests = fixture.service.requests(Some(&info.id));
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[1].header("range"), Some("bytes=1200000-"));
     assert_eq!(requests[1].header("if-range"), Some(info.etag(Language::EnUs)));
@@ -225,7 +225,7 @@ fn broken_transfer_resumes() {
 
 #[test]
 fn restarted_body_that_breaks_at_once_restarts() {
-    let fixture = Fixture::with(|builder, service| builder.token(service.token()).max_attempts(5));
+    let fixture = Fixture::with(|builder, service| builder.token(service.value("token")).max_attempts(5));
     let (info, report) = fixture.add(3_000_000);
     // The second attempt gets the whole body anew, and breaks before anything of
     // it is handed on: the third must know that what came first is void.

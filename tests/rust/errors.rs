@@ -16,7 +16,7 @@ fn texts(error: &Error) -> String {
 #[test]
 fn error_has_all_service_fields() {
     let fixture = Fixture::new();
-    let id = fixture.service.pdf().id;
+    let id = fixture.pdf().id;
     fixture.fault(
         &id,
         json!({"status": 400, "headers": [["X-Request-Id", "req-0001"]], "json": {
@@ -54,8 +54,8 @@ fn error_has_all_service_fields() {
 
 #[test]
 fn error_details_have_their_own_fields() {
-    let fixture = Fixture::with(|builder, service| builder.token(service.token()).max_attempts(1));
-    let id = fixture.service.pdf().id;
+    let fixture = Fixture::with(|builder, service| builder.token(service.value("token")).max_attempts(1));
+    let id = fixture.pdf().id;
     let report = fixture.report(&id);
     fixture.fault(
         &id,
@@ -78,7 +78,7 @@ fn error_details_have_their_own_fields() {
 fn echoed_token_is_redacted_in_error() {
     let token = "MIIE/+=".repeat(300);
     let fixture = Fixture::with(|builder, _| builder.token(&token).max_attempts(1));
-    let id = fixture.service.pdf().id;
+    let id = fixture.pdf().id;
     for fault in [
         json!({"status": 401, "json": {"error_code": "APIG.0301", "error_msg": format!("bad {token}!"),
             "details": [{"error_msg": token}]}, "headers": [["X-Request-Id", token]]}),
@@ -86,7 +86,7 @@ fn echoed_token_is_redacted_in_error() {
         json!({"status": 302, "headers": [["Location", format!("http://127.0.0.1/{token}")], ["X-Request-Id", token]]}),
         json!({"status": 200, "headers": [["Content-Encoding", token]]}),
     ] {
-        fixture.service.clear_faults();
+        fixture.control("DELETE", "/faults", json!(null));
         fixture.fault(&id, fault);
         let error = fixture
             .client
@@ -102,14 +102,14 @@ fn echoed_token_is_redacted_in_error() {
 #[test]
 fn wrong_access_key_is_tried_once() {
     let fixture = Fixture::with(|builder, service| {
-        builder.access_key(service.access_key(), service.secret_key(), None)
+        builder.access_key(service.value("access_key"), service.value("secret_key"), None)
     });
     // A transfer that is resumed is signed anew.
     let (info, report) = fixture.add(3_000_000);
     fixture.fault(&info.id, json!({"cut_after": 1_000_000, "times": 1}));
     let bytes = fixture.client.download(&report).expect("a report");
     assert!(bytes == info.bytes(Language::EnUs));
-    let requests = fixture.service.requests_for(&info.id);
+    let requests = fixture.service.requests(Some(&info.id));
     assert_eq!(requests.len(), 2);
     assert!(
         requests
@@ -117,12 +117,13 @@ fn wrong_access_key_is_tried_once() {
             .all(|r| r.header("authorization").is_some() && r.header("x-auth-token").is_none())
     );
 
-    let wrong =
-        Fixture::with(|builder, service| builder.access_key(service.access_key(), "not-the-secret", None));
-    let id = wrong.service.zip().id;
+    let wrong = Fixture::with(|builder, service| {
+        builder.access_key(service.value("access_key"), "not-the-secret", None)
+    });
+    let id = wrong.zip().id;
     let error = wrong.client.download(&wrong.report(&id)).expect_err("refused");
     assert_eq!((error.status(), error.attempts()), (Status::Unauthenticated, 1));
-    assert_eq!(wrong.service.requests_for(&id).len(), 1);
+    assert_eq!(wrong.service.requests(Some(&id)).len(), 1);
     assert!(!texts(&error).contains("not-the-secret"), "{error:?}");
 }
 
@@ -132,15 +133,18 @@ fn redirect_to_other_origin_sends_no_credentials() {
         let fixture = Fixture::with(|builder, service| {
             let builder = builder.option("follow_redirects", "true").max_attempts(1);
             match signing {
-                true => builder.access_key(service.access_key(), service.secret_key(), None),
-                false => builder.token(service.token()),
+                true => builder.access_key(service.value("access_key"), service.value("secret_key"), None),
+                false => builder.token(service.value("token")),
             }
         });
         let service = &fixture.service;
-        let id = service.pdf().id;
-        for (origin, arrives) in [(service.http_url(), true), (service.http_other_url(), false)] {
-            service.clear_requests();
-            let (project, instance) = (service.project_id(), service.instance_id());
+        let id = fixture.pdf().id;
+        for (origin, arrives) in [
+            (service.value("http"), true),
+            (service.value("http_other"), false),
+        ] {
+            fixture.control("DELETE", "/requests", json!(null));
+            let (project, instance) = (service.value("project_id"), service.value("instance_id"));
             let location =
                 format!("{origin}/v1/{project}/audit/{instance}/reports/{id}/download?local=zh-cn");
             fixture.fault(
@@ -148,12 +152,12 @@ fn redirect_to_other_origin_sends_no_credentials() {
                 json!({"status": 302, "headers": [["Location", location]], "times": 1}),
             );
             let outcome = fixture.client.download(&fixture.report(&id));
-            let second = &service.requests_for(&id)[1];
+            let second = &service.requests(Some(&id))[1];
             assert_eq!(second.query, "local=zh-cn");
             let secrets = ["x-auth-token", "authorization", "x-sdk-date"];
             assert_eq!(secrets.iter().any(|name| second.header(name).is_some()), arrives);
             match outcome {
-                Ok(bytes) => assert!(arrives && bytes == service.pdf().bytes(Language::ZhCn)),
+                Ok(bytes) => assert!(arrives && bytes == fixture.pdf().bytes(Language::ZhCn)),
                 Err(e) => assert_eq!((arrives, e.status()), (false, Status::Unauthenticated)),
             }
         }

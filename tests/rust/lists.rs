@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dbss::{Item, Items, Operation, Report, ReportSpec, ScheduleChanges, Status};
-use dbss_mock::{Format, Generation};
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::{Fixture, status};
 
@@ -19,8 +18,8 @@ fn all(items: Items) -> Vec<Item> {
 #[test]
 fn iterator_reads_all_pages() {
     let fixture = Fixture::new();
-    let instance = fixture.service.add_instance("many");
-    let added = fixture.service.add_reports(&instance, 25).expect("reports");
+    let instance = fixture.instance("many");
+    let added = fixture.reports(&instance, 25);
     let mut reports = fixture.client.reports(&instance).page_size(10);
     assert_eq!(reports.total(), None);
     let mut seen = HashSet::new();
@@ -34,14 +33,14 @@ fn iterator_reads_all_pages() {
     }
     assert!(reports.next().is_none());
     assert_eq!(seen, added.into_iter().collect());
-    assert_eq!(fixture.service.requests_for("@reports.list").len(), 3);
+    assert_eq!(fixture.service.requests(Some("@reports.list")).len(), 3);
 }
 
 #[test]
 fn lists_return_instances_reports_and_templates() {
     let fixture = Fixture::new();
     let instances = all(fixture.client.instances());
-    assert_eq!(instances[0].id(), fixture.service.instance_id());
+    assert_eq!(instances[0].id(), fixture.service.value("instance_id"));
     let reports = all(fixture.client.reports(instances[0].id()));
     let name = reports[0].get("name").expect("a name");
     let found = all(fixture.client.reports(instances[0].id()).name(name));
@@ -58,7 +57,7 @@ fn lists_return_instances_reports_and_templates() {
 #[test]
 fn databases_are_listed_by_status() {
     let fixture = Fixture::new();
-    let instance = fixture.service.instance_id();
+    let instance = fixture.service.value("instance_id");
     let mut databases = fixture.client.databases(instance).page_size(1);
     let first = databases.next().expect("a database").expect("a list");
     assert_eq!(first.get("rds_audit_switch_mismatch"), Some("false"));
@@ -72,7 +71,7 @@ fn databases_are_listed_by_status() {
 #[test]
 fn schedule_update_keeps_what_is_not_set() {
     let fixture = Fixture::new();
-    let instance = fixture.service.instance_id();
+    let instance = fixture.service.value("instance_id");
     let template = all(fixture.client.templates(instance)).remove(0);
     let show = || {
         fixture
@@ -111,11 +110,15 @@ fn iterator_ends_after_failure() {
     for mut wrong in [
         client.reports("short"),
         client.templates("short"),
-        client.reports(fixture.service.instance_id()).name(""),
+        client.reports(fixture.service.value("instance_id")).name(""),
         client.instances().page_size(1001),
         client.databases("short"),
-        client.databases(fixture.service.instance_id()).status("ACTIVE"),
-        client.databases(fixture.service.instance_id()).page_size(10_001),
+        client
+            .databases(fixture.service.value("instance_id"))
+            .status("ACTIVE"),
+        client
+            .databases(fixture.service.value("instance_id"))
+            .page_size(10_001),
         client.with_project("short").instances(),
     ] {
         let error = wrong.next().expect("a word").expect_err("wrong");
@@ -125,8 +128,8 @@ fn iterator_ends_after_failure() {
     }
     assert_eq!(fixture.service.connections().total, 0);
 
-    let instance = fixture.service.add_instance("many");
-    fixture.service.add_reports(&instance, 25).expect("reports");
+    let instance = fixture.instance("many");
+    fixture.reports(&instance, 25);
     fixture.fault("@reports.list", json!({"skip": 1, "status": 403}));
     let outcomes: Vec<Status> = client.reports(&instance).page_size(10).map(status).collect();
     assert_eq!(outcomes.len(), 11);
@@ -136,7 +139,7 @@ fn iterator_ends_after_failure() {
 fn spec(fixture: &Fixture) -> ReportSpec {
     let template = fixture
         .client
-        .templates(fixture.service.instance_id())
+        .templates(fixture.service.value("instance_id"))
         .next()
         .expect("a template")
         .expect("a list");
@@ -144,17 +147,15 @@ fn spec(fixture: &Fixture) -> ReportSpec {
 }
 
 fn fast(builder: dbss::ClientBuilder, service: &dbss_mock::MockService) -> dbss::ClientBuilder {
-    builder.token(service.token()).option("poll_interval_ms", "1")
+    builder
+        .token(service.value("token"))
+        .option("poll_interval_ms", "1")
 }
 
 #[test]
 fn created_report_is_found_and_downloaded() {
     let fixture = Fixture::with(fast);
-    let generation = Generation {
-        percent_per_list: 25,
-        ..Generation::default()
-    };
-    fixture.service.set_generation(generation).expect("it fits");
+    fixture.control("POST", "/generation", json!({"percent_per_list": 25}));
     let operation = Operation::new();
     let percent = Arc::new(AtomicU32::new(0));
     let told = Arc::clone(&percent);
@@ -164,13 +165,13 @@ fn created_report_is_found_and_downloaded() {
             true
         })
         .expect("an idle operation");
-    let instance = fixture.service.instance_id();
+    let instance = fixture.service.value("instance_id");
     let id = fixture
         .client
         .with_operation(&operation)
         .generate(instance, &spec(&fixture))
         .expect("a report");
-    assert_eq!(fixture.service.made(), [id.as_str()]);
+    assert_eq!(fixture.control("GET", "/made", json!(null))["ids"], json!([id]));
     assert_eq!(percent.load(Ordering::Relaxed), 100);
     let report = Report::new(instance, &id);
     fixture.client.wait(&report).expect("ready");
@@ -191,9 +192,9 @@ fn spec_is_sent_unchanged() {
         .expect("a spec");
     fixture
         .client
-        .create(fixture.service.instance_id(), &spec)
+        .create(fixture.service.value("instance_id"), &spec)
         .expect("created");
-    let requests = fixture.service.requests_for("@reports.create");
+    let requests = fixture.service.requests(Some("@reports.create"));
     let body: serde_json::Value =
         serde_json::from_str(requests[0].body.as_deref().expect("a body")).expect("JSON");
     for (key, value) in [
@@ -206,20 +207,16 @@ fn spec_is_sent_unchanged() {
         assert_eq!(body[key], value);
     }
     let error = ReportSpec::new("no/id", RANGE[0], RANGE[1])
-        .and_then(|spec| fixture.client.create(fixture.service.instance_id(), &spec));
+        .and_then(|spec| fixture.client.create(fixture.service.value("instance_id"), &spec));
     assert_eq!(error.expect_err("no id").parameter(), Some("template_id"));
 }
 
 #[test]
 fn ambiguous_report_error_has_candidate_ids() {
     let fixture = Fixture::with(fast);
-    let generation = Generation {
-        foreign: vec![Map::new()],
-        format: Format::Zip,
-        ..Generation::default()
-    };
-    fixture.service.set_generation(generation).expect("it fits");
-    let instance = fixture.service.add_instance("empty");
+    let generation = json!({"foreign": [{}], "format": "zip"});
+    fixture.control("POST", "/generation", generation);
+    let instance = fixture.instance("empty");
     let error = fixture
         .client
         .generate(&instance, &spec(&fixture))

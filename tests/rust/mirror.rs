@@ -16,12 +16,12 @@ fn partial_mirror_returns_result() {
     let (logged, ticked) = (Arc::clone(&threads), Arc::clone(&threads));
     let fixture = Fixture::with(move |builder, service| {
         builder
-            .token(service.token())
+            .token(service.value("token"))
             .max_attempts(1)
             .log(move |_| logged.lock().expect("threads").push(thread::current().id()))
     });
-    let instance = fixture.service.add_instance("mirrored");
-    let ids = fixture.service.add_reports(&instance, 5).expect("reports");
+    let instance = fixture.instance("mirrored");
+    let ids = fixture.reports(&instance, 5);
     fixture.fault(&ids[2], json!({"status": 500}));
     let operation = Operation::new();
     operation
@@ -63,7 +63,7 @@ fn partial_mirror_returns_result() {
     let threads = threads.lock().expect("threads").clone();
     assert!(!threads.is_empty() && threads.iter().all(|thread| *thread == caller));
 
-    fixture.service.clear_faults();
+    fixture.control("DELETE", "/faults", json!(null));
     let result = client.mirror(directory.path(), &options).expect("all of them");
     assert_eq!((result.counts.present, result.counts.downloaded), (4, 1));
     assert_eq!(operation.percent(), Some(100));

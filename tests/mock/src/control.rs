@@ -7,13 +7,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::Shared;
-use crate::fault::{Fault, ListenerFault};
+use crate::fault::Fault;
 use crate::http::{Request, Response};
-use crate::iam::IamSettings;
-use crate::metadata::MetadataSettings;
 use crate::net::lock;
-use crate::service::Undocumented;
-use crate::store::{Generation, NewInstances, NewReports, Paging, Shapes};
+use crate::store::NewReports;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,164 +63,114 @@ struct NewKey {
 /// Responds to a request to the control address.
 pub(crate) fn respond(shared: &Shared, request: &Request) -> Response {
     match route(shared, request) {
-        Ok(value) => Response::json(200, &value),
-        Err((status, message)) => Response::json(status, &json!({"error": message})),
+        Some(Ok(value)) => Response::json(200, &value),
+        Some(Err(message)) => Response::json(400, &json!({"error": message})),
+        None => Response::json(404, &json!({"error": "no such request"})),
     }
 }
 
 /// Like [`respond`], for a test in this process.
 pub(crate) fn act(shared: &Shared, method: &str, target: &str, body: &Value) -> Result<Value, String> {
     let request = Request::of(method, target, body.to_string());
-    route(shared, &request).map_err(|(_, message)| message)
+    route(shared, &request).unwrap_or_else(|| Err("no such request".to_owned()))
 }
 
-fn route(shared: &Shared, request: &Request) -> Result<Value, (u16, String)> {
-    let bad = |message: String| (400, message);
-    let report = only_parameter(request, "report").map_err(bad);
-    match (request.method.as_str(), request.path()) {
+/// The result, or none where there is no such path, or no such method of it.
+fn route(shared: &Shared, request: &Request) -> Option<Result<Value, String>> {
+    /// Puts the settings of the body in the place of others.
+    fn set<T: DeserializeOwned>(request: &Request, place: &mut T) -> Result<Value, String> {
+        *place = body(request)?;
+        Ok(json!({}))
+    }
+    let store = || lock(&shared.store);
+    let done = |()| Ok(json!({}));
+    Some(match (request.method.as_str(), request.path()) {
         ("GET", "/state") => Ok(shared.state()),
-        ("GET", "/requests") => Ok(json!(shared.request_log.requests(report?.as_deref()))),
-        ("DELETE", "/requests") => {
-            shared.request_log.clear();
-            Ok(json!({}))
+        ("GET", "/requests") => {
+            only_parameter(request, "report").map(|of| json!(shared.request_log.requests(of.as_deref())))
         }
+        ("DELETE", "/requests") => done(shared.request_log.clear()),
         ("GET", "/connections") => Ok(json!(shared.request_log.connections())),
-        ("POST", "/reports") => {
-            let new = NewReports::from_json(body(request).map_err(bad)?).map_err(bad)?;
-            // The lock ends before the description begins, which takes the hash of all bytes.
-            let added = lock(&shared.store).add(&new);
-            let added = added.map_err(|error| bad(error.to_string()))?;
-            match (&added[..], new.count) {
-                ([report], None) => Ok(report.to_json()),
-                (reports, _) => {
-                    let ids: Vec<&str> = reports.iter().map(|report| &*report.id).collect();
-                    Ok(json!({"ids": ids}))
-                }
-            }
-        }
-        ("DELETE", "/reports") => remove(request, |id| lock(&shared.store).remove(id)).map_err(bad),
+        ("POST", "/reports") => add_reports(shared, request),
+        ("DELETE", "/reports") => remove(request, |id| store().remove(id)),
         ("POST", "/instances") => {
-            let new: NewInstances = body(request).map_err(bad)?;
-            let ids = lock(&shared.store).add_instances(&new);
-            Ok(json!({"ids": ids.map_err(|error| bad(error.to_string()))?}))
+            body(request).and_then(|new| Ok(json!({"ids": store().add_instances(&new)?})))
         }
-        ("DELETE", "/instances") => {
-            remove(request, |id| lock(&shared.store).remove_instance(id)).map_err(bad)
-        }
-        ("POST", "/deletions") => {
-            let Deletions { after_lists, ids } = body(request).map_err(bad)?;
-            lock(&shared.store).delete_after(after_lists, ids);
-            Ok(json!({}))
-        }
-        ("POST", "/generation") => {
-            let generation: Generation = body(request).map_err(bad)?;
-            let set = lock(&shared.store).set_generation(generation);
-            set.map_err(|error| bad(error.to_string()))?;
-            Ok(json!({}))
-        }
+        ("DELETE", "/instances") => remove(request, |id| store().remove_instance(id)),
+        ("POST", "/deletions") => body(request).map(|Deletions { after_lists, ids }| {
+            store().delete_after(after_lists, ids);
+            json!({})
+        }),
+        ("POST", "/generation") => body(request)
+            .and_then(|it| store().set_generation(it))
+            .and_then(done),
         ("GET", "/made") => {
-            let store = lock(&shared.store);
+            let store = store();
             let (own, foreign) = store.made();
             Ok(json!({"ids": own, "foreign": foreign}))
         }
-        ("POST", "/shapes") => {
-            let shapes: Shapes = body(request).map_err(bad)?;
-            lock(&shared.store).set_shapes(shapes);
-            Ok(json!({}))
-        }
-        ("POST", "/paging") => {
-            let paging: Paging = body(request).map_err(bad)?;
-            lock(&shared.store).set_paging(paging);
-            Ok(json!({}))
-        }
-        ("POST", "/undocumented") => {
-            let undocumented: Undocumented = body(request).map_err(bad)?;
-            *lock(&shared.undocumented) = undocumented;
-            Ok(json!({}))
-        }
-        ("POST", "/versions") => {
-            let NewVersion { report } = body(request).map_err(bad)?;
-            shared
-                .new_version(&report)
-                .map(|report| report.to_json())
-                .ok_or_else(|| bad("report: there is no such report".to_owned()))
-        }
+        ("POST", "/shapes") => body(request).and_then(|it| done(store().set_shapes(it))),
+        ("POST", "/paging") => body(request).and_then(|it| done(store().set_paging(it))),
+        ("POST", "/undocumented") => set(request, &mut *lock(&shared.undocumented)),
+        ("POST", "/versions") => body(request).and_then(|NewVersion { report }| {
+            let new = shared.new_version(&report).map(|report| report.to_json());
+            new.ok_or_else(|| "report: there is no such report".to_owned())
+        }),
         ("POST", "/tokens") => {
-            let Token { token } = body(request).map_err(bad)?;
-            Ok(json!({"tokens": shared.tokens.add(&token)}))
+            body(request).map(|Token { token }| json!({"tokens": shared.tokens.add(&token)}))
         }
-        ("DELETE", "/tokens") => {
-            let Revoked { token, issued } = body(request).map_err(bad)?;
-            let left = match (token, issued) {
-                (Some(token), false) => shared.tokens.revoke(&token).ok_or("token: not a valid one"),
-                (None, true) => Ok(shared.tokens.revoke_issued()),
-                _ => Err("body: either a token or issued true is needed"),
+        ("DELETE", "/tokens") => body(request).and_then(|revoked| {
+            let left = match revoked {
+                Revoked {
+                    token: Some(token),
+                    issued: false,
+                } => shared.tokens.revoke(&token),
+                Revoked {
+                    token: None,
+                    issued: true,
+                } => Some(shared.tokens.revoke_issued()),
+                _ => None,
             };
-            let left = left.map_err(|message| bad(message.to_owned()))?;
+            let left = left.ok_or("body: either a valid token or issued true is needed")?;
             Ok(json!({"tokens": left}))
-        }
-        ("POST", "/keys") => {
-            let NewKey {
-                access_key,
-                secret_key,
-            } = body(request).map_err(bad)?;
-            shared.keys.add(access_key, secret_key);
-            Ok(json!({}))
-        }
-        ("POST", "/iam") => {
-            let settings: IamSettings = body(request).map_err(bad)?;
-            *lock(&shared.iam_settings) = settings;
-            Ok(json!({}))
-        }
+        }),
+        ("POST", "/keys") => body(request).and_then(
+            |NewKey {
+                 access_key,
+                 secret_key,
+             }| done(shared.keys.add(access_key, secret_key)),
+        ),
+        ("POST", "/iam") => set(request, &mut *lock(&shared.iam_settings)),
         ("POST", "/projects") => {
-            let NewProject { name, id } = body(request).map_err(bad)?;
-            Ok(json!(shared.add_project(&name, id)))
+            body(request).map(|NewProject { name, id }| json!(shared.add_project(&name, id)))
         }
-        ("DELETE", "/projects") => {
-            lock(&shared.projects).truncate(1);
-            Ok(json!({}))
-        }
-        ("POST", "/metadata") => {
-            let settings: MetadataSettings = body(request).map_err(bad)?;
-            *lock(&shared.metadata_settings) = settings;
-            Ok(json!({}))
-        }
+        ("DELETE", "/projects") => done(lock(&shared.projects).truncate(1)),
+        ("POST", "/metadata") => set(request, &mut *lock(&shared.metadata_settings)),
         ("DELETE", "/metadata/keys") => Ok(json!({"revoked": shared.keys.revoke()})),
-        ("DELETE", "/metadata/tokens") => {
-            lock(&shared.sessions).clear();
-            Ok(json!({}))
-        }
-        ("POST", "/faults") => {
-            let (report, fault) = fault(request).map_err(bad)?;
-            shared
-                .add_fault(&report, fault)
-                .map_err(|error| bad(error.to_string()))?;
-            Ok(json!({}))
-        }
+        ("DELETE", "/metadata/tokens") => done(lock(&shared.sessions).clear()),
+        ("POST", "/faults") => fault(request)
+            .and_then(|(report, fault)| shared.add_fault(&report, fault))
+            .and_then(done),
         ("DELETE", "/faults") => {
-            lock(&shared.faults).clear(report?.as_deref());
-            Ok(json!({}))
+            only_parameter(request, "report").and_then(|of| done(lock(&shared.faults).clear(of.as_deref())))
         }
-        ("POST", "/listener_faults") => {
-            let fault: ListenerFault = body(request).map_err(bad)?;
-            shared
-                .add_listener_fault(fault)
-                .map_err(|error| bad(error.to_string()))?;
-            Ok(json!({}))
-        }
-        ("DELETE", "/listener_faults") => {
-            lock(&shared.listener_faults).clear();
-            Ok(json!({}))
-        }
-        (
-            _,
-            path @ ("/state" | "/requests" | "/connections" | "/reports" | "/versions" | "/instances"
-            | "/deletions" | "/paging" | "/undocumented" | "/generation" | "/made" | "/shapes"
-            | "/tokens" | "/keys" | "/iam" | "/projects" | "/metadata" | "/metadata/keys"
-            | "/metadata/tokens" | "/faults" | "/listener_faults"),
-        ) => Err((405, format!("{} {path}: no such method", request.method))),
-        (_, path) => Err((404, format!("{path}: no such path"))),
+        ("POST", "/listener_faults") => body(request)
+            .and_then(|fault| shared.add_listener_fault(fault))
+            .and_then(done),
+        ("DELETE", "/listener_faults") => done(lock(&shared.listener_faults).clear()),
+        _ => return None,
+    })
+}
+
+fn add_reports(shared: &Shared, request: &Request) -> Result<Value, String> {
+    let new = NewReports::from_json(body(request)?)?;
+    // The lock ends before the description begins, which takes the hash of all bytes.
+    let added = lock(&shared.store).add(&new)?;
+    if let ([report], None) = (&added[..], new.count) {
+        return Ok(report.to_json());
     }
+    let ids: Vec<&str> = added.iter().map(|report| &*report.id).collect();
+    Ok(json!({"ids": ids}))
 }
 
 /// Removes one or several; of several, those that are there.
@@ -266,6 +213,6 @@ fn fault(request: &Request) -> Result<(String, Fault), String> {
     let Some(Value::String(report)) = report else {
         return Err("report: an id, \"*\" or the name of a call is needed".to_owned());
     };
-    let fault = Fault::from_json(value).map_err(|error| error.to_string())?;
+    let fault = Fault::from_json(value)?;
     Ok((report, fault))
 }

@@ -61,23 +61,16 @@ impl Call {
 }
 
 /// How long tokens last. What is left out of the JSON is as it was at first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct IamSettings {
-    /// How long a token issued from now on is valid, in milliseconds.
-    pub token_lifetime_ms: u64,
-    /// How far from now the time is that its `expires_at` names; none: the true one.
-    pub announced_lifetime_ms: Option<i64>,
-    /// How long a temporary key issued from now on is valid, in milliseconds.
-    pub key_lifetime_ms: u64,
-    /// How far from now the time is that it is said to end; none: the true one.
-    pub announced_key_lifetime_ms: Option<i64>,
-    /// The only id token that is valid; none: that of the ready line.
-    pub id_token: Option<String>,
-    /// The passcodes that a login needs one of, each good once; none: no login needs one.
-    pub passcodes: Option<Vec<String>>,
-    /// Whether callers have the permission to list the projects of the domain.
-    pub may_list_projects: bool,
+pub(crate) struct IamSettings {
+    pub(crate) token_lifetime_ms: u64,
+    pub(crate) announced_lifetime_ms: Option<i64>,
+    pub(crate) key_lifetime_ms: u64,
+    pub(crate) announced_key_lifetime_ms: Option<i64>,
+    pub(crate) id_token: Option<String>,
+    pub(crate) passcodes: Option<Vec<String>>,
+    pub(crate) may_list_projects: bool,
 }
 
 impl Default for IamSettings {
@@ -96,11 +89,9 @@ impl Default for IamSettings {
 
 /// A project IAM knows. All but the first have no instances.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Project {
-    /// The id.
-    pub id: String,
-    /// The name, which another project may have too.
-    pub name: String,
+pub(crate) struct Project {
+    pub(crate) id: String,
+    pub(crate) name: String,
 }
 
 #[derive(Deserialize)]

@@ -4,20 +4,8 @@
 //! and signatures, serves PDF and ZIP reports of any size, misbehaves on command, and keeps a
 //! request log of what it received. Rust tests start it in-process with [`MockService::start`]; tests in
 //! other languages start the program `dbss-mock` and talk to its control address.
-//!
-//! ```
-//! use dbss_mock::{Fault, Locale, MockService};
-//!
-//! let mock = MockService::start()?;
-//! let report = mock.pdf();
-//! assert!(report.bytes(Locale::EnUs).starts_with(b"%PDF-"));
-//! let fault = Fault { cut_after: Some(100), ..Fault::default() };
-//! mock.fault(&report.id, fault.once())?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
 
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
 
 mod control;
 mod credentials;
@@ -40,7 +28,7 @@ mod tls;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -50,24 +38,18 @@ use serde_json::{Value, json};
 use socket2::SockRef;
 use tempfile::TempDir;
 
-pub use fault::{
-    CALLS, CutKind, CutRandom, Drip, EVERY_REPORT, Fault, Fill, Framing, InvalidFault, ListenerFault,
-    ListenerMode,
-};
-pub use iam::{IamSettings, Project};
-pub use metadata::MetadataSettings;
-pub use proxy::{PROXY_PASSWORD, PROXY_USER};
-pub use report::{Format, Locale, ReportInfo, TooSmall, UnknownLocale};
-pub use request_log::{Connections, Listener, Recorded};
-pub use service::{Etag, Undocumented, Unfinished};
-pub use store::{Generation, InstanceList, InstancesVersion, Paging, ReportRefused, Shapes, UnknownTemplate};
+pub use report::{Format, Locale, ReportInfo};
+pub use request_log::{Connections, Recorded};
 
 use credentials::{Keys, Tokens};
-use fault::{Action, Faults, ListenerFaults, Script};
+use fault::{Action, Fault, Faults, ListenerFault, ListenerFaults, ListenerMode, Script};
 use http::{Delivery, RequestError, Requests};
+use iam::{IamSettings, Project};
+use metadata::MetadataSettings;
 use net::{CloseKind, NeverAccepts, Stop, Transport, lock};
-use request_log::{RequestLog, Sent};
-use store::{NewInstances, NewReports, Store};
+use request_log::{Listener, RequestLog, Sent};
+use service::Undocumented;
+use store::Store;
 
 const RETRY_ACCEPT: Duration = Duration::from_millis(10);
 
@@ -77,6 +59,7 @@ pub struct MockService {
     listeners: Vec<(Arc<TcpListener>, SocketAddr)>,
     threads: Vec<JoinHandle<()>>,
     never_accepts: Option<NeverAccepts>,
+    ready: Value,
     _files: TempDir,
 }
 
@@ -115,7 +98,6 @@ pub(crate) struct Shared {
     pub(crate) request_log: RequestLog,
     pub(crate) store: Mutex<Store>,
     pub(crate) undocumented: Mutex<Undocumented>,
-    defaults: [String; 2],
     pub(crate) urls: BTreeMap<Listener, String>,
     control_url: String,
     never_accepts_url: String,
@@ -188,7 +170,6 @@ impl MockService {
             listener_faults: Mutex::default(),
             undocumented: Mutex::default(),
             request_log: RequestLog::default(),
-            defaults: defaults.map(|report| report.id),
             urls,
             control_url: format!("http://{control_address}"),
             never_accepts_url: format!("http://{}", never_accepts.address()?),
@@ -198,6 +179,7 @@ impl MockService {
         });
 
         let mut mock = MockService {
+            ready: shared.state(),
             shared,
             listeners,
             threads: Vec::new(),
@@ -233,344 +215,40 @@ impl MockService {
         Ok(())
     }
 
-    /// The address of a listener.
-    pub fn url(&self, listener: Listener) -> &str {
-        &self.shared.urls[&listener]
-    }
-
-    /// The plain address.
-    pub fn http_url(&self) -> &str {
-        self.url(Listener::Http)
-    }
-
-    /// The TLS address with a good certificate.
-    pub fn https_url(&self) -> &str {
-        self.url(Listener::Https)
-    }
-
-    /// Another plain address of the same service: another origin.
-    pub fn http_other_url(&self) -> &str {
-        self.url(Listener::HttpOther)
-    }
-
-    /// Another TLS address of the same service, with a good certificate: another origin.
-    pub fn https_other_url(&self) -> &str {
-        self.url(Listener::HttpsOther)
-    }
-
-    /// The TLS address with a self-signed certificate.
-    pub fn https_self_signed_url(&self) -> &str {
-        self.url(Listener::HttpsSelfSigned)
-    }
-
-    /// The TLS address with an expired certificate.
-    pub fn https_expired_url(&self) -> &str {
-        self.url(Listener::HttpsExpired)
-    }
-
-    /// The TLS address whose certificate is for another name.
-    pub fn https_wrong_name_url(&self) -> &str {
-        self.url(Listener::HttpsWrongName)
-    }
-
-    /// The proxy's address. It connects only to this machine, whatever the host.
-    pub fn proxy_url(&self) -> &str {
-        self.url(Listener::Proxy)
-    }
-
-    /// The plain address of IAM.
-    pub fn iam_url(&self) -> &str {
-        self.url(Listener::Iam)
-    }
-
-    /// The TLS address of IAM, with a good certificate.
-    pub fn iam_https_url(&self) -> &str {
-        self.url(Listener::IamHttps)
-    }
-
-    /// The address of the instance metadata service.
-    pub fn metadata_url(&self) -> &str {
-        self.url(Listener::Metadata)
-    }
-
-    /// A plain address where connecting neither succeeds nor fails.
-    pub fn never_accepts_url(&self) -> &str {
-        &self.shared.never_accepts_url
-    }
-
-    /// The address of the control interface.
-    pub fn control_url(&self) -> &str {
-        &self.shared.control_url
-    }
-
-    /// The certificate of the authority, in PEM; removed when the mock service is dropped.
-    pub fn ca_file(&self) -> &Path {
-        &self.shared.ca_file
-    }
-
-    /// A valid token.
-    pub fn token(&self) -> &str {
-        &self.shared.identity.token
-    }
-
-    /// The access key.
-    pub fn access_key(&self) -> &str {
-        &self.shared.identity.access_key
-    }
-
-    /// The secret key that belongs to the access key.
-    pub fn secret_key(&self) -> &str {
-        &self.shared.identity.secret_key
-    }
-
-    /// The name of the only IAM user.
-    pub fn user(&self) -> &str {
-        &self.shared.identity.user
-    }
-
-    /// The user's password; not a text that needs no escaping.
-    pub fn password(&self) -> &str {
-        &self.shared.identity.password
-    }
-
-    /// The name of the user's domain.
-    pub fn domain(&self) -> &str {
-        &self.shared.identity.domain
-    }
-
-    /// The name of the project, which is that of its region.
-    pub fn region(&self) -> &str {
-        &self.shared.identity.region
-    }
-
-    /// The project that has instances.
-    pub fn project_id(&self) -> &str {
-        &self.shared.identity.project_id
-    }
-
-    /// The instance that exists from the start.
-    pub fn instance_id(&self) -> &str {
-        &self.shared.identity.instance_id
-    }
-
-    /// The PDF report that exists from the start.
+    /// A text of the ready line, such as the address `http` or the `token`.
     ///
     /// # Panics
-    /// If it was deleted.
-    pub fn pdf(&self) -> ReportInfo {
-        self.shared.default_report(0)
-    }
-
-    /// The ZIP report that exists from the start.
-    ///
-    /// # Panics
-    /// If it was deleted.
-    pub fn zip(&self) -> ReportInfo {
-        self.shared.default_report(1)
-    }
-
-    /// Adds a report with an id of its own; with a size it is exactly that large.
-    ///
-    /// # Panics
-    /// When the format cannot be made that small.
-    pub fn add_report(&self, format: Format, size: Option<u64>) -> ReportInfo {
-        let new = NewReports {
-            size,
-            ..NewReports::of(format)
-        };
-        match self.shared.add_report(&new) {
-            Ok(report) => report,
-            Err(error) => panic!("{error}"),
+    /// If there is none of this name.
+    pub fn value(&self, name: &str) -> &str {
+        match self.ready[name].as_str() {
+            Some(value) => value,
+            None => panic!("the ready line has no {name}"),
         }
     }
 
-    /// Adds a report with a given id.
-    pub fn add_report_as(
-        &self,
-        id: &str,
-        format: Format,
-        size: Option<u64>,
-    ) -> Result<ReportInfo, ReportRefused> {
-        let new = NewReports {
-            id: Some(id.to_owned()),
-            size,
-            ..NewReports::of(format)
-        };
-        self.shared.add_report(&new)
+    /// The object that the program prints when it is ready.
+    pub fn ready(&self) -> &Value {
+        &self.ready
     }
 
-    /// Adds so many reports to an instance at once, and returns their ids, the oldest first.
-    pub fn add_reports(&self, instance_id: &str, count: u64) -> Result<Vec<String>, ReportRefused> {
-        let new = NewReports {
-            instance: Some(instance_id.to_owned()),
-            count: Some(count),
-            ..NewReports::of(Format::Pdf)
-        };
-        let added = lock(&self.shared.store).add(&new)?;
-        Ok(added.into_iter().map(|report| report.id).collect())
-    }
-
-    /// Removes a report; returns whether there was one.
-    pub fn remove_report(&self, report_id: &str) -> bool {
-        lock(&self.shared.store).remove(report_id)
-    }
-
-    /// Adds an instance without reports, and returns its id.
-    pub fn add_instance(&self, name: &str) -> String {
-        let new = NewInstances {
-            name: Some(name.to_owned()),
-            ..NewInstances::default()
-        };
-        match lock(&self.shared.store).add_instances(&new) {
-            Ok(ids) => ids.concat(),
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    /// Removes an instance; returns whether there was one.
-    pub fn remove_instance(&self, instance_id: &str) -> bool {
-        lock(&self.shared.store).remove_instance(instance_id)
-    }
-
-    /// Sets how reports that clients create are made from now on.
-    pub fn set_generation(&self, generation: Generation) -> Result<(), TooSmall> {
-        lock(&self.shared.store).set_generation(generation)
-    }
-
-    /// Sets the formats of responses from now on.
-    pub fn set_shapes(&self, shapes: Shapes) {
-        lock(&self.shared.store).set_shapes(shapes);
-    }
-
-    /// Sets what happens to the pages of lists from now on.
-    pub fn set_paging(&self, paging: Paging) {
-        lock(&self.shared.store).set_paging(paging);
-    }
-
-    /// Sets what the service does where its documents say nothing.
-    pub fn set_undocumented(&self, undocumented: Undocumented) {
-        *lock(&self.shared.undocumented) = undocumented;
-    }
-
-    /// The ids of the reports that clients created, in order.
-    pub fn made(&self) -> Vec<String> {
-        lock(&self.shared.store).made().0.to_vec()
-    }
-
-    /// Does what the control address does for a request: whatever has no function of its own.
+    /// Does what the control address does for a request.
     pub fn control(&self, method: &str, target: &str, body: &Value) -> Result<Value, String> {
         control::act(&self.shared, method, target, body)
     }
 
-    /// Changes a report: from now on other bytes are sent, as many of them, under another `ETag`.
-    /// Running responses and existing handles keep their bytes.
-    ///
-    /// # Panics
-    /// When there is no report of this id.
-    pub fn new_version(&self, report_id: &str) -> ReportInfo {
-        match self.shared.new_version(report_id) {
-            Some(report) => report,
-            None => panic!("there is no report {report_id}"),
-        }
+    /// The report of this id.
+    pub fn report(&self, id: &str) -> Option<ReportInfo> {
+        lock(&self.shared.store).report(id)
     }
 
-    /// Makes a token valid.
-    pub fn add_token(&self, token: &str) {
-        self.shared.tokens.add(token);
-    }
-
-    /// Makes a token invalid; returns whether it was valid.
-    pub fn revoke_token(&self, token: &str) -> bool {
-        self.shared.tokens.revoke(token).is_some()
-    }
-
-    /// Makes every token that IAM has issued invalid.
-    pub fn revoke_issued_tokens(&self) {
-        self.shared.tokens.revoke_issued();
-    }
-
-    /// Sets the lifetime of tokens that IAM issues from now on.
-    pub fn set_iam(&self, settings: IamSettings) {
-        *lock(&self.shared.iam_settings) = settings;
-    }
-
-    /// Adds a project without instances; there may be one of this name.
-    pub fn add_project(&self, name: &str) -> Project {
-        self.shared.add_project(name, None)
-    }
-
-    /// Removes the projects added.
-    pub fn clear_projects(&self) {
-        lock(&self.shared.projects).truncate(1);
-    }
-
-    /// Sets the behaviour of the metadata service from now on.
-    pub fn set_metadata(&self, settings: MetadataSettings) {
-        *lock(&self.shared.metadata_settings) = settings;
-    }
-
-    /// Makes every key that the metadata service has issued invalid.
-    pub fn revoke_metadata_keys(&self) {
-        self.shared.keys.revoke();
-    }
-
-    /// Makes every session token of the metadata service invalid.
-    pub fn revoke_metadata_tokens(&self) {
-        lock(&self.shared.sessions).clear();
-    }
-
-    /// Sets a fault for the requests for one report, for [`EVERY_REPORT`], or for a call that is
-    /// not a download, by its name in [`CALLS`].
-    ///
-    /// Faults for the same report are used in the order set, each until it is used up; those for
-    /// every report only where none waits for the report itself.
-    pub fn fault(&self, report_id: &str, fault: Fault) -> Result<(), InvalidFault> {
-        self.shared.add_fault(report_id, fault)
-    }
-
-    /// The same for a fault in JSON, as the control address takes it.
-    pub fn fault_json(&self, report_id: &str, fault: Value) -> Result<(), InvalidFault> {
-        self.fault(report_id, Fault::from_json(fault)?)
-    }
-
-    /// Removes every fault of reports.
-    pub fn clear_faults(&self) {
-        lock(&self.shared.faults).clear(None);
-    }
-
-    /// Sets a fault of a listener.
-    pub fn listener_fault(&self, fault: ListenerFault) -> Result<(), InvalidFault> {
-        self.shared.add_listener_fault(fault)
-    }
-
-    /// Removes every fault of listeners.
-    pub fn clear_listener_faults(&self) {
-        lock(&self.shared.listener_faults).clear();
-    }
-
-    /// Every request received, in order.
-    pub fn requests(&self) -> Vec<Recorded> {
-        self.shared.request_log.requests(None)
-    }
-
-    /// Every request received for one report, or of the call of this name, in order.
-    pub fn requests_for(&self, report_id: &str) -> Vec<Recorded> {
-        self.shared.request_log.requests(Some(report_id))
-    }
-
-    /// Clears the requests received so far.
-    pub fn clear_requests(&self) {
-        self.shared.request_log.clear();
+    /// Every request received, in order; or those for one report, or of the call of this name.
+    pub fn requests(&self, of: Option<&str>) -> Vec<Recorded> {
+        self.shared.request_log.requests(of)
     }
 
     /// The connections accepted so far, those of the control address apart.
     pub fn connections(&self) -> Connections {
         self.shared.request_log.connections()
-    }
-
-    /// The object that the program prints when it is ready.
-    pub fn to_json(&self) -> Value {
-        self.shared.state()
     }
 }
 
@@ -628,21 +306,6 @@ impl Shared {
         lock(&self.store).report(id)
     }
 
-    pub(crate) fn add_report(&self, new: &NewReports) -> Result<ReportInfo, ReportRefused> {
-        let added = lock(&self.store).add(new)?;
-        match added.into_iter().next() {
-            Some(report) => Ok(report),
-            None => unreachable!("without a count it is one"),
-        }
-    }
-
-    fn default_report(&self, number: usize) -> ReportInfo {
-        match self.report(&self.defaults[number]) {
-            Some(report) => report,
-            None => panic!("the report was deleted"),
-        }
-    }
-
     pub(crate) fn new_version(&self, id: &str) -> Option<ReportInfo> {
         lock(&self.store).new_version(id)
     }
@@ -656,13 +319,13 @@ impl Shared {
         project
     }
 
-    pub(crate) fn add_fault(&self, report: &str, fault: Fault) -> Result<(), InvalidFault> {
+    pub(crate) fn add_fault(&self, report: &str, fault: Fault) -> Result<(), String> {
         fault.check_for(report)?;
         lock(&self.faults).add(report.to_owned(), fault);
         Ok(())
     }
 
-    pub(crate) fn add_listener_fault(&self, fault: ListenerFault) -> Result<(), InvalidFault> {
+    pub(crate) fn add_listener_fault(&self, fault: ListenerFault) -> Result<(), String> {
         fault.check()?;
         lock(&self.listener_faults).add(fault);
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::Shared;
@@ -53,17 +53,13 @@ impl Call {
 }
 
 /// How the service behaves. What is left out of the JSON is as it was at first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct MetadataSettings {
-    /// Whether keys are only for those with a session token. A wrong one is refused always.
-    pub require_token: bool,
-    /// Whether an agency is bound to the instance: without one there are no keys.
-    pub agency: bool,
-    /// How long a key issued from now on is valid, in milliseconds.
-    pub key_lifetime_ms: u64,
-    /// How far from now the time is that its `expires_at` names; none: the true one.
-    pub announced_key_lifetime_ms: Option<i64>,
+pub(crate) struct MetadataSettings {
+    pub(crate) require_token: bool,
+    pub(crate) agency: bool,
+    pub(crate) key_lifetime_ms: u64,
+    pub(crate) announced_key_lifetime_ms: Option<i64>,
 }
 
 impl Default for MetadataSettings {

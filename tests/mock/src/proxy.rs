@@ -15,9 +15,9 @@ use crate::request_log::{Listener, Recorded};
 use crate::{Shared, refuse};
 
 /// The user that the proxy accepts.
-pub const PROXY_USER: &str = "proxy-user";
+pub(crate) const PROXY_USER: &str = "proxy-user";
 /// The password of that user.
-pub const PROXY_PASSWORD: &str = "proxy-pass";
+pub(crate) const PROXY_PASSWORD: &str = "proxy-pass";
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);

@@ -15,27 +15,16 @@ const BODY_LIMIT: usize = 64 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Listener {
-    /// Plain HTTP.
     Http,
-    /// HTTPS with a good certificate.
     Https,
-    /// Plain HTTP, the same service at another origin.
     HttpOther,
-    /// HTTPS with a good certificate, the same service at another origin.
     HttpsOther,
-    /// HTTPS with a self-signed certificate.
     HttpsSelfSigned,
-    /// HTTPS with an expired certificate.
     HttpsExpired,
-    /// HTTPS with a certificate for another name.
     HttpsWrongName,
-    /// The proxy; what goes through its tunnels arrives at another listener.
     Proxy,
-    /// IAM over plain HTTP.
     Iam,
-    /// IAM over HTTPS with a good certificate.
     IamHttps,
-    /// The instance metadata service.
     Metadata,
 }
 
@@ -76,31 +65,17 @@ impl Listener {
 /// A request as it was received, and what was decided about it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Recorded {
-    /// The number of the connection, counted over all listeners from 1.
     pub connection: u64,
-    /// Where it arrived.
     pub listener: Listener,
-    /// The method.
     pub method: String,
-    /// The request target as sent.
     pub target: String,
-    /// The path in it, still encoded.
     pub path: String,
-    /// The query in it, still encoded and without the question mark.
     pub query: String,
-    /// The headers in the order sent; bytes that are not UTF-8 are replaced.
     pub headers: Vec<(String, String)>,
-    /// The length of its body.
     pub body_length: u64,
-    /// Its body's first 64 KiB, whole characters; none for a download, and where it is not UTF-8.
     pub body: Option<String>,
-    /// The status of the response; none when no status line was sent.
     pub status: Option<u16>,
-    /// The id of the report it asked for, or for any other call the name its faults wait for.
     pub report: Option<String>,
-    /// How many bytes of the body were sent, before chunking; in place of a response: of all there
-    /// was. It grows until the response ends. Never fewer than the client has received, and where
-    /// the client left early, at most one buffer of 64 KiB more than the system took.
     pub sent: u64,
 }
 
@@ -153,12 +128,9 @@ impl Recorded {
 /// How many connections were accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Connections {
-    /// By listener, under the listener's name in JSON.
     #[serde(flatten)]
     pub accepted: BTreeMap<Listener, u64>,
-    /// On all listeners together.
     pub total: u64,
-    /// How many of them did not get through the TLS handshake.
     pub tls_failures: u64,
 }
 

@@ -2,7 +2,7 @@
 //! answers.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::credentials::{Caller, NotAuthentic, authenticate};
@@ -24,23 +24,16 @@ const NOT_FOUND: &str = "DBSS.10021004";
 
 /// What the service does where its documents say nothing. What is left out of the JSON is as it
 /// was at first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Undocumented {
-    /// The answer to the download of a report that is not finished.
-    pub unfinished: Unfinished,
-    /// The `error_code` of a 403; no code is documented for it.
-    pub forbidden_code: Option<String>,
-    /// Whether downloads honour `Range`.
-    pub ranges: bool,
-    /// The `ETag` of downloads.
-    pub etag: Etag,
-    /// Whether downloads have a `Content-Type`.
-    pub content_type: bool,
-    /// Whether downloads have a `Content-Disposition`.
-    pub content_disposition: bool,
-    /// Whether a header may be longer than the documented 32 KiB.
-    pub long_headers: bool,
+pub(crate) struct Undocumented {
+    pub(crate) unfinished: Unfinished,
+    pub(crate) forbidden_code: Option<String>,
+    pub(crate) ranges: bool,
+    pub(crate) etag: Etag,
+    pub(crate) content_type: bool,
+    pub(crate) content_disposition: bool,
+    pub(crate) long_headers: bool,
 }
 
 impl Default for Undocumented {
@@ -58,28 +51,22 @@ impl Default for Undocumented {
 }
 
 /// An answer to the download of a report that is not finished.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unfinished {
-    /// 400, a malformed request.
+pub(crate) enum Unfinished {
     #[default]
     BadRequest,
-    /// 404, as if there were no such report.
     NotFound,
-    /// 200 with an empty body.
     Empty,
 }
 
 /// The `ETag` of a download.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Etag {
-    /// A strong one.
+pub(crate) enum Etag {
     #[default]
     Strong,
-    /// A weak one.
     Weak,
-    /// None.
     None,
 }
 
@@ -275,7 +262,7 @@ fn download(
     }
     let found = lock(&shared.store).download(instance, report);
     match found {
-        ReportLookup::Ready(report) => serve(shared, request, &report, locale, &Fault::default()),
+        ReportLookup::Ready(report) => serve(shared, request, &report, locale, &Fault::none()),
         ReportLookup::NotReady => match lock(&shared.undocumented).unfinished {
             Unfinished::BadRequest => service_error(400, BAD_REQUEST, "The report is not generated yet"),
             Unfinished::NotFound => not_found(),
@@ -367,7 +354,7 @@ fn locale(request: &Request) -> Result<Locale, &'static str> {
     let mut values = pairs.iter().filter(|pair| pair.0 == "local").map(|pair| &pair.1);
     match (values.next(), values.next()) {
         (None, _) => Ok(Locale::EnUs),
-        (Some(value), None) => value.parse().map_err(|_| "Invalid request parameter local"),
+        (Some(value), None) => Locale::of(value).ok_or("Invalid request parameter local"),
         _ => Err("Duplicate request parameter local"),
     }
 }

@@ -1,15 +1,14 @@
 //! The store of instances, templates and reports.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::random_hex;
-use crate::report::{Format, ReportInfo, TooSmall, random};
+use crate::report::{Format, ReportInfo, random};
 
 /// What the service says of a report besides its id, name and format.
 const LISTED: [&str; 9] = [
@@ -24,63 +23,25 @@ const LISTED: [&str; 9] = [
     "url",
 ];
 
-/// Why a report or an instance is not added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReportRefused {
-    /// There is already one with this id.
-    Duplicate,
-    /// The format cannot be made this small.
-    Size(TooSmall),
-    /// There is no instance with this id.
-    NoSuchInstance,
-    /// Several cannot have one id.
-    OneId,
-}
-
-impl fmt::Display for ReportRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReportRefused::Duplicate => f.write_str("id: there is one of this id already"),
-            ReportRefused::Size(error) => error.fmt(f),
-            ReportRefused::NoSuchInstance => f.write_str("instance: there is no such instance"),
-            ReportRefused::OneId => f.write_str("id: only without count"),
-        }
-    }
-}
-
-impl std::error::Error for ReportRefused {}
-
 /// How reports that clients create are made. What is left out of the JSON is as it was at first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Generation {
-    /// By how much `percentum` grows with each list of reports after the first that shows the new
-    /// one, on whatever page.
-    pub percent_per_list: u64,
-    /// How long it takes to grow, in milliseconds: by time, then, and not with each list.
-    pub duration_ms: Option<u64>,
-    /// In how many equal steps it grows by time.
-    pub steps: u64,
-    /// How many lists of reports do not show the new one yet.
-    pub appear_after_lists: u64,
-    /// What the new report's file is.
-    pub format: Format,
-    /// How large it is.
-    pub size: Option<u64>,
-    /// Reports that somebody else makes at the same time: as the new one but for these fields of
-    /// the list. With `"before": true` one is older than the new one, else younger.
-    pub foreign: Vec<Map<String, Value>>,
-    /// What is answered where the template is unknown.
-    pub unknown_template: UnknownTemplate,
+pub(crate) struct Generation {
+    pub(crate) percent_per_list: u64,
+    pub(crate) duration_ms: Option<u64>,
+    pub(crate) steps: u64,
+    pub(crate) appear_after_lists: u64,
+    pub(crate) format: Format,
+    pub(crate) size: Option<u64>,
+    pub(crate) foreign: Vec<Map<String, Value>>,
+    pub(crate) unknown_template: UnknownTemplate,
 }
 
 /// What is answered where a template is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum UnknownTemplate {
-    /// 400.
+pub(crate) enum UnknownTemplate {
     Error,
-    /// 200 with the result `failed`.
     Failed,
 }
 
@@ -101,13 +62,11 @@ impl Default for Generation {
 
 /// Which versions there are of the list of instances, and its format. What is left out of the
 /// JSON is as it was at first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Shapes {
-    /// The format at `/v1/{project_id}/audit/instances`.
-    pub instances: InstanceList,
-    /// The versions that exist.
-    pub versions: Vec<InstancesVersion>,
+pub(crate) struct Shapes {
+    pub(crate) instances: InstanceList,
+    pub(crate) versions: Vec<InstancesVersion>,
 }
 
 impl Default for Shapes {
@@ -120,20 +79,17 @@ impl Default for Shapes {
 }
 
 /// A version of the list of instances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum InstancesVersion {
-    /// `/v2/{project_id}/audit/instances`, the current one.
+pub(crate) enum InstancesVersion {
     V2,
-    /// `/v1/{project_id}/audit/instances`.
     V1,
-    /// `/v1/{project_id}/dbss/audit/instances`, the oldest.
     V1Dbss,
 }
 
 impl InstancesVersion {
     /// The newest first.
-    pub const ALL: [InstancesVersion; 3] = [
+    pub(crate) const ALL: [InstancesVersion; 3] = [
         InstancesVersion::V2,
         InstancesVersion::V1,
         InstancesVersion::V1Dbss,
@@ -142,32 +98,23 @@ impl InstancesVersion {
 
 /// What a service might do with the pages of its lists of instances and reports. Nothing of it
 /// is documented. What is left out of the JSON is as documented.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Paging {
-    /// The most items on a page, whatever is asked for; pages are numbered by that size.
-    pub cap: Option<usize>,
-    /// Whether each page is the first one.
-    pub first_page_only: bool,
-    /// Whether a page beyond the end is the last one.
-    pub last_page_again: bool,
-    /// Whether each response has another order, the same ones each time that this is set.
-    pub shuffle: bool,
-    /// The number of a page, from 1, that is empty.
-    pub empty_page: Option<usize>,
-    /// A number in place of the total, `"page"` for that of the items on the page, `"missing"`
-    /// for none.
-    pub total: Option<Value>,
+pub(crate) struct Paging {
+    pub(crate) cap: Option<usize>,
+    pub(crate) first_page_only: bool,
+    pub(crate) last_page_again: bool,
+    pub(crate) shuffle: bool,
+    pub(crate) empty_page: Option<usize>,
+    pub(crate) total: Option<Value>,
 }
 
 /// The sources do not agree on the list of instances.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum InstanceList {
-    /// `servers`, each with an `id`, as the service's page has it.
+pub(crate) enum InstanceList {
     #[default]
     Servers,
-    /// `instances`, each with an `instance_id`, as the official Python SDK has it.
     Instances,
 }
 
@@ -190,20 +137,6 @@ pub(crate) struct NewReports {
 }
 
 impl NewReports {
-    pub(crate) fn of(format: Format) -> Self {
-        NewReports {
-            id: None,
-            name: None,
-            format,
-            size: None,
-            instance: None,
-            count: None,
-            after_lists: 0,
-            extra: Map::new(),
-            omit: Vec::new(),
-        }
-    }
-
     /// The fields of the list count as extra ones; null is a value.
     pub(crate) fn from_json(value: Value) -> Result<Self, String> {
         let Value::Object(mut body) = value else {
@@ -356,7 +289,6 @@ struct Entry {
     growth: Growth,
     finish_time: String,
     hidden: u64,
-    /// Whether the ready line describes it, which needs the hash of all its bytes.
     described: bool,
 }
 
@@ -535,11 +467,9 @@ pub(crate) struct Store {
     region: String,
     instances: Vec<Instance>,
     templates: Vec<Template>,
-    /// The schedules of templates that a client set, by instance and template.
     schedules: HashMap<(String, String), Map<String, Value>>,
     generation: Generation,
     shapes: Shapes,
-    /// By age.
     reports: BTreeMap<u64, Entry>,
     ages: HashMap<String, u64>,
     next: u64,
@@ -547,7 +477,6 @@ pub(crate) struct Store {
     foreign: Vec<String>,
     deletions: Vec<Deletion>,
     paging: Paging,
-    /// How many pages were made.
     pages: u64,
 }
 
@@ -620,30 +549,32 @@ impl Store {
     }
 
     /// Adds reports, the oldest first.
-    pub(crate) fn add(&mut self, new: &NewReports) -> Result<Vec<ReportInfo>, ReportRefused> {
+    pub(crate) fn add(&mut self, new: &NewReports) -> Result<Vec<ReportInfo>, String> {
         if new.count.is_some() && new.id.is_some() {
-            return Err(ReportRefused::OneId);
+            return Err("id: only without count".to_owned());
         }
         let instance = match &new.instance {
-            Some(instance) if !self.has_instance(instance) => return Err(ReportRefused::NoSuchInstance),
+            Some(instance) if !self.has_instance(instance) => {
+                return Err("instance: there is no such instance".to_owned());
+            }
             Some(instance) => instance.clone(),
             None => match self.instances.first() {
                 Some(first) => first.id.clone(),
-                None => return Err(ReportRefused::NoSuchInstance),
+                None => return Err("instance: there is no such instance".to_owned()),
             },
         };
         let mut added = Vec::new();
         for number in 1..=new.count.unwrap_or(1) {
             let id = new.id.clone().unwrap_or_else(|| random_hex(16));
             if self.ages.contains_key(&id) {
-                return Err(ReportRefused::Duplicate);
+                return Err("id: there is one of this id already".to_owned());
             }
             let name = match (&new.name, new.count) {
                 (Some(name), None) => name.clone(),
                 (Some(name), Some(_)) => format!("{name} {number}"),
                 (None, _) => format!("Report {id}"),
             };
-            let info = ReportInfo::new(id, name, new.format, new.size).map_err(ReportRefused::Size)?;
+            let info = ReportInfo::new(id, name, new.format, new.size)?;
             self.insert(Entry {
                 fields: new.extra.clone(),
                 omit: new.omit.clone(),
@@ -714,15 +645,15 @@ impl Store {
     }
 
     /// Adds instances; returns their ids.
-    pub(crate) fn add_instances(&mut self, new: &NewInstances) -> Result<Vec<String>, ReportRefused> {
+    pub(crate) fn add_instances(&mut self, new: &NewInstances) -> Result<Vec<String>, String> {
         if new.count.is_some() && new.id.is_some() {
-            return Err(ReportRefused::OneId);
+            return Err("id: only without count".to_owned());
         }
         let mut ids = Vec::new();
         for number in 1..=new.count.unwrap_or(1) {
             let id = new.id.clone().unwrap_or_else(random_uuid);
             if self.has_instance(&id) {
-                return Err(ReportRefused::Duplicate);
+                return Err("id: there is one of this id already".to_owned());
             }
             let name = new.name.as_deref().unwrap_or("audit");
             let name = match new.count {
@@ -743,7 +674,7 @@ impl Store {
         self.instances.len() < before
     }
 
-    pub(crate) fn set_generation(&mut self, generation: Generation) -> Result<(), TooSmall> {
+    pub(crate) fn set_generation(&mut self, generation: Generation) -> Result<(), String> {
         ReportInfo::new("any", "any", generation.format, generation.size)?;
         self.generation = generation;
         Ok(())
@@ -805,7 +736,7 @@ impl Store {
     }
 
     /// Begins to make a report, and those that others make meanwhile.
-    pub(crate) fn make(&mut self, order: &CreateRequest) -> Result<(), TooSmall> {
+    pub(crate) fn make(&mut self, order: &CreateRequest) -> Result<(), String> {
         let stamp = service_time(OffsetDateTime::now_utc()).replace(['-', ' ', ':'], "");
         let name = format!("{}_{stamp}", order.template.name);
         let foreign = self.generation.foreign.clone();
@@ -828,7 +759,7 @@ impl Store {
         order: &CreateRequest,
         name: &str,
         other: Option<&Map<String, Value>>,
-    ) -> Result<String, TooSmall> {
+    ) -> Result<String, String> {
         let generation = &self.generation;
         let id = random_hex(16);
         let name = other

@@ -1,0 +1,129 @@
+"""The log of the Python package."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dbss
+import pytest
+
+from downloads import KIB, TIMEOUT, CustomError, NewReport, new_report, sha256
+from mock_service import MockService
+
+__all__ = ["new_report"]
+
+
+def test_log_records_come_on_the_thread_of_the_call(
+    mock: MockService, new_report: NewReport, tmp_path: Path
+) -> None:
+    report = new_report(300 * KIB, cut_after=100_000, times=1)
+    records: list[dbss.LogRecord] = []
+    threads: set[int] = set()
+
+    def log(record: dbss.LogRecord) -> None:
+        records.append(record)
+        threads.add(threading.get_ident())
+
+    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
+        client.download_report_to(*report.ids, tmp_path)
+        saved = records[-1]
+        client.set_token("another-token")
+        with pytest.raises(dbss.UnauthenticatedError):
+            client.download_report(*report.ids)
+    assert threads == {threading.get_ident()}
+    assert {one.level for one in records} <= {1, 2, 3, 4}
+    assert saved.duration is not None
+    assert 0 < saved.duration < TIMEOUT
+    for one in records:
+        assert type(one.message) is str
+        assert mock.token[:24] not in repr(one)
+        assert "another-token" not in repr(one)
+
+
+def test_log_to_logger_has_attributes(
+    mock: MockService, new_report: NewReport, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = new_report(300 * KIB, cut_after=100_000, times=1)
+    logger = logging.getLogger("reports")
+    caplog.set_level(logging.INFO, "reports")
+    adapter = logging.LoggerAdapter(logger, {})
+    for supplied in (logger, adapter, logger.log, adapter.log):
+        before = len(caplog.records)
+        with dbss.Client(endpoint=mock.http, token=mock.token, log=supplied) as client:
+            client.download_report(*report.ids)
+            with pytest.raises(dbss.NotFoundError):
+                client.download_report(*report.ids[:2], "x" * 16)
+        assert len(caplog.records) > before
+    assert {one.name for one in caplog.records} == {"reports"}
+    levels = {logging.ERROR, logging.WARNING, logging.INFO}
+    assert {one.levelno for one in caplog.records} == levels
+    [warning] = [one for one in caplog.records if one.levelno == logging.WARNING]
+    assert "100000" in warning.getMessage()
+    assert vars(warning)["dbss_offset"] == 100_000
+    assert vars(warning)["dbss_report_id"] == report.id
+    for rejected in ("a name", logging.ERROR):
+        with pytest.raises(TypeError, match=r"logging\.Logger"):
+            dbss.Client(endpoint=mock.http, log=rejected)
+
+
+def test_log_records_come_during_the_call(mock: MockService, new_report: NewReport) -> None:
+    report = new_report(300 * KIB, status=503, headers=[["Retry-After", "50"]])
+    operation = dbss.Operation()
+    came: list[str] = []
+
+    def log(record: dbss.LogRecord) -> None:
+        came.append(record.message)
+        operation.cancel()
+
+    with (
+        dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client,
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(dbss.CancelledError),
+    ):
+        pool.submit(client.download_report, *report.ids, operation=operation).result(TIMEOUT)
+    assert "503" in came[0]
+
+
+def test_log_function_may_call_and_gets_its_own_records(
+    mock: MockService, new_report: NewReport
+) -> None:
+    report, other = new_report(300 * KIB, cut_after=100_000, times=1), new_report(1000)
+    seen: list[str | None] = []
+    errors: list[dbss.Error] = []
+
+    def log(record: dbss.LogRecord) -> None:
+        seen.append(record.report_id)
+        if record.level == dbss.LOG_WARNING:
+            assert sha256(client.download_report(*other.ids)) == other.sha256
+            try:
+                client.download_report(*report.ids[:2], "x" * 16)
+            except dbss.NotFoundError as error:
+                errors.append(error)
+
+    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
+        assert sha256(client.download_report(*report.ids)) == report.sha256
+    [error] = errors
+    assert error.service_code == "DBSS.10021004"
+    assert seen.index(other.id) > seen.index(report.id)
+    assert seen[-1] == report.id
+    assert "x" * 16 in seen
+
+
+def test_log_exception_does_not_end_the_call(
+    mock: MockService, new_report: NewReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = new_report(300 * KIB, cut_after=100_000, times=1)
+    exception = CustomError()
+    hooked: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda one: hooked.append(one.exc_value))
+
+    def log(record: dbss.LogRecord) -> None:
+        raise exception
+
+    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
+        assert sha256(client.download_report(*report.ids)) == report.sha256
+    assert set(hooked) == {exception}

@@ -1,0 +1,221 @@
+"""Operations, progress and callbacks in the Python package."""
+
+from __future__ import annotations
+
+import traceback
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dbss
+import pytest
+from dbss import _abi as abi
+from dbss import ffi
+
+from downloads import (
+    MIB,
+    CustomError,
+    NewReport,
+    client,
+    every_method,
+    new_report,
+    sha256,
+)
+from mock_service import MockService
+
+__all__ = ["client", "new_report"]
+
+
+@every_method
+def test_operation_and_progress_describe_the_transfer(
+    client: dbss.Client, new_report: NewReport, tmp_path: Path, method: Callable[..., bytes]
+) -> None:
+    report = new_report(3 * MIB, reset_after=1_234_567, times=1)
+    operation = dbss.Operation()
+    seen: list[dbss.Progress] = []
+    got = method(client, report, tmp_path, operation=operation, progress=seen.append)
+    assert sha256(got) == report.sha256
+    assert (operation.attempts, operation.resumed) == (2, 1_234_567)
+    assert (operation.received, operation.total) == (report.size, report.size)
+    assert operation.error is None
+    assert seen[0] == dbss.Progress(0, None, 0, 0)
+    assert seen[-1] == dbss.Progress(report.size, report.size, 1_234_567, 2)
+
+
+@every_method
+@pytest.mark.parametrize("at", [1, 2])
+def test_progress_exception_is_raised_unchanged(
+    client: dbss.Client,
+    new_report: NewReport,
+    tmp_path: Path,
+    method: Callable[..., bytes],
+    at: int,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    report = new_report(stall_after=100_000)
+    exception = CustomError(at)
+    seen: list[dbss.Progress] = []
+
+    def inner(now: dbss.Progress) -> None:
+        seen.append(now)
+        if len(seen) == at:
+            raise exception
+
+    with pytest.raises(CustomError) as caught:
+        method(client, report, tmp_path, progress=inner)
+    assert caught.value is exception
+    assert (exception.__context__, exception.__cause__) == (None, None)
+    names = [one.name for one in traceback.extract_tb(exception.__traceback__)]
+    assert names[-1] == "inner"
+    assert method.__name__ in names
+    assert len(seen) == at
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_that_is_not_callable_is_rejected(
+    client: dbss.Client, new_report: NewReport
+) -> None:
+    report = new_report()
+    operation = dbss.Operation()
+    for call in (client.download_report, client.open_report):
+        with pytest.raises(TypeError, match="progress"):
+            call(*report.ids, progress=1, operation=operation)
+    assert client.download_report(*report.ids, operation=operation)
+
+
+def test_operation_is_shown_and_closed(
+    client: dbss.Client, new_report: NewReport, tmp_path: Path
+) -> None:
+    report = new_report(1000)
+    with dbss.Operation() as operation:
+        assert repr(operation) == "<dbss.Operation 0 of ? bytes>"
+        path = client.download_report_to(*report.ids, tmp_path, operation=operation)
+        assert operation.path == path == tmp_path / "audit-report.bin"
+        assert repr(operation) == "<dbss.Operation 1000 of 1000 bytes>"
+        with pytest.raises(dbss.NotFoundError):
+            client.download_report(*report.ids[:2], "x" * 16, operation=operation)
+        assert isinstance(operation.error, dbss.NotFoundError)
+        assert operation.error.service_code == "DBSS.10021004"
+        operation.reset()
+        assert operation.error is None
+    assert repr(operation) == "<dbss.Operation closed>"
+    operation.cancel()
+    operation.close()
+    for use in (
+        lambda: operation.received,
+        lambda: operation.path,
+        operation.reset,
+        lambda: client.download_report(*report.ids, operation=operation),
+    ):
+        with pytest.raises(dbss.ClosedError, match=r"^the operation is closed$"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [
+        ({"connect_timeout": 0}, "connect_timeout_ms"),
+        ({"stall_timeout": -1}, "stall_timeout_ms"),
+        ({"total_timeout": float("nan")}, "total_timeout_ms"),
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"max_memory_bytes": 0}, "max_memory_bytes"),
+        ({"file_mode": 0o1777}, "file_mode"),
+        ({"file_mode": 0o077}, "file_mode"),
+        ({"file_mode": -1}, "file_mode"),
+    ],
+)
+def test_operation_options_are_validated(options: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(dbss.InvalidValueError) as caught:
+        dbss.Operation(**options)
+    assert caught.value.parameter == parameter
+    for value in ("1", True):
+        with pytest.raises(TypeError):
+            dbss.Operation(**{next(iter(options)): value})
+
+
+def test_operation_options_are_applied(
+    mock: MockService, new_report: NewReport, tmp_path: Path
+) -> None:
+    report = new_report(stall_after=100_000, times=1)
+    with dbss.Client(endpoint=mock.http, token=mock.token, max_memory_bytes=1000) as client:
+        quick = dbss.Operation(stall_timeout=0.2, max_attempts=1, connect_timeout=None)
+        with pytest.raises(dbss.StalledError) as caught:
+            client.download_report_to(*report.ids, tmp_path / "a", operation=quick)
+        assert isinstance(caught.value, TimeoutError)
+        large = dbss.Operation(max_memory_bytes=MIB, total_timeout=50, file_mode=0o644)
+        assert sha256(client.download_report(*report.ids, operation=large)) == report.sha256
+        client.download_report_to(*report.ids, tmp_path / "a", operation=large)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+# References.
+
+
+def test_callbacks_are_released(client: dbss.Client, new_report: NewReport) -> None:
+    class Function:
+        def __call__(self, now: dbss.Progress) -> None:
+            pass
+
+    before = len(ffi._held_by_c)
+    operation = dbss.Operation()
+    functions = [Function() for _ in range(3)]
+    references = [weakref.ref(one) for one in functions]
+    report = new_report()
+    client.download_report(*report.ids, operation=operation, progress=functions[0])
+    client.open_report(*report.ids, operation=operation, progress=functions[1]).close()
+    client.open_report(*report.ids, progress=functions[2]).close()
+    functions.clear()
+    assert [one() for one in references] == [None, None, None]
+    with dbss.Client(endpoint=client._label, log=lambda *_: None):
+        assert len(ffi._held_by_c) == before + 1
+    assert len(ffi._held_by_c) == before
+
+
+def test_kept_exception_keeps_no_context_and_no_stream(
+    mock: MockService, new_report: NewReport
+) -> None:
+    report = new_report(stall_after=100_000)
+    kept = []
+
+    def refuse(now: dbss.Progress) -> None:
+        if now.received:
+            raise CustomError
+
+    client = dbss.Client(endpoint=mock.http, token=mock.token)
+    context = weakref.ref(client._context)
+    with client.open_report(*report.ids, progress=refuse) as stream:
+        handle = weakref.ref(stream._handle)
+        try:
+            stream.read()
+        except CustomError as error:
+            kept.append(error)
+    client.close()
+    # Nothing is left to cancel.
+    client.cancel_all()
+    assert (context(), handle()) == (None, None)
+    assert kept[0].__traceback__ is not None
+
+
+def test_write_callback_gets_every_part(client: dbss.Client, new_report: NewReport) -> None:
+    """The only function that the package itself does not use."""
+    report = new_report()
+    parts: list[bytes] = []
+
+    def write(user_data: object, data: Any, length: int) -> int:
+        assert user_data is parts
+        parts.append(bytes(data[:length]))
+        return 0
+
+    names = [one.encode() for one in report.ids]
+    operation = dbss.Operation()
+    assert client._context is not None
+    abi.report_download_to_callback(
+        client._context.pointer,
+        *names,
+        None,
+        abi.WriteFn(write),
+        parts,
+        operation.control().pointer,
+    )
+    assert sha256(b"".join(parts)) == report.sha256

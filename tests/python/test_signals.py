@@ -1,0 +1,269 @@
+"""Signals in the Python package: Ctrl-C and handlers, in every phase of a call."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from ctypes import CDLL, c_int32, py_object
+from dataclasses import dataclass
+from pathlib import Path
+
+import dbss
+import pytest
+from dbss import _abi as abi
+from dbss import ffi
+from dbss import log as log_module
+from dbss import operation as operation_module
+
+from downloads import (
+    KIB,
+    MIB,
+    PROMPT,
+    TIMEOUT,
+    CustomError,
+    NewReport,
+    Report,
+    client,
+    every_method,
+    new_report,
+    sha256,
+    wait_until,
+)
+from mock_service import MockService
+
+__all__ = ["client", "new_report"]
+
+
+@dataclass
+class Phase:
+    """A call that waits longer than any test."""
+
+    report: Report
+    endpoint: str
+    reached: Callable[[], object]
+
+    def client(self) -> dbss.Client:
+        mock = self.report.mock
+        return dbss.Client(endpoint=self.endpoint, token=mock.token, ca_file=mock.ca_file)
+
+
+@pytest.fixture(params=["connect", "handshake", "header", "body", "retry"])
+def phase(request: pytest.FixtureRequest, mock: MockService, new_report: NewReport) -> Phase:
+    report = new_report()
+    if request.param == "connect":
+        # Not visible from outside: the attempt is counted right before.
+        return Phase(report, mock.never_accepts, lambda: True)
+    if request.param == "handshake":
+        mock.listener_fault("https_other", "handshake_stall")
+        before = mock.connections()["https_other"]
+        return Phase(report, mock.https_other, lambda: mock.connections()["https_other"] > before)
+    if request.param == "body":
+        report.fault(stall_after=100_000)
+        return Phase(
+            report, mock.http, lambda: any(one["sent"] >= 100_000 for one in report.requests())
+        )
+    report.fault(
+        **({"no_answer": True} if request.param == "header" else {}),
+        **({"status": 503, "headers": [["Retry-After", "50"]]} if request.param == "retry" else {}),
+    )
+    return Phase(report, mock.http, report.requests)
+
+
+@contextlib.contextmanager
+def signal_sent(
+    number: int, reached: Callable[[], object], operation: dbss.Operation | None = None
+) -> Iterator[list[float]]:
+    """Sends a signal to this process as soon as its call waits; gives the time."""
+    sent: list[float] = []
+
+    def send() -> None:
+        wait_until(lambda: reached() and (operation is None or operation.attempts))
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        thread.join(TIMEOUT)
+
+
+@pytest.fixture
+def set_usr1_handler() -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Sets the handler of SIGUSR1 for one test."""
+    before = signal.getsignal(signal.SIGUSR1)
+    yield lambda function: signal.signal(signal.SIGUSR1, lambda *_: function()) and None
+    signal.signal(signal.SIGUSR1, before)
+
+
+SetHandler = Callable[[Callable[[], object]], None]
+
+
+@every_method
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_signal_handler_exception_ends_call_in_every_phase(
+    phase: Phase,
+    tmp_path: Path,
+    method: Callable[..., bytes],
+    number: int,
+    set_usr1_handler: SetHandler,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The handler of Ctrl-C is that of Python."""
+    exception = CustomError("from the handler")
+
+    def handler() -> None:
+        raise exception
+
+    set_usr1_handler(handler)
+    operation = dbss.Operation()
+    with (
+        phase.client() as client,
+        signal_sent(number, phase.reached, operation) as sent,
+        pytest.raises(KeyboardInterrupt if number == signal.SIGINT else CustomError) as caught,
+    ):
+        method(client, phase.report, tmp_path, operation=operation)
+    assert time.monotonic() - sent[0] < PROMPT
+    assert (caught.value.__context__, caught.value.__cause__) == (None, None)
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+    if number == signal.SIGUSR1:
+        assert caught.value is exception
+        assert "handler" in [one.name for one in traceback.extract_tb(exception.__traceback__)]
+
+
+def test_ctrl_c_without_operation_ends_call(client: dbss.Client, new_report: NewReport) -> None:
+    report = new_report(no_answer=True)
+    with signal_sent(signal.SIGINT, report.requests), pytest.raises(KeyboardInterrupt):
+        client.download_report(*report.ids)
+
+
+def test_signal_handler_that_returns_does_not_end_the_call(
+    client: dbss.Client, new_report: NewReport, set_usr1_handler: SetHandler
+) -> None:
+    report = new_report(delay_ms=700)
+    ran: list[float] = []
+    set_usr1_handler(lambda: ran.append(time.monotonic()))
+    with signal_sent(signal.SIGUSR1, report.requests):
+        got = client.download_report(*report.ids)
+        ended = time.monotonic()
+    assert sha256(got) == report.sha256
+    assert ran[0] < ended
+
+
+def test_signal_handler_may_cancel_and_call(
+    client: dbss.Client, new_report: NewReport, set_usr1_handler: SetHandler
+) -> None:
+    report, other = new_report(no_answer=True), new_report(1000)
+    operation = dbss.Operation()
+    got: list[object] = []
+
+    def handler() -> None:
+        got.append(sha256(client.download_report(*other.ids)))
+        try:
+            client.download_report(*report.ids[:2], "x" * 16)
+        except dbss.NotFoundError as error:
+            got.append(error.service_code)
+        operation.cancel()
+
+    set_usr1_handler(handler)
+    with signal_sent(signal.SIGUSR1, report.requests), pytest.raises(dbss.CancelledError):
+        client.download_report(*report.ids, operation=operation)
+    # Errors of calls inside a callback are complete, too.
+    assert got == [other.sha256, "DBSS.10021004"]
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_full_pipe_wait_is_ended_by_ctrl_c_and_cancel(
+    client: dbss.Client, new_report: NewReport, blocking: bool
+) -> None:
+    report = new_report(2 * MIB)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, blocking)
+    seen: list[dbss.Progress] = []
+
+    def progress(now: dbss.Progress) -> None:
+        seen.append(now)
+
+    def is_full() -> bool:
+        # No progress since the last callback.
+        return len(seen) > 1 and seen[-1].received > 0 and seen[-1] == seen[-2]
+
+    try:
+        for end, kind in (
+            (lambda: os.kill(os.getpid(), signal.SIGINT), KeyboardInterrupt),
+            (client.cancel_all, dbss.CancelledError),
+        ):
+            seen.clear()
+            thread = threading.Thread(target=lambda end=end: (wait_until(is_full), end()))
+            thread.start()
+            with pytest.raises(kind):
+                client.download_report_to(*report.ids, writing, progress=progress)
+            thread.join(TIMEOUT)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_log_function_with_ctrl_c_ends_the_call(mock: MockService, new_report: NewReport) -> None:
+    report = new_report(300 * KIB, cut_after=100_000, times=1)
+
+    def log(record: dbss.LogRecord) -> None:
+        if record.level == dbss.LOG_WARNING:
+            signal.raise_signal(signal.SIGINT)
+
+    with (
+        dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        client.download_report(*report.ids)
+
+
+TRAMPOLINE = """
+#include <signal.h>
+#include <stdint.h>
+int32_t tick(int32_t (*f)(void *, const void *), void *user_data)
+{ raise(SIGINT); return f(user_data, 0); }
+void message(void (*f)(void *, const void *), void *user_data)
+{ raise(SIGINT); f(user_data, 0); }
+"""
+
+
+@pytest.fixture(scope="module")
+def trampoline(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> CDLL:
+    """Calls callbacks with a pending signal that Python has not handled yet."""
+    path = tmp_path_factory.mktemp("trampoline") / "trampoline.so"
+    command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
+    subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=TIMEOUT)
+    library = CDLL(str(path))
+    library.tick.argtypes = (abi.ProgressFn, py_object)
+    library.tick.restype = c_int32
+    library.message.argtypes = (abi.LogFn, py_object)
+    library.message.restype = None
+    return library
+
+
+def test_signal_right_before_progress_callback_is_not_lost(trampoline: CDLL) -> None:
+    monitor = operation_module.CallMonitor(operation_module.Control())
+    assert trampoline.tick(ffi._PROGRESS_CALLBACK, monitor._callback_loop) == 1
+    assert type(monitor._raised) is KeyboardInterrupt
+    # It keeps stopping the call, even if it is resumed.
+    assert [next(monitor._callback_loop), next(monitor._callback_loop)] == [1, 1]
+
+
+def test_signal_right_before_log_callback_is_not_lost(trampoline: CDLL) -> None:
+    log = log_module.LogForwarder(lambda _: None)
+    monitor = operation_module.CallMonitor(operation_module.Control(), log=log)
+    held = functools.partial(log.relay)
+    with pytest.raises(KeyboardInterrupt):
+        monitor.run(trampoline.message, ffi._LOG_CALLBACK, held)
+    # The call would have been stopped.
+    assert next(monitor._callback_loop) == 1

@@ -1,0 +1,89 @@
+"""Streams in the Python package, as files."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import io
+import shutil
+import tempfile
+import zipfile
+
+import dbss
+import pytest
+
+from downloads import MIB, NewReport, client, new_report, sha256
+from mock_service import MockService
+
+__all__ = ["client", "new_report"]
+
+
+def test_stream_is_a_readable_file(client: dbss.Client, new_report: NewReport) -> None:
+    report = new_report(1_000_001, "pdf")
+    with client.open_report(*report.ids, "zh-cn") as stream:
+        assert isinstance(stream, io.BufferedIOBase)
+        assert repr(stream) == f"<dbss.ReportStream {stream.filename}>"
+        assert (stream.readable(), stream.writable(), stream.seekable()) == (True, False, False)
+        assert stream.read(0) == b""
+        head = stream.read(5)
+        assert head == b"%PDF-"
+        digest = hashlib.sha256(head)
+        one = stream.read1(10)
+        assert 1 <= len(one) <= 10
+        digest.update(one)
+        buffer = bytearray(70_000)
+        assert stream.readinto(buffer) == 70_000
+        digest.update(buffer)
+        assert stream.readinto(memoryview(buffer)[:0]) == 0
+        length = stream.readinto1(memoryview(buffer))
+        assert 1 <= length <= 70_000
+        digest.update(buffer[:length])
+        digest.update(stream.read(300_000))
+        for chunk in stream:
+            assert type(chunk) is bytes
+            assert chunk
+            digest.update(chunk)
+        assert (stream.read(), stream.read(7), stream.readinto(buffer)) == (b"", b"", 0)
+        assert digest.hexdigest() == report.info["sha256"]["zh-cn"]
+    assert repr(stream) == "<dbss.ReportStream closed>"
+    assert stream.closed
+    assert stream.format == "pdf"
+    stream.close()
+    for use in (stream.read, stream.read1, lambda: stream.readinto(buffer), stream.readable):
+        with pytest.raises(ValueError, match="closed") as caught:
+            use()
+        assert isinstance(caught.value, dbss.ClosedError)
+    with pytest.raises(io.UnsupportedOperation):
+        stream.fileno()
+
+
+def test_stream_works_with_copyfileobj_and_zipfile(mock: MockService, client: dbss.Client) -> None:
+    ids = (mock.project_id, mock.instance_id, mock.zip["id"])
+    with client.open_report(*ids) as stream, tempfile.SpooledTemporaryFile() as spooled:
+        shutil.copyfileobj(stream, spooled)
+        spooled.seek(0)
+        assert sha256(spooled.read()) == mock.zip["sha256"]["en-us"]
+        with zipfile.ZipFile(spooled) as archive:
+            assert archive.testzip() is None
+            assert archive.namelist()
+
+
+def test_stream_outlives_its_forgotten_client(mock: MockService, new_report: NewReport) -> None:
+    report = new_report(3 * MIB, cut_after=MIB, times=1)
+    messages: list[str] = []
+    client = dbss.Client(
+        endpoint=mock.http, token=mock.token, log=lambda record: messages.append(record.message)
+    )
+    stream = client.open_report(*report.ids)
+    del client
+    gc.collect()
+    with stream:
+        assert sha256(stream.read()) == report.sha256
+    assert any("retrying" in message for message in messages)
+
+
+def test_forgotten_stream_frees_its_operation(client: dbss.Client, new_report: NewReport) -> None:
+    report = new_report()
+    operation = dbss.Operation()
+    client.open_report(*report.ids, operation=operation)
+    assert sha256(client.download_report(*report.ids, operation=operation)) == report.sha256

@@ -1,0 +1,167 @@
+"""Threads in the Python package: one client, operation or stream used by several."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dbss
+import pytest
+
+from downloads import (
+    MIB,
+    TIMEOUT,
+    NewReport,
+    client,
+    new_report,
+    run_program,
+    sha256,
+    to_file,
+    with_stream,
+)
+from mock_service import MockService
+
+__all__ = ["client", "new_report"]
+
+
+@pytest.mark.parametrize("method", [to_file, with_stream])
+def test_other_threads_run_while_a_call_waits(
+    mock: MockService, new_report: NewReport, tmp_path: Path, method: Callable[..., bytes]
+) -> None:
+    report = new_report(stall_after=100_000)
+    with (
+        dbss.Client(
+            endpoint=mock.http, token=mock.token, stall_timeout=0.5, max_attempts=1
+        ) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        call = pool.submit(method, client, report, tmp_path)
+        turns = 0
+        while not call.done():
+            turns += 1
+        with pytest.raises(dbss.StalledError):
+            call.result()
+    # If the GIL were held, there would be no turns in that half second.
+    assert turns > 5_000
+
+
+def test_operation_shared_by_threads_succeeds_or_is_busy(
+    client: dbss.Client, new_report: NewReport
+) -> None:
+    report = new_report(10_000)
+    operation = dbss.Operation()
+    mine = threading.local()
+
+    def progress(now: dbss.Progress) -> None:
+        mine.ticks += 1
+
+    def download(_: int) -> str:
+        mine.ticks = 0
+        try:
+            got = client.download_report(*report.ids, operation=operation, progress=progress)
+        except dbss.BusyError:
+            assert mine.ticks == 0
+            return "busy"
+        assert mine.ticks >= 2
+        return sha256(got)
+
+    with ThreadPoolExecutor(8) as pool:
+        got = set(pool.map(download, range(400), timeout=TIMEOUT))
+    assert report.sha256 in got
+    assert got <= {report.sha256, "busy"}
+
+
+def test_operation_strings_can_be_read_at_any_time(
+    client: dbss.Client, new_report: NewReport, tmp_path: Path
+) -> None:
+    reports = [new_report(1000), new_report(1000)]
+    operation = dbss.Operation()
+    for one in reports:
+        named = f'attachment; filename="{one.id}.bin"'
+        one.fault(headers=[["Content-Disposition", named]])
+    names = {f"{one.id}.bin" for one in reports}
+    finished = threading.Event()
+
+    def read_strings() -> set[str | None]:
+        seen: set[str | None] = set()
+        while not finished.is_set():
+            path = operation.path
+            seen.update((operation.filename, None if path is None else path.name))
+        return seen
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read_strings) for _ in range(2)]
+        try:
+            for number in range(200):
+                client.download_report_to(
+                    *reports[number % 2].ids, tmp_path, replace=True, operation=operation
+                )
+        finally:
+            finished.set()
+        for reader in readers:
+            assert reader.result(TIMEOUT) - {None} <= names
+
+
+def test_stream_close_during_reads_is_safe(client: dbss.Client, new_report: NewReport) -> None:
+    report = new_report(2 * MIB)
+    for seed in range(30):
+        stream = client.open_report(*report.ids)
+
+        def read(stream: dbss.ReportStream = stream) -> str:
+            try:
+                while stream.read1(1000):
+                    pass
+            except (dbss.CancelledError, dbss.BusyError, ValueError) as error:
+                return type(error).__name__
+            return "end"
+
+        with ThreadPoolExecutor(2) as pool:
+            reads = [pool.submit(read) for _ in range(2)]
+            time.sleep(random.Random(seed).uniform(0, 0.01))
+            stream.close()
+            assert all(one.result(TIMEOUT) for one in reads)
+
+
+def test_log_from_many_threads_is_complete(mock: MockService, new_report: NewReport) -> None:
+    report = new_report(1000)
+    lines: list[str] = []
+    with (
+        dbss.Client(
+            endpoint=mock.http, token=mock.token, log=lambda record: lines.append(record.message)
+        ) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        got = set(pool.map(lambda _: sha256(client.download_report(*report.ids)), range(200)))
+    assert got == {report.sha256}
+    assert sum(report.id in line for line in lines) >= 200
+
+
+@pytest.mark.parametrize("listener", ["http", "https"])
+def test_many_threads_leave_little_memory(
+    mock: MockService, new_report: NewReport, environment: dict[str, str], listener: str
+) -> None:
+    code = """
+client = dbss.Client(**settings, ca_file=os.environ["CA_FILE"])
+def download(together):
+    together.wait()
+    right.append(len(client.download_report(*ids)) == 10_000)
+    together.wait()
+def run(count):
+    together = threading.Barrier(count)
+    threads = [threading.Thread(target=download, args=(together,)) for _ in range(count)]
+    for one in threads: one.start()
+    for one in threads: one.join()
+right = []
+run(1)
+before = proc("VmRSS:")
+for _ in range(3):
+    run(512)
+assert all(right) and len(right) == 1 + 3 * 512
+print(proc("VmRSS:") - before)
+"""
+    more = {"ENDPOINT": getattr(mock, listener), "CA_FILE": str(mock.ca_file)}
+    assert int(run_program(code, new_report(10_000), environment, **more)) < 40 * 1024
