@@ -32,6 +32,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)
 MADE    := $(TARGET)$(addprefix /,$(CARGO_BUILD_TARGET))
 VENV    := $(ROOT)/.venv
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+OLDEST_RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 # The version of the ABI: SONAME libdbss.so.0 until the first stable release.
 ABI     := 0
 
@@ -50,7 +51,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-cpp sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny dist dist-reproducible deb dist-check licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-cpp sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint deny dist dist-reproducible deb dist-check dist-check-short oldest-rust licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -187,7 +188,7 @@ deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
 
 dist: ## the release archives and the wheels of all platforms, in build/dist/files
-	packaging/tools $(BUILD)
+	packaging/tools $(BUILD) $(DIST_TARGETS)
 	PATH=$(BUILD)/tools/python/bin:$(BUILD)/tools/bin:$$PATH \
 		python3 packaging/dist.py $(BUILD)/dist $(DIST_TARGETS)
 
@@ -198,9 +199,19 @@ deb: ## Debian packages of what make dist has built, checked by lintian
 	packaging/deb $(BUILD)/dist
 
 dist-check: mock ## install what make dist and make deb have built in clean roots, and use it
-	packaging/tools $(BUILD)
+	packaging/tools $(BUILD) $(DIST_TARGETS)
 	PATH=$(BUILD)/tools/python/bin:$$PATH \
-		python3 packaging/check.py $(BUILD)/dist $(BUILD)/roots $(BUILD)/bin/dbss-mock
+		python3 packaging/check.py $(BUILD)/dist $(BUILD)/roots $(BUILD)/bin/dbss-mock $(DIST_TARGETS)
+
+dist-check-short: ## make dist, deb and dist-check for this processor's glibc alone, in one root
+	for target in dist deb dist-check; do \
+		$(MAKE) $$target DIST_TARGETS=linux-$$(uname -m)-glibc \
+			DIST_ROOTS=bookworm-$$(dpkg --print-architecture) || exit; \
+	done
+
+oldest-rust: ## whether the oldest Rust that Cargo.toml names takes the library and the command
+	rustup toolchain install --profile minimal $(OLDEST_RUST)
+	$(CARGO) +$(OLDEST_RUST) check --locked -p dbss -p libdbss -p dbss-cli
 
 licenses: ## write THIRD-PARTY-LICENSES anew from Cargo.lock
 	$(PYTHON) packaging/licenses.py

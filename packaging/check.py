@@ -5,7 +5,7 @@ installed, downloads a report from the mock service, and is removed; nothing may
 Projects in C, C++ and CMake build against the archives. The end is a table of all
 results, and one of the sizes; what could not be tried stands there with its reason.
 A root for another processor takes minutes; DIST_ROOTS="bookworm-amd64 ..." names those that
-are wanted.
+are wanted, and DIST_TARGETS of make the platforms, as for make dist.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from targets import GLIBC, TARGETS, Target
+from targets import GLIBC, TARGETS, Target, targets_named
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests/python"))
@@ -150,7 +150,8 @@ class Failed(Exception):
 
 
 class Checks:
-    def __init__(self, dist: Path, roots: Path, mock: MockService) -> None:
+    def __init__(self, dist: Path, roots: Path, mock: MockService, targets: list[Target]) -> None:
+        self.targets = targets
         self.dist = dist
         self.files = dist / "files"
         self.roots = roots
@@ -162,18 +163,18 @@ class Checks:
         shutil.rmtree(self.work, ignore_errors=True)
         self.shared_folder()
         for target in TARGETS:
-            if self.archives(target):
-                self.check(f"{target.name}: symbols and floor", self.symbols, target)
-                self.check(f"{target.name}: C, C++ and CMake projects", self.projects, target)
-            else:
-                self.results.append((target.name, "not built"))
+            self.check(f"{target.name}: symbols and floor", self.symbols, target)
+            self.check(f"{target.name}: C, C++ and CMake projects", self.projects, target)
         self.check("the same symbols for all processors", self.same_symbols)
+        self.check("the symbols of the baseline", self.baseline)
         self.check("SHA256SUMS", self.sums)
         self.check("versions", self.versions)
         for kind in ("shared", "static"):
             self.check(f"Meson, {kind}", self.meson, kind)
             self.check(f"Conan, {kind}", self.conan, kind)
         self.check("vcpkg", self.vcpkg)
+        self.check("source distribution without Rust", self.source_without_rust)
+        self.check("source distribution", self.source)
         self.check("the steps of the Containerfile", self.container)
         for processor in DEBIAN:
             for suite in SUITES:
@@ -211,7 +212,7 @@ class Checks:
                 if file.exists():
                     needs = "" if name.endswith(".a") else ", ".join(needed(file)) or "nothing"
                     print(f"{target.name + ' ' + name:<60} {file.stat().st_size:>10,}  {needs}")
-        return not any(result.startswith(("FAILED", "not built")) for _, result in self.results)
+        return not any(result.startswith("FAILED") for _, result in self.results)
 
     # What the roots and the projects share
 
@@ -237,16 +238,21 @@ class Checks:
             "REPORT_SHA256": mock.pdf["sha256"]["en-us"],
         }
 
-    def archives(self, target: Target) -> list[Path]:
-        found = self.files.glob(f"dbss-*-{target.name}.tar.gz")
-        return sorted(found)
+    def archive(self, target: Target) -> Path:
+        if target not in self.targets:
+            raise NotTried("not in DIST_TARGETS")
+        return self.file(f"dbss-*-{target.name}.tar.gz")
+
+    def file(self, pattern: str) -> Path:
+        found = list(self.files.glob(pattern))
+        if len(found) != 1:
+            raise Failed(f"there are {len(found)} files {pattern}; run make dist and make deb")
+        return found[0]
 
     def unpacked(self, target: Target) -> Path:
         """The directory where an archive is unpacked, outside the repository."""
         place = self.work / "unpacked"
-        [archive] = self.archives(target) or [None]
-        if archive is None:
-            raise NotTried("not built")
+        archive = self.archive(target)
         shutil.unpack_archive(archive, place, filter="data")
         return place / archive.name.removesuffix(".tar.gz")
 
@@ -357,15 +363,17 @@ class Checks:
 
     def same_symbols(self) -> None:
         """abidiff finds no difference but the processor."""
-        if not shutil.which("abidiff"):
-            raise NotTried("no abidiff; install abigail-tools")
-        built = [target for target in TARGETS if self.archives(target)]
-        trees = [self.unpacked(target) / "lib/libdbss.so.0" for target in built]
-        for one, other in pairwise(trees):
-            done = subprocess.run(["abidiff", one, other], capture_output=True, text=True)
-            print(done.stdout + done.stderr)
-            if re.search(r"\b[1-9]\d* (Added|Removed|Changed) |SONAME", done.stdout):
-                raise Failed(f"{one} and {other} differ")
+        if len(self.targets) == 1:
+            raise NotTried("one platform alone in DIST_TARGETS")
+        libraries = [self.unpacked(target) / "lib/libdbss.so.0" for target in self.targets]
+        for one, other in pairwise(libraries):
+            abidiff(one, other)
+
+    def baseline(self) -> None:
+        """No symbol of the recorded ABI is missing; make abi-check compares the types."""
+        for target in self.targets:
+            library = self.unpacked(target) / "lib/libdbss.so.0"
+            abidiff("--no-added-syms", ROOT / "tests/abi/baseline.abi", library)
 
     def sums(self) -> None:
         run("sha256sum", "--check", "--quiet", "SHA256SUMS", cwd=self.files)
@@ -390,7 +398,7 @@ class Checks:
         target = Target(HERE, "gnu")
         place = self.work / f"meson-{kind}"
         (place / "subprojects/packagefiles").mkdir(parents=True)
-        [archive] = self.archives(target)
+        archive = self.archive(target)
         shutil.copy(archive, place / "subprojects/packagefiles")
         wrap = archive.with_name(archive.name.replace(".tar.gz", ".wrap"))
         shutil.copy(wrap, place / "subprojects/dbss.wrap")
@@ -401,6 +409,7 @@ class Checks:
         run(place / "build/version")
 
     def conan(self, kind: str) -> None:
+        self.archive(Target(HERE, "gnu"))
         place = self.work / f"conan-{kind}"
         for name in ("conan", "consumer"):
             shutil.copytree(ROOT / "packaging" / name, place / "packaging" / name)
@@ -426,13 +435,56 @@ class Checks:
         place = f"--x-install-root={self.work / 'vcpkg'}"
         run("vcpkg", "install", "dbss", ports, place, env=environment)
 
+    # The source distribution
+
+    def source(self) -> None:
+        """It builds in a clean virtual environment, and leaves nothing there."""
+        if self.targets != TARGETS:
+            raise NotTried("needs minutes, so only without DIST_TARGETS")
+        if not shutil.which("cargo"):
+            raise NotTried("no cargo")
+        environment = {**clean_environment(), **self.environment()}
+        environment["DBSS_CA_FILE"] = self.mock.ca_file
+        venv = self.work / "source/venv"
+        run(sys.executable, "-m", "venv", venv)
+        before = sorted(venv.rglob("*"))
+        self.install_source(venv, environment)
+        run(venv / "bin/dbss", "--version", cwd=venv, env=environment)
+        run(venv / "bin/python", CONSUMER / "download.py", cwd=venv, env=environment)
+        pip = [venv / "bin/python", "-m", "pip", "--disable-pip-version-check"]
+        run(*pip, "uninstall", "--quiet", "--yes", "dbss", env=environment)
+        left = set(venv.rglob("*")) - set(before)
+        if left:
+            raise Failed(f"still there: {', '.join(map(str, sorted(left)))}")
+
+    def source_without_rust(self) -> None:
+        """The error says what it needs."""
+        venv = self.work / "source/no-rust"
+        run(sys.executable, "-m", "venv", venv)
+        environment = {**clean_environment(), "PATH": str(venv / "bin")}
+        try:
+            self.install_source(venv, environment, capture_output=True, text=True)
+        except subprocess.CalledProcessError as error:
+            if "needs Rust" not in error.stdout + error.stderr:
+                print(error.stdout + error.stderr)
+                raise Failed("it does not say that it needs Rust") from None
+        else:
+            raise Failed("it was built, though there is no cargo")
+
+    def install_source(self, venv: Path, environment: dict[str, str], **options: object) -> None:
+        archive = self.file("dbss-*[0-9].tar.gz")
+        pip = [venv / "bin/python", "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
+        run(*pip, "install", "--quiet", archive, cwd=venv, env=environment, **options)
+
     # Roots
 
     def in_debian(self, suite: str, target: Target, script: str) -> None:
+        self.archive(target)
         root = self.debian_root(suite, target)
         self.in_root(root, target, START + script + END)
 
     def container(self) -> None:
+        self.archive(Target(HERE, "musl"))
         text = (ROOT / "packaging/container/Containerfile").read_text()
         step = re.search(r"^RUN (.*?[^\\])\n", text, re.MULTILINE | re.DOTALL)
         version = re.search(r"^ARG (VERSION=.*)", text, re.MULTILINE)
@@ -473,6 +525,7 @@ class Checks:
         return root
 
     def in_musl(self, target: Target) -> None:
+        self.archive(target)
         root = self.roots / ("musl" if target.processor == HERE else f"musl-{target.processor}")
         if not root.exists():
             self.make_musl_root(target, root)
@@ -563,6 +616,26 @@ def in_namespace(target: Target, script: str, **options: object) -> None:
         raise Failed(f"exit code {process.returncode}")
 
 
+def clean_environment() -> dict[str, str]:
+    """That of this process without what names the repository and its builds."""
+    own = ("DBSS_", "PYTHON", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET", "MAKE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(own)}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def abidiff(*arguments: object) -> None:
+    if not shutil.which("abidiff"):
+        raise NotTried("no abidiff; install abigail-tools")
+    words = ["abidiff", *map(str, arguments)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    print(done.stdout + done.stderr)
+    # The bits 1 and 2 of its exit code are failures; another processor is a difference to it.
+    if done.returncode & 3:
+        raise Failed(f"{' '.join(words)} failed")
+    if re.search(r"\b[1-9]\d* (Added|Removed|Changed) |SONAME", done.stdout):
+        raise Failed(f"{' '.join(words)} finds differences")
+
+
 def header_functions() -> set[str]:
     text = (ROOT / "include/dbss.h").read_text()
     return set(re.findall(r"\b(dbss_\w+)\(", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)))
@@ -601,10 +674,11 @@ def output(*command: object, **options: object) -> str:
 
 
 def main() -> int:
-    dist, roots, program = (Path(argument).absolute() for argument in sys.argv[1:])
+    dist, roots, program = (Path(argument).absolute() for argument in sys.argv[1:4])
+    targets = targets_named(sys.argv[4:])
     mock = MockService(program)
     try:
-        return 0 if Checks(dist, roots, mock).run() else 1
+        return 0 if Checks(dist, roots, mock, targets).run() else 1
     finally:
         mock.close()
 

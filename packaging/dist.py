@@ -12,13 +12,14 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
-from targets import GLIBC, TARGETS, Target
+from targets import GLIBC, Target, targets_named
 
 ROOT = Path(__file__).parents[1]
 # What the command needs beside Python's files to be built from the source distribution:
@@ -29,10 +30,11 @@ SOURCES = (
 )
 
 
-# Where a build sees the sources and the results, wherever they are: Zig writes paths into
-# what it compiles of the C library, which no option changes.
+# Where a build sees the sources, the results and the tools, wherever they are: Zig writes
+# paths into what it compiles of the C library, which no option changes.
 SEEN_ROOT = Path("/tmp/libdbss-dist/sources")
 SEEN_OUT = Path("/tmp/libdbss-dist/results")
+SEEN_TOOLS = Path("/tmp/libdbss-dist/tools")
 
 
 class Dist:
@@ -119,18 +121,26 @@ class Dist:
         # The rest of the recipe of `man` runs what is there already.
         arguments = [what, "-o", "cli"] if only_run else [what]
         arguments += [f"{key}={value}" for key, value in variables.items()]
-        for folder in (SEEN_ROOT, SEEN_OUT):
-            folder.mkdir(parents=True, exist_ok=True)
+        tools = shutil.which("cargo-zigbuild")
+        if not tools:
+            raise SystemExit("no cargo-zigbuild in PATH; make dist sets it")
+        places = {
+            SEEN_ROOT: ROOT,
+            SEEN_OUT: self.out,
+            SEEN_TOOLS: Path(tools).parents[2],
+        }
+        mounts = []
+        for seen, place in places.items():
+            seen.mkdir(parents=True, exist_ok=True)
+            mounts.append(f"mount --bind {shlex.quote(str(place))} {seen}")
         # Mounts that this command alone sees. Who is not root is root in its namespace.
         namespace = ["unshare", "--mount"]
         if os.geteuid() != 0:
             namespace += ["--user", "--map-root-user"]
-        script = (
-            f'mount --bind "$1" {SEEN_ROOT} && mount --bind "$2" {SEEN_OUT} && shift 2 && exec "$@"'
-        )
+        # Clang believes PWD, where it names the same directory by another path.
+        steps = [*mounts, f"cd {SEEN_ROOT}", "export PWD", 'exec make "$@"']
         run(
-            *(*namespace, "sh", "-c", script, "sh", ROOT, self.out),
-            *("make", "-C", SEEN_ROOT, *arguments),
+            *(*namespace, "sh", "-c", " && ".join(steps), "sh", *arguments),
             env=self._environment(target, cargo_target, dynamic),
         )
 
@@ -154,8 +164,7 @@ class Dist:
             # Enough for the function and the line of each frame.
             "CARGO_PROFILE_RELEASE_DEBUG": "line-tables-only",
             "ZIG_GLOBAL_CACHE_DIR": str(SEEN_OUT / "zig"),
-            # Clang believes it, where it names the same directory by another path.
-            "PWD": str(SEEN_ROOT),
+            "PATH": f"{SEEN_TOOLS}/python/bin:{SEEN_TOOLS}/bin:{os.environ['PATH']}",
         }
 
     def _split(self, target: Target, file: Path, stage: Path) -> None:
@@ -314,11 +323,7 @@ def output(*command: object, **options: object) -> str:
 
 def main() -> None:
     out, *names = sys.argv[1:]
-    known = {target.name: target for target in TARGETS}
-    if unknown := set(names) - set(known):
-        raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
-    targets = [known[name] for name in names] if names else TARGETS
-    Dist(Path(out).absolute(), list(targets)).run()
+    Dist(Path(out).absolute(), targets_named(names)).run()
 
 
 if __name__ == "__main__":

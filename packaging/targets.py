@@ -33,3 +33,11 @@ class Target(NamedTuple):
 PROCESSORS = ("x86_64", "aarch64")
 TARGETS = [Target(processor, libc) for processor in PROCESSORS for libc in ("gnu", "musl")]
 RUST_TARGETS = [target.rust for target in TARGETS]
+
+
+def targets_named(names: list[str]) -> list[Target]:
+    """The targets with these names, or all of them if there is none."""
+    known = {target.name: target for target in TARGETS}
+    if unknown := set(names) - set(known):
+        raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names] if names else list(TARGETS)

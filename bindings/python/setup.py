@@ -18,7 +18,7 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 NEEDS = (
-    "building dbss needs Rust 1.92 or newer (the command cargo) and a C compiler. "
+    "building dbss needs Rust 1.89 or newer (the command cargo) and a C compiler. "
     "A wheel for your platform needs neither: pip install --only-binary dbss dbss"
 )
 

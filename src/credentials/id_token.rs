@@ -65,7 +65,8 @@ impl IdToken {
             Ok(file) => Zeroizing::new(file.bytes),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(invalid("does not exist")),
             Err(e) => {
-                let what = format_args!("cannot read the token file {}", path.display());
+                let shown = path.display();
+                let what = format_args!("cannot read the token file {shown}");
                 return Err(Error::os(Status::File, what, &e).with_path(path));
             }
         };

@@ -291,8 +291,10 @@ def fill(value: Any, names: dict[str, Any], partial: bool = False) -> Any:
 
     if isinstance(value, dict):
         filled = {fill(k, names, partial): fill(v, names, partial) for k, v in value.items()}
-        more = filled.pop("", {})
-        return {**more, **filled} if isinstance(more, dict) else filled
+        # A name that is not known yet stays.
+        if isinstance(filled.get(""), dict):
+            filled = {**filled.pop(""), **filled}
+        return filled
     if isinstance(value, list):
         return [fill(one, names, partial) for one in value]
     if not isinstance(value, str):
@@ -343,7 +345,8 @@ def as_list(value: Any) -> list[Any]:
 
 
 def contains(actual: Any, wanted: Any) -> bool:
-    if isinstance(wanted, list):
+    of_rows = isinstance(actual, list) and any(isinstance(one, list) for one in actual)
+    if isinstance(wanted, list) and not of_rows:
         return all(contains(actual, one) for one in wanted)
     if isinstance(actual, str) or (isinstance(wanted, str) and wanted in (actual or [])):
         return wanted in actual
@@ -826,6 +829,8 @@ class Run:
                     first, last = content["keep"]
                     data = old[:first] + data + (old[last:] if last is not None else b"")
                 path.write_bytes(data)
+            if "size" in content:
+                os.truncate(path, content["size"])
             if "mode" in content:
                 path.chmod(int(content["mode"], 8))
             if "age_s" in content:
@@ -1173,29 +1178,35 @@ class Run:
     def step_run(self, step: dict[str, Any]) -> None:
         words = [word_of(one) for one in flatten(step["run"])]
         before = sorted(path.name for path in self.directory.iterdir())
-        done = subprocess.run(
+        process = subprocess.Popen(
             [*shell_of(step), str(self.runner.program), *words],
-            input=bytes_of(step.get("stdin", "")),
-            capture_output=True,
-            timeout=LIMIT * 4,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             cwd=self.directory,
             env=self.command_environment(step.get("environment", {})),
-            check=False,
         )
-        code = done.returncode
-        out, errors = (one.decode(errors="replace") for one in (done.stdout, done.stderr))
+        try:
+            if "interrupt" in step:
+                self.interrupt(process, **step["interrupt"])
+            raw, raw_errors = process.communicate(bytes_of(step.get("stdin", "")), LIMIT * 4)
+        finally:
+            process.kill()
+        code = process.returncode
+        out, errors = (one.decode(errors="replace") for one in (raw, raw_errors))
         said = f"it printed {shown(out)} and {shown(errors)}"
         if problem := mismatch(code, step.get("exit", 0), "exit code"):
             raise Failure(f"{problem}: {said}")
         bytes_only = isinstance(step.get("stdout"), dict) and "sha256" in step["stdout"]
         self.check_output("" if bytes_only else out, errors)
         # C functions and constants mean nothing to the user.
-        if code and (name := re.search(r"\bdbss_|\bDBSS_(ERR|FILE|LOG)_", errors)):
-            raise Failure(f"{name[0]} is printed: {errors}")
+        names = r"^(?!dbss: warning: ).*?(\bdbss_|\bDBSS_(ERR|FILE|LOG)_)"
+        if code and (name := re.search(names, errors, re.MULTILINE)):
+            raise Failure(f"{name[1]} is printed: {errors}")
         actual: dict[str, Any] = {"stdout": out, "stderr": errors, "json": []}
         if bytes_only:
-            hashed = hashlib.sha256(done.stdout).hexdigest()
-            actual["stdout"] = {"bytes": len(done.stdout), "sha256": hashed}
+            hashed = hashlib.sha256(raw).hexdigest()
+            actual["stdout"] = {"bytes": len(raw), "sha256": hashed}
         if "json" in step:
             lines = [json.loads(line) for line in out.splitlines()]
             if not out.isascii() or not all(isinstance(one["kind"], str) for one in lines):
@@ -1214,6 +1225,19 @@ class Run:
             expect(sorted(path.name for path in self.directory.iterdir()), before, "files")
         if "as" in step:
             self.names[step["as"]] = actual
+
+    def interrupt(
+        self, process: subprocess.Popen[bytes], when: dict[str, Any], by: str, times: int = 1
+    ) -> None:
+        """Sends signals when something is so; the process then ends soon, unread or not."""
+        for what, condition in self.conditions(when):
+            wait_for(what, condition)
+        for _ in range(times):
+            process.send_signal(signal.Signals[by])
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{by} did not end it") from None
 
     def command_environment(self, own: dict[str, Any]) -> dict[str, str]:
         """The service and its report are set, unless the case sets them."""

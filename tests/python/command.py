@@ -8,7 +8,6 @@ import json
 import os
 import pty
 import re
-import signal
 import struct
 import subprocess
 import termios
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from harness import TERMINAL_CONTROLS
 from mock_service import MockService
 
 TIMEOUT = 60.0
@@ -30,12 +30,6 @@ MIB = 1024 * 1024
 NO_RETRY = ("--max-attempts", "1")
 FAST_POLL = ("--poll-interval", "0.02")
 TIME_RANGE = ("--start-time", "2026-01-01 00:00:00", "--end-time", "2026-01-02 00:00:00")
-
-# Characters that drive a terminal or reorder a line.
-CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u2028-\u202e\u2066-\u2069\ufeff"
-    r"\U000e0000-\U000e0fff]"
-)
 
 
 def sha256(path: Path) -> str:
@@ -115,27 +109,13 @@ class Command:
             **{**streams, **options},
         )
 
-    def run(
-        self, *arguments: str | Path, stdin_data: bytes = b"", **options: Any
-    ) -> subprocess.CompletedProcess[str]:
-        done = self.run_bytes(*arguments, stdin_data=stdin_data, **options)
-        out, err = ((stream or b"").decode() for stream in (done.stdout, done.stderr))
-        assert not CONTROL.search(out + err)
-        return subprocess.CompletedProcess(arguments, done.returncode, out, err)
-
-    def run_bytes(
-        self, *arguments: str | Path, stdin_data: bytes = b"", **options: Any
-    ) -> subprocess.CompletedProcess[bytes]:
+    def run(self, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         with self.start(*arguments, **options) as process:
-            try:
-                given = stdin_data if process.stdin else None
-                out, err = process.communicate(given, TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        for secret in self.secrets:
-            assert secret.encode() not in (out or b"") + (err or b"")
-        assert b"panicked" not in (err or b"")
+            printed = process.communicate(b"" if process.stdin else None, TIMEOUT)
+        out, err = ((stream or b"").decode() for stream in printed)
+        assert not any(secret in out + err for secret in self.secrets)
+        assert not TERMINAL_CONTROLS.search(re.sub(r"[\t\n]", "", out + err))
+        assert "panicked" not in err
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def prints(self, *arguments: str | Path, **options: Any) -> str:
@@ -143,17 +123,6 @@ class Command:
         done = self.run(*arguments, **options)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
-
-    def interrupt(
-        self, *arguments: str | Path, when: Callable[[], object], times: int = 1
-    ) -> tuple[int, str, str]:
-        """Runs it until something is so, then sends SIGINT; the exit code and what it printed."""
-        with self.start(*arguments) as process:
-            wait_until(when)
-            for _ in range(times):
-                process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
-        return process.returncode, out.decode(), err.decode()
 
     def files(self) -> list[str]:
         return sorted(os.listdir(self.directory))
@@ -170,7 +139,7 @@ class Command:
         terminal = Terminal(columns)
         streams = {"stdin": terminal.slave if stdin else subprocess.DEVNULL}
         try:
-            done = self.run_bytes(
+            done = self.run(
                 *arguments,
                 **{**streams, "stdout": terminal.slave, "stderr": terminal.slave, **options},
             )

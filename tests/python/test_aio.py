@@ -246,22 +246,6 @@ def test_async_many_calls_share_the_threads(service: MockService) -> None:
 # Cancelled tasks.
 
 
-def test_async_timeout_ends_silent_download(service: MockService, tmp_path: Path) -> None:
-    report = service.add_report(format="pdf")["id"]
-    service.fault(report, no_answer=True)
-
-    async def main() -> None:
-        async with connect(service) as client:
-            call = client.download_report(None, service.instance_id, report)
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(call, 0.2)
-
-    started = time.monotonic()
-    asyncio.run(main())
-    assert time.monotonic() - started < PROMPT
-    assert len(service.requests(report)) == 1
-
-
 CALLS: dict[str, tuple[str, Callable[[aio.AsyncClient, str, str, Path], Awaitable[Any]]]] = {
     "download_report": ("", lambda c, i, r, _: c.download_report(None, i, r)),
     "download_report_to": ("", lambda c, i, r, d: c.download_report_to(None, i, r, f"{d}/")),

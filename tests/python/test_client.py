@@ -6,7 +6,6 @@ import copy
 import ctypes
 import gc
 import hashlib
-import itertools
 import math
 import multiprocessing
 import os
@@ -27,7 +26,7 @@ from dbss import _abi as abi
 from dbss import errors, ffi, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from mock_service import MockService
 
@@ -57,10 +56,12 @@ def sha256(report: bytes) -> str:
     return hashlib.sha256(report).hexdigest()
 
 
-def python(code: str, environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
+def python(
+    code: str, environment: dict[str, str], flags: Sequence[str] = ("-W", "error"), **more: str
+) -> subprocess.CompletedProcess[str]:
     """Runs a program in a child process that finds the package."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, *flags, "-c", code],
         env={**environment, **more},
         capture_output=True,
         text=True,
@@ -82,73 +83,15 @@ def env_for(mock: MockService) -> dict[str, str]:
 # Reports.
 
 
-@pytest.mark.parametrize("listener", ["http", "https"])
-@pytest.mark.parametrize("locale", ["en-us", "zh-cn"])
-@pytest.mark.parametrize("kind", ["pdf", "zip"])
-def test_download_report_matches_hash(
-    mock: MockService, kind: str, locale: str, listener: str
-) -> None:
-    report = getattr(mock, kind)
-    endpoint = getattr(mock, listener)
-    with dbss.Client(endpoint=endpoint, token=mock.token, ca_file=mock.ca_file) as client:
-        got = client.download_report(mock.project_id, mock.instance_id, report["id"], locale=locale)
-    assert type(got) is bytes
-    assert len(got) == report["sizes"][locale]
-    assert sha256(got) == report["sha256"][locale]
-
-
-def test_download_of_200_mib_matches_hash(mock: MockService, client: dbss.Client) -> None:
-    report = mock.add_report(format="bytes", size=200 * MIB)
-    got = client.download_report(mock.project_id, mock.instance_id, report["id"])
-    assert len(got) == 200 * MIB
-    assert sha256(got) == report["sha256"]["en-us"]
-
-
-@pytest.mark.usefixtures("long_headers")
-def test_token_of_64_kib_is_accepted(mock: MockService, ids: tuple[str, str, str]) -> None:
-    token = "t" * 65536
-    mock.add_token(token)
-    with dbss.Client(endpoint=mock.http, token=token) as client:
-        assert sha256(client.download_report(*ids)) == mock.pdf["sha256"]["en-us"]
-
-
-def test_token_set_later_is_used(mock: MockService, ids: tuple[str, str, str]) -> None:
-    with dbss.Client(endpoint=mock.http) as client:
-        with pytest.raises(dbss.NotConfiguredError):
-            client.download_report(*ids)
-        client.set_token(mock.token)
-        assert sha256(client.download_report(*ids)) == mock.pdf["sha256"]["en-us"]
-
-
-def test_set_token_invalid_keeps_the_old_token(
-    client: dbss.Client, ids: tuple[str, str, str]
-) -> None:
-    with pytest.raises(dbss.InvalidTokenError):
-        client.set_token("not a token")
-    assert client.download_report(*ids)
-
-
-def test_user_agent_ends_with_suffix(mock: MockService, ids: tuple[str, str, str]) -> None:
-    report = mock.add_report(format="pdf")["id"]
-    with dbss.Client(endpoint=mock.http, token=mock.token, user_agent_suffix="nightly/1") as client:
-        client.download_report(*ids[:2], report)
-    [request] = mock.requests(report)
-    [agent] = [value for name, value in request["headers"] if name.lower() == "user-agent"]
-    assert agent == f"libdbss/{dbss.version()} nightly/1"
-
-
 def test_ca_file_accepts_any_path(
     mock: MockService, ids: tuple[str, str, str], tmp_path: Path
 ) -> None:
-    odd = os.fsencode(tmp_path) + b"/ca-\xff.pem"
-    Path(os.fsdecode(odd)).write_bytes(Path(mock.ca_file).read_bytes())
-    for ca_file in (odd, os.fsdecode(odd), Path(os.fsdecode(odd))):
-        with dbss.Client(endpoint=mock.https, token=mock.token, ca_file=ca_file) as client:
-            assert client.download_report(*ids)
-    with dbss.Client(
-        endpoint=mock.https, token=mock.token, options={"ca_file": os.fsdecode(odd)}
-    ) as client:
-        assert client.download_report(*ids)
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/ca-\xff.pem")
+    Path(odd).write_bytes(Path(mock.ca_file).read_bytes())
+    forms: list[Any] = [os.fsencode(odd), odd, Path(odd)]
+    for more in ({"options": {"ca_file": odd}}, *({"ca_file": one} for one in forms)):
+        with dbss.Client(endpoint=mock.https, token=mock.token, **more) as client:
+            assert type(client.download_report(*ids)) is bytes
 
 
 # Arguments.
@@ -199,7 +142,6 @@ def test_argument_that_c_cannot_represent_is_rejected(
     [
         ({"token": NUL}, dbss.InvalidTokenError, "token"),
         ({"token": SURROGATE}, dbss.InvalidTokenError, "token"),
-        ({"token": ""}, dbss.InvalidTokenError, "token"),
         ({"region": NUL}, dbss.InvalidEndpointError, "region"),
         ({"region": SURROGATE}, dbss.InvalidUtf8Error, "region"),
         ({"endpoint": "http://127.0.0.1\0"}, dbss.InvalidEndpointError, "endpoint"),
@@ -209,26 +151,19 @@ def test_argument_that_c_cannot_represent_is_rejected(
         ({"user_agent_suffix": NUL}, dbss.InvalidValueError, "user_agent_suffix"),
         ({"user_agent_suffix": SURROGATE}, dbss.InvalidUtf8Error, "user_agent_suffix"),
         ({"options": {"ca_file\0": "a"}}, dbss.UnknownKeyError, "key"),
-        ({"options": {"no_such_key": "a"}}, dbss.UnknownKeyError, "key"),
         ({"options": {"token": NUL}}, dbss.InvalidTokenError, "token"),
         ({"options": {"stall_timeout_ms": "1\0"}}, dbss.InvalidValueError, "stall_timeout_ms"),
-        ({"connect_timeout": 0}, dbss.InvalidValueError, "connect_timeout_ms"),
         ({"stall_timeout": -0.001}, dbss.InvalidValueError, "stall_timeout_ms"),
         ({"stall_timeout": -1}, dbss.InvalidValueError, "stall_timeout_ms"),
         ({"total_timeout": math.nan}, dbss.InvalidValueError, "total_timeout_ms"),
         ({"total_timeout": math.inf}, dbss.InvalidValueError, "total_timeout_ms"),
         ({"total_timeout": 10**400}, dbss.InvalidValueError, "total_timeout_ms"),
         ({"total_timeout": 1e300}, dbss.InvalidValueError, "total_timeout_ms"),
-        ({"max_memory_bytes": 0}, dbss.InvalidValueError, "max_memory_bytes"),
         ({"max_memory_bytes": -1}, dbss.InvalidValueError, "max_memory_bytes"),
         ({"max_memory_bytes": 2**63}, dbss.InvalidValueError, "max_memory_bytes"),
-        ({"max_attempts": 0}, dbss.InvalidValueError, "max_attempts"),
-        ({"max_attempts": 1001}, dbss.InvalidValueError, "max_attempts"),
         ({"max_retry_after": -1}, dbss.InvalidValueError, "max_retry_after_ms"),
-        ({"proxy": "ftp://127.0.0.1"}, dbss.InvalidEndpointError, "proxy"),
         ({"proxy": NUL}, dbss.InvalidEndpointError, "proxy"),
         ({"endpoint": None}, dbss.NotConfiguredError, None),
-        ({"endpoint": "http://192.0.2.1"}, dbss.PlaintextRefusedError, "endpoint"),
     ],
 )
 def test_invalid_argument_is_rejected_at_once(
@@ -247,32 +182,18 @@ def test_invalid_argument_is_rejected_at_once(
         assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"token": b"token"},
-        {"region": 1},
-        {"endpoint": b"http://127.0.0.1"},
-        {"ca_file": 1},
-        {"user_agent_suffix": b"a"},
-        {"options": {"stall_timeout_ms": 1}},
-        {"options": {1: "1"}},
-        {"connect_timeout": "1"},
-        {"connect_timeout": True},
-        {"max_memory_bytes": 1.5},
-        {"max_memory_bytes": True},
-        {"max_memory_bytes": "1"},
-        {"allow_plaintext": 1},
-        {"allow_plaintext": "false"},
-        {"follow_redirects": 1},
-        {"proxy_from_environment": None},
-        {"max_attempts": 1.0},
-        {"max_attempts": True},
-        {"max_retry_after": "1"},
-        {"proxy": b"http://127.0.0.1"},
-        {"log": 1},
-    ],
-)
+WRONG_TYPES: list[dict[str, Any]] = [
+    *({"token": b"token"}, {"region": 1}, {"endpoint": b"http://127.0.0.1"}, {"ca_file": 1}),
+    *({"user_agent_suffix": b"a"}, {"options": {"stall_timeout_ms": 1}}, {"options": {1: "1"}}),
+    *({"connect_timeout": "1"}, {"connect_timeout": True}, {"max_retry_after": "1"}),
+    *({"max_memory_bytes": wrong} for wrong in (1.5, True, "1")),
+    *({"allow_plaintext": 1}, {"allow_plaintext": "false"}, {"follow_redirects": 1}),
+    *({"proxy_from_environment": None}, {"proxy": b"http://127.0.0.1"}, {"log": 1}),
+    *({"max_attempts": 1.0}, {"max_attempts": True}),
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG_TYPES)
 def test_argument_of_wrong_type_is_rejected(arguments: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         dbss.Client(**{"endpoint": "http://127.0.0.1:1", **arguments})
@@ -310,17 +231,6 @@ def test_timeout_in_seconds_raises_timeout_error(
             assert caught.type is kind
             assert isinstance(caught.value, dbss.NetworkError)
             assert caught.value.retryable is True
-
-
-def test_plain_http_to_another_host_can_be_allowed() -> None:
-    # A name that never resolves, so no packet is sent.
-    with (
-        dbss.Client(
-            endpoint="http://no-such-host.invalid", token="token", allow_plaintext=True
-        ) as client,
-        pytest.raises(dbss.ResolveError),
-    ):
-        client.download_report("a" * 32, "a" * 32, "a" * 16)
 
 
 # Closing.
@@ -472,59 +382,6 @@ import builtins; builtins.client = client
 # Threads and processes.
 
 
-def test_client_shared_by_16_threads_returns_right_reports(
-    mock: MockService, client: dbss.Client
-) -> None:
-    reports = [mock.add_report(format="bytes", size=50_000 + 1000 * n) for n in range(16)]
-
-    def download(report: dict[str, Any]) -> set[str]:
-        return {
-            sha256(client.download_report(mock.project_id, mock.instance_id, report["id"]))
-            for _ in range(50)
-        }
-
-    with ThreadPoolExecutor(16) as pool:
-        for report, got in zip(reports, pool.map(download, reports, timeout=TIMEOUT), strict=True):
-            assert got == {report["sha256"]["en-us"]}
-
-
-def test_set_token_during_downloads_mixes_no_tokens(
-    mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
-) -> None:
-    tokens = ["token-a" * 100, "token-b" * 300]
-    for token in tokens:
-        mock.add_token(token)
-    report = mock.add_report(format="pdf")
-    finished = threading.Event()
-
-    def change() -> int:
-        for count in itertools.count():
-            if finished.is_set():
-                return count
-            client.set_token(tokens[count % 2])
-        raise AssertionError
-
-    def download(_: int) -> str:
-        return sha256(client.download_report(*ids[:2], report["id"]))
-
-    with ThreadPoolExecutor(5) as pool:
-        changer = pool.submit(change)
-        try:
-            got = set(pool.map(download, range(400), timeout=TIMEOUT))
-        finally:
-            finished.set()
-        assert changer.result(TIMEOUT) > 10
-    assert got == {report["sha256"]["en-us"]}
-    sent = {
-        value
-        for request in mock.requests(report["id"])
-        for name, value in request["headers"]
-        if name.lower() == "x-auth-token"
-    }
-    # Both tokens were used, and no mixture of the two.
-    assert sent - {mock.token} == set(tokens)
-
-
 def test_other_threads_run_during_a_call(mock: MockService, ids: tuple[str, str, str]) -> None:
     report = mock.add_report(format="pdf")["id"]
     mock.fault(report, no_answer=True, times=1)
@@ -553,110 +410,110 @@ def test_other_threads_run_during_a_call(mock: MockService, ids: tuple[str, str,
     assert turns > 10_000
 
 
-def download_in_child(
-    client: dbss.Client, ids: tuple[str, str, str], times: int, results: Any
-) -> None:
-    try:
-        results.put({sha256(client.download_report(*ids)) for _ in range(times)})
-        client.close()
-    except BaseException as error:
-        results.put(repr(error))
-        raise
-
-
+@pytest.mark.parametrize("listener", ["http", "https"])
+@pytest.mark.parametrize("threads", [0, 3])
 def test_forked_children_use_the_inherited_client(
-    mock: MockService, ids: tuple[str, str, str]
+    mock: MockService, ids: tuple[str, str, str], listener: str, threads: int
 ) -> None:
+    """Also when other threads are inside calls at the moment of the fork."""
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
-    expected = {mock.pdf["sha256"]["en-us"]}
-    for endpoint in (mock.http, mock.https):
-        with dbss.Client(endpoint=endpoint, token=mock.token, ca_file=mock.ca_file) as client:
-            # To have an open connection that children inherit.
-            assert sha256(client.download_report(*ids)) in expected
-            children = [
-                fork.Process(target=download_in_child, args=(client, ids, 20, results))
-                for _ in range(3)
-            ]
-            for child in children:
-                child.start()
-            assert {sha256(client.download_report(*ids)) for _ in range(20)} == expected
-            for child in children:
-                child.join(TIMEOUT)
-                assert child.exitcode == 0
-            for _ in children:
-                assert results.get() == expected
-            assert sha256(client.download_report(*ids)) in expected
-
-
-def test_fork_during_calls_of_other_threads_leaves_child_usable(
-    mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
-) -> None:
-    fork = multiprocessing.get_context("fork")
-    expected = {mock.pdf["sha256"]["en-us"]}
+    endpoint, expected = getattr(mock, listener), {mock.pdf["sha256"]["en-us"]}
     finished = threading.Event()
 
-    def download() -> set[str]:
-        seen = set()
-        while not finished.is_set():
-            seen.add(sha256(client.download_report(*ids)))
-        return seen
+    def download(times: int) -> set[str]:
+        return {sha256(client.download_report(*ids)) for _ in range(times)}
 
-    with ThreadPoolExecutor(3) as pool:
-        threads = [pool.submit(download) for _ in range(3)]
+    def download_on() -> set[str]:
+        return set().union(*iter(lambda: set() if finished.is_set() else download(1), set()))
+
+    def child() -> None:
+        results.put(download(10))
+        client.close()
+
+    with (
+        dbss.Client(endpoint=endpoint, token=mock.token, ca_file=mock.ca_file) as client,
+        ThreadPoolExecutor(max(threads, 1)) as pool,
+    ):
+        # To have an open connection that children inherit.
+        assert download(1) == expected
+        running = [pool.submit(download_on) for _ in range(threads)]
+        children = [fork.Process(target=child) for _ in range(5)]
         try:
-            for _ in range(10):
-                results = fork.SimpleQueue()
-                child = fork.Process(target=download_in_child, args=(client, ids, 2, results))
-                child.start()
-                child.join(TIMEOUT)
-                assert child.exitcode == 0
+            for one in children:
+                one.start()
+            assert download(20) == expected
+            for one in children:
+                one.join(TIMEOUT)
+                assert one.exitcode == 0
                 assert results.get() == expected
         finally:
             finished.set()
-        for one in threads:
-            assert one.result(TIMEOUT) == expected
+        assert all(one.result(TIMEOUT) <= expected for one in running)
+        assert download(1) == expected
 
 
 # Memory.
 
 # For the programs below. Not getrusage(), whose maximum is inherited from this process,
 # which may have been larger.
-PEAK = """
-def peak():
-    with open("/proc/self/status") as status:
-        [line] = [line for line in status if line.startswith("VmHWM:")]
-    return int(line.split()[1])
-"""
-
-
-def test_content_length_beyond_memory_is_rejected(
-    mock: MockService,
-    client: dbss.Client,
-    ids: tuple[str, str, str],
-    environment: dict[str, str],
-) -> None:
-    mock.fault(ids[2], content_length=str(2**62))
-    with pytest.raises(dbss.LimitExceededError) as caught:
-        client.download_report(*ids)
-    assert caught.type is dbss.LimitExceededError
-
-    code = """
+# Not getrusage(), whose maximum is inherited from this process, which may have been larger.
+MEMORY = """
 import os, dbss
 client = dbss.Client(
     endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], max_memory_bytes=2**63 - 1,
     max_attempts=1,
 )
+ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
+def peak():
+    with open("/proc/self/status") as status:
+        [line] = [line for line in status if line.startswith("VmHWM:")]
+    return int(line.split()[1])
+def calls(times):
+    for _ in range(times):
+        try:
+            client.download_report(*ids)
+        except dbss.Error as error:
+            assert type(error).__name__ == os.environ["ERROR"], error
+        else:
+            assert os.environ["ERROR"] == ""
+calls(int(os.environ["WARM"]))
 before = peak()
-try:
-    client.download_report(*[os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")])
-except dbss.TruncatedError:
-    print(peak() - before)
+calls(int(os.environ["TIMES"]))
+print(peak() - before)
 """
-    done = python(PEAK + code, environment, **env_for(mock))
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "warm", "times", "kib"),
+    [
+        # A length is announced; the report is far smaller.
+        ("announced", "TruncatedError", 0, 1, 16 * 1024),
+        # The reports are 200 MiB.
+        ("large", "", 10, 100, 20 * 1024),
+        ("missing", "NotFoundError", 10, 500, 5000),
+        # Less than a tenth of a KiB for each.
+        ("invalid", "InvalidIdError", 1000, 50_000, 5000),
+    ],
+)
+def test_calls_use_bounded_memory(
+    mock: MockService,
+    environment: dict[str, str],
+    kind: str,
+    error: str,
+    warm: int,
+    times: int,
+    kib: int,
+) -> None:
+    report = {"missing": "x" * 16, "invalid": "short"}.get(kind, mock.pdf["id"])
+    if kind == "announced":
+        mock.fault(report, content_length=str(2**62))
+    if kind == "large":
+        report = mock.add_report(format="bytes", size=2 * MIB)["id"]
+    more = {"REPORT": report, "ERROR": error, "WARM": str(warm), "TIMES": str(times)}
+    done = python(MEMORY, {**environment, **env_for(mock)}, **more)
     assert (done.returncode, done.stderr) == (0, "")
-    # In KiB; the report is far smaller.
-    assert int(done.stdout) < 16 * 1024
+    assert int(done.stdout) < kib
 
 
 def test_out_of_memory_is_an_error_without_crash(
@@ -682,51 +539,6 @@ print("and on")
     done = python(code, environment, LARGE=report["id"], **env_for(mock))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "out of memory\nand on\n"
-
-
-def test_many_calls_do_not_leak(mock: MockService, environment: dict[str, str]) -> None:
-    report = mock.add_report(format="bytes", size=2 * MIB)
-    code = """
-import os, dbss
-client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
-ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "LARGE")]
-def calls(times):
-    for _ in range(times):
-        client.download_report(*ids)
-        try:
-            client.download_report(*ids[:2], "x" * 16)
-        except dbss.NotFoundError:
-            pass
-calls(10)
-before = peak()
-calls(100)
-print(peak() - before)
-"""
-    done = python(PEAK + code, environment, LARGE=report["id"], **env_for(mock))
-    assert (done.returncode, done.stderr) == (0, "")
-    # In KiB; the reports were 200 MiB.
-    assert int(done.stdout) < 20 * 1024
-
-
-def test_many_errors_do_not_leak(environment: dict[str, str]) -> None:
-    code = """
-import dbss
-client = dbss.Client(endpoint="http://127.0.0.1:1", token="token")
-def calls(times):
-    for _ in range(times):
-        try:
-            client.download_report("short", "short", "short")
-        except dbss.InvalidIdError:
-            pass
-calls(1000)
-before = peak()
-calls(50_000)
-print(peak() - before)
-"""
-    done = python(PEAK + code, environment)
-    assert (done.returncode, done.stderr) == (0, "")
-    # In KiB: less than a tenth of a KiB for each.
-    assert int(done.stdout) < 5000
 
 
 # Errors.
@@ -769,60 +581,21 @@ def test_error_survives_pickle_and_copy(
         assert getattr(again, name) == value
 
 
-def test_error_has_all_fields_of_the_response(
-    mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
-) -> None:
-    operation = dbss.Operation(max_attempts=1)
-    mock.fault(
-        ids[2],
-        status=429,
-        json={
-            "error_code": "DBSS.1",
-            "error_msg": "the words",
-            "encoded_authorization_message": "encoded",
-            "details": [{"error_code": "a", "error_msg": "b"}, {"error_code": "c"}],
-        },
-        headers=[["X-Request-Id", "req-1"], ["Retry-After", "7"]],
-    )
-    with pytest.raises(dbss.ThrottledError) as caught:
-        client.download_report(*ids, operation=operation)
-    error = caught.value
-    assert (error.status, error.status_name) == (205, "DBSS_ERR_THROTTLED")
-    assert error.http_status == 429
-    assert error.service_code == "DBSS.1"
-    assert error.service_message == "the words"
-    assert error.request_id == "req-1"
-    assert error.encoded_authorization_message == "encoded"
-    assert error.details == (dbss.Detail("a", "b"), dbss.Detail("c", None))
-    assert error.retryable is True
-    assert error.retry_after == 7.0
-    assert error.attempts == 1
-    assert error.parameter is None
-    assert error.os_code is None
-    assert "the words" in str(error) == error.message
-    # The error was taken, and does not remain on the thread.
-    assert not abi.last_error()
-
-
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("group", "kind"),
     [
-        (199, dbss.ArgumentError),
-        (299, dbss.ServiceError),
-        (399, dbss.NetworkError),
-        (499, dbss.FileError),
-        (599, dbss.ResourceError),
-        (699, dbss.CancelledError),
-        (799, dbss.InternalError),
-        (12345, dbss.InternalError),
+        *((1, dbss.ArgumentError), (2, dbss.ServiceError), (3, dbss.NetworkError)),
+        *((4, dbss.FileError), (5, dbss.ResourceError), (6, dbss.CancelledError)),
+        (7, dbss.InternalError),
     ],
 )
-def test_unknown_status_raises_its_group(status: int, kind: type[dbss.Error]) -> None:
-    error = ffi._exception_for_status(status)
-    assert type(error) is kind
-    assert error.status == status
-    assert error.status_name == "DBSS_ERR_UNKNOWN"
-    assert error.message
+def test_unknown_status_raises_its_group(group: int, kind: type[dbss.Error]) -> None:
+    for status in (group * 100 + 99, *([12345] if kind is dbss.InternalError else [])):
+        error = ffi._exception_for_status(status)
+        assert type(error) is kind
+        assert error.status == status
+        assert error.status_name == "DBSS_ERR_UNKNOWN"
+        assert error.message
 
 
 def test_error_of_other_call_on_the_thread_is_not_used(
@@ -845,33 +618,6 @@ def test_error_of_other_call_on_the_thread_is_not_used(
         assert unchecked(config, b"") == dbss.InvalidTokenError.status
         error = ffi._exception_for_status(dbss.NotFoundError.status, operation.control().pointer)
     assert (type(error), error.http_status) == (dbss.NotFoundError, 404)
-
-
-def test_operation_error_matches_every_failure(
-    mock: MockService, client: dbss.Client, ids: tuple[str, str, str], tmp_path: Path
-) -> None:
-    operation = dbss.Operation()
-    reading, writing = os.pipe()
-    for call in (
-        lambda: client.download_report(*ids[:2], "x" * 16, operation=operation),
-        lambda: client.download_report(*ids[:2], "short", operation=operation),
-        lambda: client.download_report_to(*ids, reading, operation=operation),
-        lambda: client.download_report_to(*ids, tmp_path / "no/where", operation=operation),
-        lambda: client.wait_for_report(ids[1], "x" * 16, operation=operation),
-        lambda: client.delete_report(ids[1], "-", operation=operation),
-        lambda: next(client.reports("x" * 32, operation=operation)),
-        lambda: client.mirror(tmp_path / "no/where", operation=operation),
-    ):
-        with pytest.raises(dbss.Error) as caught:
-            call()
-        assert operation.error is not None
-        assert type(operation.error) is caught.type
-        assert str(operation.error) == str(caught.value)
-        assert operation.error.parameter == caught.value.parameter
-    os.close(reading)
-    os.close(writing)
-    assert client.download_report(*ids, operation=operation)
-    assert operation.error is None
 
 
 def test_token_appears_in_no_output_or_exception(
@@ -997,17 +743,14 @@ def test_unusable_library_is_rejected(
 
 def test_missing_library_error_names_the_path(environment: dict[str, str], tmp_path: Path) -> None:
     done = python("import dbss", environment, DBSS_LIBRARY="/no/such/libdbss.so")
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("ImportError: ")
-    assert "DBSS_LIBRARY=/no/such/libdbss.so" in last
-
+    assert "ImportError: " in done.stderr
+    assert "DBSS_LIBRARY=/no/such/libdbss.so" in done.stderr
     done = python("import dbss", environment, DBSS_LIBRARY="", LD_LIBRARY_PATH=str(tmp_path))
     if done.returncode == 0:
         pytest.skip("libdbss is installed in the system")
-    last = done.stderr.splitlines()[-1]
     bundled = Path(ffi.__file__).resolve().with_name("libdbss.so.0")
     for place in ("DBSS_LIBRARY (not set)", f"{bundled} (not there)", "the system's loader"):
-        assert place in last
+        assert place in done.stderr.splitlines()[-1]
 
 
 def test_library_is_found_in_package_or_by_loader(
@@ -1033,11 +776,5 @@ import dbss
 extra = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
 print(sorted(extra - {"dbss", "__main__", "sitecustomize", "usercustomize"}))
 """
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", code],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    done = python(code, environment, flags=("-S",))
     assert (done.stdout, done.stderr) == ("[]\n", "")

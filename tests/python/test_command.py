@@ -72,71 +72,17 @@ def bytes_in_pipe(pipe: int) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize(
-    "phase", ["connect", "handshake", "header", "body", "tls body", "retry", "pipe"]
-)
-def test_signal_ends_download_in_every_phase(
-    mock: MockService, command: Command, phase: str, number: signal.Signals
+def test_signal_ends_download_that_connects(
+    mock: MockService, command: Command, number: signal.Signals
 ) -> None:
-    report = mock.add_report(format="bytes", size=MIB)["id"]
-    arguments = ["download", "--report", report, "--ca-file", mock.ca_file]
-    before = mock.connections()
-
-    def reached() -> bool:
-        if phase == "connect":
-            return True
-        if phase == "handshake":
-            return mock.connections()["https_other"] > before["https_other"]
-        least = 0 if phase in ("header", "retry") else 50_000
-        return any(one["sent"] >= least for one in mock.requests(report))
-
-    if phase == "connect":
-        arguments += ["--endpoint", mock.never_accepts]
-    elif phase == "handshake":
-        arguments += ["--endpoint", mock.https_other]
-        mock.listener_fault("https_other", "handshake_stall")
-    elif phase == "header":
-        mock.fault(report, no_answer=True)
-    elif phase.endswith("body"):
-        mock.fault(report, stall_after=100_000)
-        arguments += ["--endpoint", mock.https if phase == "tls body" else mock.http]
-    elif phase == "retry":
-        mock.fault(report, status=503, headers=[["Retry-After", "50"]])
-    else:
-        arguments += ["-o", "-"]
-    try:
-        with command.start(*arguments) as process:
-            wait_until(lambda: reached() and is_waiting(process.pid))
-            process.send_signal(number)
-            sent = time.monotonic()
-            process.wait(TIMEOUT)
-            elapsed = time.monotonic() - sent
-            assert process.stderr is not None
-            err = process.stderr.read().decode()
-    finally:
-        mock.clear_listener_faults()
-    assert process.returncode == 130, err
-    assert elapsed < 1.5
-    # A warning about a failed attempt may come first, and a hint follows.
-    assert re.search(r"^dbss: .*\bcancelled\b", err, re.MULTILINE)
-    assert ("standard output" in err) == (phase == "pipe")
+    download = ("download", "--report", command.report, "--endpoint", mock.never_accepts)
+    with command.start(*download) as process:
+        wait_until(lambda: is_waiting(process.pid))
+        process.send_signal(number)
+        assert process.wait(5) == 130
+        assert process.stderr is not None
+        assert re.match(rb"dbss: .*\bcancelled\b", process.stderr.read())
     assert command.files() == []
-
-
-@pytest.mark.parametrize("times", [1, 3])
-def test_cancelled_download_keeps_the_old_file(
-    mock: MockService, command: Command, times: int
-) -> None:
-    target = command.directory / "target"
-    target.write_text("mine")
-    report = mock.add_report(format="pdf")["id"]
-    mock.fault(report, stall_after=2000)
-    arguments = ("download", "--report", report, "-o", "target", "--force")
-    code, _, err = command.interrupt(*arguments, when=lambda: mock.requests(report), times=times)
-    assert code == 130
-    assert "cancelled" in err
-    assert target.read_text() == "mine"
-    assert command.files() == ["target"]
 
 
 def test_signal_ends_command_whose_output_is_not_read(mock: MockService, command: Command) -> None:
@@ -183,76 +129,6 @@ def test_ignored_signal_stays_ignored(mock: MockService, command: Command) -> No
         process.send_signal(signal.SIGHUP)
         process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("place", "words"),
-    [
-        ("@instances", ["instances"]),
-        ("@reports.list", ["reports"]),
-        ("@templates", ["templates"]),
-        ("@databases", ["databases"]),
-        ("@schedule.show", ["schedule", "--template", ID]),
-        ("@templates", ["generate", "--template", ID, *TIME_RANGE]),
-        ("@reports.delete", ["delete", "--report", ID, "--yes"]),
-    ],
-)
-def test_signal_ends_waiting_command(
-    mock: MockService, command: Command, instance: str, place: str, words: list[str]
-) -> None:
-    mock.fault(place, no_answer=True, times=1)
-    code, out, err = command.interrupt(*words, when=lambda: mock.requests(place))
-    assert (code, out) == (130, "")
-    assert err.startswith("dbss: ")
-
-
-def test_json_lines_are_printed_page_by_page(
-    mock: MockService, command: Command, instance: str
-) -> None:
-    mock.add_reports(150, instance=instance)
-    mock.fault("@reports.list", no_answer=True, skip=1)
-    with command.start("reports", "--json") as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(100)]
-        assert all(json.loads(line)["id"] for line in lines)
-        process.terminate()
-        [error] = json_lines(process.stdout.read().decode())
-        process.wait(TIMEOUT)
-    assert (process.returncode, error["exit_code"]) == (130, 130)
-
-
-@pytest.mark.parametrize("phase", ["creating", "waiting"])
-def test_cancelled_generate_says_where_the_report_may_be(
-    mock: MockService, command: Command, instance: str, phase: str
-) -> None:
-    def reached() -> bool:
-        if phase == "creating":
-            return bool(mock.requests("@reports.create"))
-        return bool(mock.made()) and len(mock.requests("@reports.list")) > 1
-
-    mock.set_generation(percent_per_list=0)
-    if phase == "creating":
-        mock.fault("@reports.create", no_answer=True, times=1)
-    template = mock.templates[0]["id"]
-    code, out, err = command.interrupt(
-        "generate", "--template", template, *TIME_RANGE, when=reached
-    )
-    assert (code, out) == (130, "")
-    assert f"dbss reports --instance {instance}" in err
-
-
-def test_interrupted_mirror_prints_its_summary(
-    mock: MockService, command: Command, instance: str
-) -> None:
-    report = mock.add_report(format="pdf", instance=instance)["id"]
-    mock.fault(report, no_answer=True, times=1)
-    mirror = ("mirror", "archive", "--success-file", "done")
-    code, out, err = command.interrupt(*mirror, when=lambda: mock.requests(report))
-    assert code == 130
-    assert out.startswith("listed\t1\n")
-    assert "run the command again" in err
-    assert command.files() == ["archive"]
-    assert "downloaded\t1\n" in command.prints("mirror", "archive")
 
 
 # Streams and processes.
@@ -321,33 +197,28 @@ def test_unknown_region_has_a_suggestion(command: Command) -> None:
 
 def test_command_under_valgrind_has_no_error(mock: MockService, command: Command) -> None:
     need_tool("valgrind")
-    for code, *arguments in (
-        (0, "-o", "target"),
-        (7, "-o", "target"),
-        (0, "-o", "target", "--force", "--verbose"),
-        (0, "-o", "-"),
-    ):
-        download = ("download", "--report", command.report, *arguments)
-        assert command.run_bytes(*download, wrap=tuple(VALGRIND)).returncode == code
-    mock.fault(command.report, cut_after=100, times=1)
-    template = ("--template", mock.templates[0]["id"])
     key: dict[str, str | None] = {"DBSS_TOKEN": None}
     key |= {"HUAWEICLOUD_SDK_AK": mock.access_key, "HUAWEICLOUD_SDK_SK": mock.secret_key}
-    agency = ("--set", "credentials=metadata", "--set", f"metadata_endpoint={mock.metadata}")
-    for code, env, *arguments in (
-        (6, {}, "download", "--report", command.report, "-o", "other", *NO_RETRY),
+    agency = f"check --set credentials=metadata --set metadata_endpoint={mock.metadata}"
+    template = mock.templates[0]["id"]
+    mock.fault(command.report, cut_after=100, times=1)
+    for code, env, line in (
+        (6, {}, f"download --report {command.report} -o other --max-attempts 1"),
+        (0, {}, f"download --report {command.report} -o target"),
+        (7, {}, f"download --report {command.report} -o target"),
+        (0, {}, f"download --report {command.report} -o target --force --verbose"),
         (0, {}, "check"),
         (0, key, "check"),
-        (0, {"DBSS_TOKEN": None}, "check", *agency),
-        (0, {}, "instances", "--json"),
+        (0, {"DBSS_TOKEN": None}, agency),
+        (0, {}, "instances --json"),
         (0, {}, "reports"),
-        (0, {}, "generate", *template, *TIME_RANGE, *FAST_POLL),
-        (0, {}, "mirror", "archive", "--gaps", "--success-file", "done"),
-        (2, {}, "delete", "--report", command.report),
-        (4, {}, "delete", "--report", "x" * 16, "--yes"),
+        (0, {}, f"generate --template {template} {shlex.join((*TIME_RANGE, *FAST_POLL))}"),
+        (0, {}, "mirror archive --gaps --success-file done"),
+        (2, {}, f"delete --report {command.report}"),
+        (4, {}, f"delete --report {ID} --yes"),
     ):
-        done = command.run_bytes(*arguments, env=env, wrap=tuple(VALGRIND))
-        assert done.returncode == code, (arguments, done.stderr)
+        done = command.run(*shlex.split(line), env=env, wrap=tuple(VALGRIND))
+        assert done.returncode == code, (line, done.stderr)
 
 
 def test_systemd_service_command_works(
@@ -424,12 +295,12 @@ def test_delete_on_terminal_asks_first(
 def test_long_name_is_shortened_on_a_terminal(
     mock: MockService, command: Command, instance: str
 ) -> None:
-    item = {"id": instance, "name": "x" * 1_000_000}
+    item = {"id": instance, "name": "x" * 16_000}
     mock.fault("@instances", json={"instances": [item], "total": 1}, times=2)
     written = command.on_terminal("instances")
     assert "…" in written
     assert len(written) < 5000
-    assert "x" * 1_000_000 in command.prints("instances")
+    assert "x" * 16_000 in command.prints("instances")
 
 
 # Help, options, completions, man pages.
@@ -484,12 +355,6 @@ def test_values_of_flags_may_begin_with_a_hyphen(
             for file in command.directory.glob("-y*"):
                 file.unlink()
         assert len(codes) == 1, flag
-
-
-def test_version_is_that_of_the_package(root: Path, command: Command) -> None:
-    version = re.search(r'^version = "(.*)"', (root / "Cargo.toml").read_text(), re.MULTILINE)
-    assert version
-    assert command.prints("--version") == f"dbss {version[1]} (libdbss {version[1]})\n"
 
 
 def test_options_are_those_of_the_library(root: Path, command: Command) -> None:

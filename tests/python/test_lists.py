@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import subprocess
-import sys
 import threading
 import traceback
 import weakref
@@ -19,6 +17,7 @@ import dbss
 import pytest
 from dbss import lists
 
+from memory import run_and_measure
 from mock_service import MockService
 from test_reports import ID, TIME_RANGE, TIMEOUT, client, connect
 
@@ -307,24 +306,17 @@ def test_list_beyond_python_limits_is_rejected(
         next(client.instances() if kind == "instances" else client.reports(mock.instance_id))
 
 
-PEAK = """
-import dbss, os, sys
-def peak():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"],
-                     project_id=os.environ["PROJECT"], max_attempts=1)
-instance = os.environ["INSTANCE"]
+LOOK = """
 def look(found):
     try:
         next(found, None)
     except dbss.Error as error:
         return error.status_name
+instance = os.environ["INSTANCE"]
 look(client.instances())
 before = peak()
-told = {look(one) for _ in range(3) for one in
-        (client.instances(), client.reports(instance), client.templates(instance))}
-print(*told, (peak() - before) // 1024)
+print(*{look(one) for _ in range(3) for one in
+        (client.instances(), client.reports(instance), client.templates(instance))})
 """
 
 
@@ -332,24 +324,10 @@ def test_endless_response_uses_bounded_memory(
     mock: MockService, environment: dict[str, str], instance: str
 ) -> None:
     for call in ("@instances", "@reports.list", "@templates"):
-        mock.fault(call, fill={"size": 1024 * MIB, "byte": 32}, framing="chunked", skip=0)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PEAK],
-        env={
-            **environment,
-            "ENDPOINT": mock.http,
-            "TOKEN": mock.token,
-            "PROJECT": mock.project_id,
-            "INSTANCE": instance,
-        },
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    assert done.returncode == 0, done.stderr
-    status, grown = done.stdout.split()
+        mock.fault(call, fill={"size": 1024 * MIB, "byte": 32}, framing="chunked")
+    status, grown = run_and_measure(environment, mock, LOOK, INSTANCE=instance)
     assert status == "DBSS_ERR_UNEXPECTED_RESPONSE"
-    assert int(grown) < 64
+    assert grown < 64 * 1024
 
 
 # The versions of the list of instances.

@@ -15,8 +15,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -26,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
+
+from memory import run_and_measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -506,34 +506,8 @@ def test_mirror_large_reports_use_little_memory(
 ) -> None:
     for _ in range(6):
         archive.add(format="bytes", size=48 * MIB)
-    code = """
-import os, dbss
-def peak():
-    with open("/proc/self/status") as status:
-        [line] = [line for line in status if line.startswith("VmHWM:")]
-    return int(line.split()[1])
-client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
-before = peak()
-result = client.mirror(os.environ["DIRECTORY"], project_id=os.environ["PROJECT"],
-                       instance_id=os.environ["INSTANCE"])
-print(result.downloaded, peak() - before)
-"""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env={
-            **environment,
-            "ENDPOINT": archive.mock.http,
-            "TOKEN": archive.mock.token,
-            "PROJECT": archive.mock.project_id,
-            "INSTANCE": archive.instance,
-            "DIRECTORY": str(archive.directory),
-        },
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    downloaded, grown = map(int, done.stdout.split())
-    assert downloaded == 6
-    # In KiB.
+    code = "print(client.mirror(os.environ['TO'], instance_id=os.environ['FROM']).downloaded)"
+    variables = {"FROM": archive.instance, "TO": str(archive.directory)}
+    downloaded, grown = run_and_measure(environment, archive.mock, code, **variables)
+    assert downloaded == "6"
     assert grown < 12 * KIB

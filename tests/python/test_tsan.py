@@ -32,8 +32,8 @@ CHECKS = [
     ("closing", "context_closed_during_mirror"),
     ("closing", "context_close_releases_callbacks"),
     ("mirror", "concurrent_runs_are_independent"),
-    ("mirror", "context_freed_during_run_lets_it_finish"),
-    ("mirror", "run_cancelled_by_operation"),
+    ("mirror", "run_keeps_client_and_options"),
+    ("mirror", "cancelled_run_leaves_nothing_open"),
     ("mirror", "result_shared_by_threads"),
 ]
 

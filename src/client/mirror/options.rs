@@ -70,10 +70,8 @@ impl MirrorOptions {
             ("until", Value::Day(day)) => self.until = time::day(&day, 0),
             (key @ "utc_offset", Value::Text(text)) => {
                 self.utc_offset = time::parse_offset(text).ok_or_else(|| {
-                    let what = format_args!(
-                        "must be an offset from UTC such as +08:00, but is \"{}\"",
-                        text.escape_debug()
-                    );
+                    let shown = text.escape_debug();
+                    let what = format_args!("must be an offset from UTC such as +08:00, but is \"{shown}\"");
                     Error::argument(Status::InvalidValue, key, what)
                 })?;
             }

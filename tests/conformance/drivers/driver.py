@@ -54,6 +54,17 @@ def text(value: Any) -> str | None:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
+def mistakes(error: dbss.Error, operation: dbss.Operation | None) -> list[str]:
+    """What contradicts an exception that was raised."""
+    # A busy operation keeps the result of its other call.
+    if operation is None or isinstance(error, dbss.BusyError):
+        return []
+    kept = operation.error
+    if type(kept) is type(error) and error_fields(kept) == error_fields(error):
+        return []
+    return [f"the operation has the error {kept!r}"]
+
+
 def error_fields(error: dbss.Error) -> dict[str, Any]:
     names = (
         *(
@@ -285,7 +296,7 @@ def call(request: dict[str, Any]) -> None:
     number, given, wanted = request["id"], request["arguments"], request["operation"]
     more: dict[str, Any] = {}
     response: dict[str, Any] = {"id": number, "status": "DBSS_OK"}
-    operation = None
+    operation, started = None, False
     try:
         if wanted is not None:
             kept_one = operations.get(wanted["of"])
@@ -297,9 +308,11 @@ def call(request: dict[str, Any]) -> None:
                 operation.cancel()
             if wanted["progress"]:
                 more["progress"] = progress(number, wanted["progress"])
+        started = True
         response["result"] = perform(request["call"], clients[request["client"]], given, more) or {}
     except dbss.Error as error:
         response |= {"status": error.status_name, "error": error_fields(error)}
+        response["error"]["mistakes"] = mistakes(error, operation if started else None)
         if error.result is not None:
             response["result"] = mirror_result(error.result)
     except NotImplementedError as error:
@@ -319,6 +332,8 @@ def call(request: dict[str, Any]) -> None:
         after = {name: getattr(operation, name) for name in (*names, "content_type", "format")}
         after["path"] = None if operation.path is None else str(operation.path)
         response["operation"] = after
+        if response["status"] == "DBSS_OK" and operation.error is not None:
+            response = {"id": number, "unsupported": f"success with {operation.error!r}"}
     put(**response)
 
 
