@@ -139,9 +139,8 @@ json mirror_json(const dbss::mirror_result &result)
 {
     json made = json::parse(result.json()), failures = json::array();
     for (const auto &failure : result.failures())
-        failures.push_back({{"id", failure.report.value_or("")},
-                            {"instance", failure.instance},
-                            {"error", error_json(failure.error)}});
+        failures.push_back(
+            {{"id", failure.report}, {"instance", failure.instance}, {"error", error_json(failure.error)}});
     made["failures"] = failures;
     return made;
 }
