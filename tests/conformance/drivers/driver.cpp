@@ -63,7 +63,7 @@ struct kept_object {
     std::function<json(const texts &)> next_page;
 };
 
-std::mutex output;
+std::mutex output, providers;
 std::map<std::string, std::shared_ptr<dbss::client>> clients;
 std::map<std::string, kept_object> kept;
 std::map<int, std::shared_ptr<dbss::operation>> operations;
@@ -139,9 +139,8 @@ json mirror_json(const dbss::mirror_result &result)
 {
     json made = json::parse(result.json()), failures = json::array();
     for (const auto &failure : result.failures())
-        failures.push_back({{"id", failure.report.value_or("")},
-                            {"instance", failure.instance},
-                            {"error", error_json(failure.error)}});
+        failures.push_back(
+            {{"id", failure.report}, {"instance", failure.instance}, {"error", error_json(failure.error)}});
     made["failures"] = failures;
     return made;
 }
@@ -164,25 +163,42 @@ void put_log(const std::string &client, const dbss::log_record &record)
          {"http_status", record.http_status()}});
 }
 
-/// Answers requests of a provider in order, the last answer again and again.
-auto provider(const json &answers)
+void answer_request(const dbss::token_request &request, const json &answer)
 {
-    return [left = answers](dbss::token_request request) mutable {
-        static std::mutex one_at_a_time;
-        const std::lock_guard guard(one_at_a_time);
+    if (answer.contains("fail")) return request.fail(text_of(answer["fail"]));
+    std::optional<std::chrono::system_clock::time_point> expires;
+    if (answer.contains("expires_in_ms"))
+        expires = std::chrono::system_clock::now() + std::chrono::milliseconds(answer["expires_in_ms"]);
+    try {
+        request.set(text_of(answer.contains("token") ? answer["token"] : answer["passcode"]), expires);
+    } catch (const dbss::error &) {
+        // A wrong one counts as none: the call tells.
+    }
+}
+
+/// Answers requests of a provider in order, the last answer again and again.
+auto provider(const std::string &client, const json &answers)
+{
+    return [client, left = answers](dbss::token_request request) mutable {
+        put({{"event", "asked"}, {"client", client}, {"refused", request.refused()}});
+        const std::lock_guard guard(providers);
         const json answer = left[0];
         if (left.size() > 1) left.erase(0);
-        if (answer.contains("hold")) return held.push_back(std::move(request));
-        if (answer.contains("fail")) return request.fail(text_of(answer["fail"]));
-        std::optional<std::chrono::system_clock::time_point> expires;
-        if (answer.contains("expires_in_ms"))
-            expires = std::chrono::system_clock::now() + std::chrono::milliseconds(answer["expires_in_ms"]);
-        try {
-            request.set(text_of(answer.contains("token") ? answer["token"] : answer["passcode"]), expires);
-        } catch (const dbss::error &) {
-            // A wrong one counts as none: the call tells.
-        }
+        if (answer.contains("hold"))
+            held.push_back(std::move(request));
+        else
+            answer_request(request, answer);
     };
+}
+
+/// Answers the request that is held for the longest time.
+void answer_held(const json &answer)
+{
+    const std::lock_guard guard(providers);
+    if (held.empty()) throw unsupported("to answer: no request is held");
+    const dbss::token_request request = std::move(held.front());
+    held.pop_front();
+    answer_request(request, answer);
 }
 
 void configure(const json &request)
@@ -194,8 +210,8 @@ void configure(const json &request)
         config.set(text_of(pair[0]), text_of(pair[1]));
     if (!request["log"].is_null())
         config.log_level(std::string(request["log"])).on_log([name](const auto &record) { put_log(name, record); });
-    if (request["token_provider"].is_array()) config.token_provider(provider(request["token_provider"]));
-    if (request["passcodes"].is_array()) config.passcode_provider(provider(request["passcodes"]));
+    if (request["token_provider"].is_array()) config.token_provider(provider(name, request["token_provider"]));
+    if (request["passcodes"].is_array()) config.passcode_provider(provider(name, request["passcodes"]));
     clients[name] = std::make_shared<dbss::client>(config);
 }
 
@@ -427,6 +443,8 @@ void serve(const json &request, std::vector<std::thread> &threads)
             configure(request);
         else if (what == "cancel")
             operations.at(request["of"])->cancel();
+        else if (what == "answer")
+            answer_held(request["answer"]);
         else if (what == "cancel_all")
             clients.at(name)->cancel_all();
         else if (what == "close")
