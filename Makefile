@@ -37,6 +37,9 @@ OLDEST_RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 # The version of the ABI: SONAME libdbss.so.0 until the first stable release.
 ABI     := 0
 
+# What a program includes, for C and for C++.
+HEADERS := include/dbss.h include/dbss.hpp include/dbss_raw.hpp
+
 STRIPPED := $(if $(STRIP),-s --strip-program=$(STRIP))
 
 export CC CXX
@@ -49,7 +52,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-go sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint lint-go deny dist dist-reproducible deb dist-check dist-check-short oldest-rust licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-cpp test-go sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint lint-go deny dist dist-reproducible deb dist-check dist-check-short oldest-rust licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -73,7 +76,7 @@ lib: ## the shared and the static library, in build/lib
 	rm -f $(BUILD)/lib/libdbss.a
 	$(AR) rcsD $(BUILD)/lib/libdbss.a $(BUILD)/lib/dbss.o
 	rm $(BUILD)/lib/exported $(BUILD)/lib/wanted $(BUILD)/lib/dbss.o
-	install -m 644 include/dbss.h $(BUILD)/include/dbss.h
+	install -m 644 $(HEADERS) $(BUILD)/include
 
 mock: ## the mock service, for the demonstration and the tests
 	$(CARGO) build --locked -p dbss-mock
@@ -87,8 +90,9 @@ drivers: lib ## the drivers of the conformance suite in Rust and Go, in build/te
 	cd tests/conformance/drivers/go && $(GO) build -buildvcs=false -tags dbss_repository \
 		-o $(BUILD)/tests/conformance/driver-go .
 
-samples: lib ## the sample programs in C, in build/samples
+samples: lib ## the sample programs in C and C++, in build/samples
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
+	$(MAKE) -C bindings/cpp BUILD=$(BUILD)
 
 cli: ## the command dbss, in build/bin
 	$(CARGO_BUILD) --release --locked -p dbss-cli
@@ -113,13 +117,14 @@ $(VENV)/.installed: tests/python/requirements.txt
 demo: lib cli mock ## download two reports, with the command dbss and with Python
 	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py
 
-test: test-rust test-python test-go ## all tests
+test: test-rust test-python test-go ## all tests, those of C and C++ too
 
 test-rust:
 	$(CARGO) test --workspace --locked
 
 test-python: lib samples man mock drivers venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
+	$(MAKE) -C tests/cpp BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python $(PYTEST_JOBS)
 
 # Links what `make lib` has built. Each sees a different kind of mistake.
@@ -128,6 +133,11 @@ GO_TEST := $(GO) test -count=1 -tags dbss_repository
 test-go: lib mock ## the tests in Go: under its race detector, and with all checks of cgo
 	cd bindings/go && $(GO_TEST) -race ./...
 	cd bindings/go && GOEXPERIMENT=cgocheck2 $(GO_TEST) ./...
+
+test-cpp: lib samples man mock venv ## the tests of C++ alone, with its conformance cases
+	$(MAKE) -C tests/cpp BUILD=$(BUILD)
+	$(VENV)/bin/python -m pytest tests/python/test_cpp.py tests/python/test_cpp_package.py \
+		tests/python/test_conformance.py -k "cpp" $(PYTEST_JOBS)
 
 sdk: lib mock venv ## libdbss beside the official SDKs for Python, Go and Java, against the mock service
 	tests/sdk/build $(BUILD)
@@ -175,7 +185,9 @@ lint: venv lint-go ## formatting, lints and types of every language here
 	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
-	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/conformance/drivers/*.c tests/bench/*.[ch] tests/sanitizers/*.c
+	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/conformance/drivers/*.c tests/bench/*.[ch] tests/sanitizers/*.c \
+		include/*.hpp bindings/cpp/*.[ch]pp tests/cpp/*.cpp tests/conformance/drivers/*.cpp
+	$(VENV)/bin/clang-tidy --quiet bindings/cpp/*.cpp -- -std=c++17 -Iinclude
 	$(VENV)/bin/ruff check bindings packaging tests
 	$(VENV)/bin/ruff format --check bindings packaging tests
 	$(VENV)/bin/python tests/conformance/format.py --check
@@ -233,6 +245,7 @@ header: ## write include/dbss.h, dbss.cdef.h and dbss-abi.json anew from src/ffi
 abi: header venv ## the same, and the layers of other languages that are made from it
 	$(VENV)/bin/python bindings/generate/python.py
 	$(VENV)/bin/python bindings/generate/go.py
+	$(VENV)/bin/python bindings/generate/cpp.py
 
 abi-check: venv ## whether the ABI is what it was, but for additions
 	tests/abi/check $(TARGET)
@@ -257,7 +270,7 @@ CMAKEDIR   := $(LIBDIR)/cmake/dbss
 OWN_DIRS   := $(CMAKEDIR) $(DATADIR)/dbss $(DOCDIR)
 SHARED_DIRS := $(BINDIR) $(LIBDIR)/pkgconfig $(INCLUDEDIR) $(DATADIR)/man/man1 \
 	$(DATADIR)/bash-completion/completions $(DATADIR)/zsh/site-functions $(DATADIR)/fish/vendor_completions.d
-INSTALLED  := $(BINDIR)/dbss $(INCLUDEDIR)/dbss.h $(LIBDIR)/pkgconfig/dbss.pc \
+INSTALLED  := $(BINDIR)/dbss $(HEADERS:include/%=$(INCLUDEDIR)/%) $(LIBDIR)/pkgconfig/dbss.pc \
 	$(addprefix $(LIBDIR)/libdbss.,a so so.$(ABI) so.$(VERSION)) $(DATADIR)/man/man1/dbss.1 $(DATADIR)/man/man1/dbss-*.1 \
 	$(DATADIR)/bash-completion/completions/dbss $(DATADIR)/zsh/site-functions/_dbss \
 	$(DATADIR)/fish/vendor_completions.d/dbss.fish $(addsuffix /*,$(OWN_DIRS))
@@ -279,7 +292,7 @@ install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local
 	ln -sf libdbss.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libdbss.so.$(ABI)
 	ln -sf libdbss.so.$(ABI) $(DESTDIR)$(LIBDIR)/libdbss.so
 	install -m 644 $(BUILD)/lib/libdbss.a $(DESTDIR)$(LIBDIR)/libdbss.a
-	install -m 644 include/dbss.h $(DESTDIR)$(INCLUDEDIR)/dbss.h
+	install -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)
 	install -m 644 include/dbss-abi.json include/dbss-abi.schema.json include/dbss.cdef.h $(DESTDIR)$(DATADIR)/dbss
 	$(call configure,$(STATIC_LIBRARIES)) packaging/dbss.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/dbss.pc
 	$(call configure,$(subst $() ,;,$(STATIC_LIBRARIES:-l%=%))) packaging/cmake/dbssConfig.cmake.in > $(DESTDIR)$(CMAKEDIR)/dbssConfig.cmake

@@ -10,20 +10,15 @@ and the counts of a mirror). `make abi` runs it.
 from __future__ import annotations
 
 import builtins
-import json
 import re
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-DESCRIPTION = ROOT / "include/dbss-abi.json"
+from common import ROOT, Item, base_type, filtered, write
+
 PACKAGE = ROOT / "bindings/python/dbss"
-
-Item = dict[str, Any]
 
 GENERATED_NOTE = 'Generated from include/dbss-abi.json by bindings/generate/python.py.\n"""'
 
@@ -68,10 +63,6 @@ def docstring(text: str, indent: str = "    ") -> str:
 
 
 # Types
-
-
-def base_type(c_type: str) -> str:
-    return c_type.replace("const ", "").rstrip("* ")
 
 
 def ctypes_type(value: Item) -> str:
@@ -329,21 +320,16 @@ def format_source(source: str, path: Path) -> str:
     """Formats a source with ruff, as `make lint` checks it."""
     for command in (["check", "--select", "I", "--fix", "--quiet"], ["format", "--quiet"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(path), "-"]
-        source = subprocess.run(
-            ruff, input=source, check=True, capture_output=True, text=True, timeout=60
-        ).stdout
+        source = filtered(ruff, source)
     return source
 
 
 def generate(description: Item) -> dict[Path, str]:
     """The contents of the files by path."""
-    if description["format"] != 2:
-        raise SystemExit(f"{DESCRIPTION}: format {description['format']} is not known here")
     sources = {"_abi.py": abi_module, "_statuses.py": statuses_module, "_items.py": items_module}
     builders = {PACKAGE / name: build for name, build in sources.items()}
     return {path: format_source(build(description), path) for path, build in builders.items()}
 
 
 if __name__ == "__main__":
-    for path, text in generate(json.loads(DESCRIPTION.read_text())).items():
-        path.write_text(text)
+    write(generate)

@@ -55,7 +55,7 @@ class Dbss(ConanFile):
 
     def package(self):
         source, package = self.build_folder, self.package_folder
-        copy(self, "dbss.h", f"{source}/include", f"{package}/include")
+        copy(self, "*", f"{source}/include", f"{package}/include")
         wanted = "libdbss.so*" if self.options.shared else "libdbss.a"
         copy(self, wanted, f"{source}/lib", f"{package}/lib")
         for name in ("LICENSE", "THIRD-PARTY-LICENSES"):

@@ -1,3 +1,4 @@
+// clang-format Language: C
 /*
  * Shared by the programs of named checks: failures, faults of the mock service,
  * child processes, and the main function.

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from test_cpp import compile_cpp
+
 if TYPE_CHECKING:
     from mock_service import MockService
 
@@ -54,6 +56,20 @@ def test_readme_c_program_runs(
     done = subprocess.run([program], env=refused, capture_output=True, timeout=60)
     assert done.returncode == 1
     assert done.stdout == b""
+    assert done.stderr.startswith(b"DBSS_ERR_UNAUTHENTICATED: ")
+
+
+def test_readme_cpp_program_runs(
+    root: Path, build_dir: Path, tmp_path: Path, service: dict[str, str], mock: MockService
+) -> None:
+    [text] = code_blocks(root, "cpp")
+    program = compile_cpp(root, build_dir, service, tmp_path, text)
+    done = subprocess.run([program], env=service, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert hashlib.sha256(done.stdout).hexdigest() == mock.pdf["sha256"]["en-us"]
+    refused = {**service, "DBSS_TOKEN": "not-the-token"}
+    done = subprocess.run([program], env=refused, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"DBSS_ERR_UNAUTHENTICATED: ")
 
 

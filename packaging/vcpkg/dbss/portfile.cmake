@@ -18,7 +18,8 @@ if(NOT wanted STREQUAL found)
 endif()
 vcpkg_extract_source_archive(source ARCHIVE "$ENV{DBSS_ARCHIVES}/${archive}")
 
-file(INSTALL "${source}/include/dbss.h" DESTINATION "${CURRENT_PACKAGES_DIR}/include")
+file(INSTALL "${source}/include/dbss.h" "${source}/include/dbss.hpp" "${source}/include/dbss_raw.hpp"
+    DESTINATION "${CURRENT_PACKAGES_DIR}/include")
 if(VCPKG_LIBRARY_LINKAGE STREQUAL "static")
     set(pattern "${source}/lib/libdbss.a")
 else()
