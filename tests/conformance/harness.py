@@ -245,6 +245,8 @@ def lacking(driver: str, case: Case) -> str | None:
     lacks = DRIVERS[driver]["lacks"]
     if case.is_of_command() and not DRIVERS[driver].get("partial"):
         return "run"
+    if case.area not in DRIVERS[driver].get("areas", [case.area]):
+        return "areas"
     return next((feature for feature in sorted(case.needs()) if feature in lacks), None)
 
 
