@@ -83,13 +83,16 @@ fn route(shared: &Shared, request: &Request) -> Option<Result<Value, String>> {
         Ok(json!({}))
     }
     let store = || lock(&shared.store);
-    let done = |()| Ok(json!({}));
+    let done = || Ok(json!({}));
     Some(match (request.method.as_str(), request.path()) {
         ("GET", "/state") => Ok(shared.state()),
         ("GET", "/requests") => {
             only_parameter(request, "report").map(|of| json!(shared.request_log.requests(of.as_deref())))
         }
-        ("DELETE", "/requests") => done(shared.request_log.clear()),
+        ("DELETE", "/requests") => {
+            shared.request_log.clear();
+            done()
+        }
         ("GET", "/connections") => Ok(json!(shared.request_log.connections())),
         ("POST", "/reports") => add_reports(shared, request),
         ("DELETE", "/reports") => remove(request, |id| store().remove(id)),
@@ -103,14 +106,20 @@ fn route(shared: &Shared, request: &Request) -> Option<Result<Value, String>> {
         }),
         ("POST", "/generation") => body(request)
             .and_then(|it| store().set_generation(it))
-            .and_then(done),
+            .and_then(|()| done()),
         ("GET", "/made") => {
             let store = store();
             let (own, foreign) = store.made();
             Ok(json!({"ids": own, "foreign": foreign}))
         }
-        ("POST", "/shapes") => body(request).and_then(|it| done(store().set_shapes(it))),
-        ("POST", "/paging") => body(request).and_then(|it| done(store().set_paging(it))),
+        ("POST", "/shapes") => body(request).and_then(|it| {
+            store().set_shapes(it);
+            done()
+        }),
+        ("POST", "/paging") => body(request).and_then(|it| {
+            store().set_paging(it);
+            done()
+        }),
         ("POST", "/undocumented") => set(request, &mut *lock(&shared.undocumented)),
         ("POST", "/versions") => body(request).and_then(|NewVersion { report }| {
             let new = shared.new_version(&report).map(|report| report.to_json());
@@ -138,26 +147,39 @@ fn route(shared: &Shared, request: &Request) -> Option<Result<Value, String>> {
             |NewKey {
                  access_key,
                  secret_key,
-             }| done(shared.keys.add(access_key, secret_key)),
+             }| {
+                shared.keys.add(access_key, secret_key);
+                done()
+            },
         ),
         ("POST", "/iam") => set(request, &mut *lock(&shared.iam_settings)),
         ("POST", "/projects") => {
             body(request).map(|NewProject { name, id }| json!(shared.add_project(&name, id)))
         }
-        ("DELETE", "/projects") => done(lock(&shared.projects).truncate(1)),
+        ("DELETE", "/projects") => {
+            lock(&shared.projects).truncate(1);
+            done()
+        }
         ("POST", "/metadata") => set(request, &mut *lock(&shared.metadata_settings)),
         ("DELETE", "/metadata/keys") => Ok(json!({"revoked": shared.keys.revoke()})),
-        ("DELETE", "/metadata/tokens") => done(lock(&shared.sessions).clear()),
+        ("DELETE", "/metadata/tokens") => {
+            lock(&shared.sessions).clear();
+            done()
+        }
         ("POST", "/faults") => fault(request)
             .and_then(|(report, fault)| shared.add_fault(&report, fault))
-            .and_then(done),
-        ("DELETE", "/faults") => {
-            only_parameter(request, "report").and_then(|of| done(lock(&shared.faults).clear(of.as_deref())))
-        }
+            .and_then(|()| done()),
+        ("DELETE", "/faults") => only_parameter(request, "report").and_then(|of| {
+            lock(&shared.faults).clear(of.as_deref());
+            done()
+        }),
         ("POST", "/listener_faults") => body(request)
             .and_then(|fault| shared.add_listener_fault(fault))
-            .and_then(done),
-        ("DELETE", "/listener_faults") => done(lock(&shared.listener_faults).clear()),
+            .and_then(|()| done()),
+        ("DELETE", "/listener_faults") => {
+            lock(&shared.listener_faults).clear();
+            done()
+        }
         _ => return None,
     })
 }

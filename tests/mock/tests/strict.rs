@@ -8,6 +8,18 @@ use std::process::{Command, Stdio};
 use dbss_mock::MockService;
 use serde_json::{Value, json};
 
+/// Listener, method, target, headers and body of a request; the status of its response, and what
+/// the body has.
+type Row<'a> = (
+    &'a str,
+    &'a str,
+    &'a str,
+    &'a [(&'a str, &'a str)],
+    &'a str,
+    u16,
+    &'a str,
+);
+
 /// The status and the body of the response to a request that is sent as it is.
 fn send(url: &str, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
     let address = url.rsplit('/').next().unwrap();
@@ -56,7 +68,7 @@ fn wrong_requests_are_refused() {
     let page = r#"{"page": 1, "size": 10}"#;
     let (good, bad, odd) = (login(user), login(wrong_user), login(odd_user));
     #[rustfmt::skip]
-    let rows: &[(&str, &str, &str, &[(&str, &str)], &str, u16, &str)] = &[
+    let rows: &[Row] = &[
         ("http", "POST", &reports, &with_token, page, 200, ""),
         ("http", "POST", &reports, &no_type, page, 400, "DBSS.10000001"),
         ("http", "POST", &reports, &with_token, "{}", 400, "DBSS.10000001"),
