@@ -157,7 +157,8 @@ tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 
 asan: lib mock venv ## the tests in C, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_asan.py $(PYTEST_JOBS)
+	$(VENV)/bin/python -m pytest tests/python/test_asan.py tests/python/test_conformance.py \
+		-k "asan or address_sanitizer" $(PYTEST_JOBS)
 
 # How long each target runs; FUZZ_TARGET names one, or several.
 FUZZ_SECONDS ?= 600
