@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = (
     *("Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "build.rs", "cbindgen.toml"),
     *("cli", "include", "src", "tests/header.rs", "tests/mock", "tests/rust"),
+    "tests/conformance/drivers/rust",
 )
 
 
