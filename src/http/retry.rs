@@ -70,3 +70,34 @@ impl Retry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pause_doubles_up_to_its_limit() {
+        let failure = Error::new(crate::Status::Connect, "x");
+        // The longest of many pauses, which are random, after so many failures.
+        let longest = |failures| {
+            let pauses = (0..2000).filter_map(|_| {
+                let mut retry = Retry::new(u32::MAX, Duration::ZERO);
+                retry.failures = failures - 1;
+                retry.pause_after(&failure)
+            });
+            pauses.max().unwrap_or_default()
+        };
+        for (failures, limit) in [
+            (1, FIRST_PAUSE),
+            (2, FIRST_PAUSE * 2),
+            (4, FIRST_PAUSE * 8),
+            (40, LONGEST_PAUSE),
+        ] {
+            let longest = longest(failures);
+            assert!(
+                longest <= limit && longest > limit.mul_f64(0.9),
+                "{failures}: {longest:?}"
+            );
+        }
+    }
+}
