@@ -79,7 +79,7 @@ mod tests {
     fn pause_doubles_up_to_its_limit() {
         let failure = Error::new(crate::Status::Connect, "x");
         // The longest of many pauses, which are random, after so many failures.
-        let longest = |failures| {
+        let longest = |failures: u32| {
             let pauses = (0..2000).filter_map(|_| {
                 let mut retry = Retry::new(u32::MAX, Duration::ZERO);
                 retry.failures = failures - 1;
