@@ -419,6 +419,9 @@ class Checks:
             "CONAN_HOME": str(place / "home"),
             "DBSS_ARCHIVES": str(self.files),
         }
+        # make exports cc and c++, which Conan does not know for compilers.
+        for name in ("CC", "CXX"):
+            environment.pop(name, None)
         run("conan", "profile", "detect", env=environment)
         option = f"dbss/*:shared={kind == 'shared'}"
         run("conan", "create", place / "packaging/conan", "--options", option, env=environment)
@@ -472,7 +475,7 @@ class Checks:
             raise Failed("it was built, though there is no cargo")
 
     def install_source(self, venv: Path, environment: dict[str, str], **options: object) -> None:
-        archive = self.file("dbss-*[0-9].tar.gz")
+        archive = self.file("dbss-[0-9]*[0-9].tar.gz")
         pip = [venv / "bin/python", "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
         run(*pip, "install", "--quiet", archive, cwd=venv, env=environment, **options)
 
