@@ -6,8 +6,9 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let service = dbss_mock::MockService::start()?;
 //! # let directory = tempfile::tempdir()?;
-//! # let (endpoint, token, project) = (service.value("http"), service.value("token"), service.value("project_id"));
-//! # let (instance, id) = (service.value("instance_id"), &fixture.pdf().id);
+//! # let (endpoint, token) = (service.value("http"), service.value("token"));
+//! # let (project, instance) = (service.value("project_id"), service.value("instance_id"));
+//! # let id = service.ready()["reports"][0]["id"].as_str().unwrap_or_default();
 //! # let path = directory.path().join("report.pdf");
 //! let client = Client::builder()
 //!     .endpoint(endpoint) // or .region("cn-north-4")
