@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
+
 if TYPE_CHECKING:
     from mock_service import MockService
 
@@ -192,8 +194,29 @@ class Case:
 
 def kind_of(step: dict[str, Any]) -> str:
     """What a step does, by the only key that is the name of a step."""
-    [kind] = STEPS & set(step)
-    return kind
+    kinds = STEPS & set(step)
+    if len(kinds) != 1:
+        raise ValueError(f"no step, or several in one: {shown(step)}")
+    return kinds.pop()
+
+
+@functools.cache
+def validator(kind: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(
+        {"$ref": f"#/$defs/{kind}", "$defs": {**SCHEMA["$defs"], "step": {}}}
+    )
+
+
+def check(data: dict[str, Any], where: str) -> None:
+    """Refuses what a case may not have, before anything runs."""
+    parts = [("case", data), *((kind_of(step), step) for step in data.get("steps", []))]
+    for kind, part in parts:
+        for error in validator(kind).iter_errors(part):
+            raise ValueError(f"{where}: {data.get('name')}: {kind}: {error.message}")
+        call = part.get("call", "$") if kind == "call" else "$"
+        for name in [*as_list(part.get("fails", [])), *as_list(call)]:
+            if "$" not in name and name not in (*STATUSES, "DBSS_OK", *CALLS):
+                raise ValueError(f"{where}: {data['name']}: {kind}: there is no {name}")
 
 
 def combinations(
@@ -232,6 +255,7 @@ def load_cases() -> list[Case]:
     for path in case_files():
         file = json.loads(path.read_text())
         for data in file["cases"]:
+            check(data, path.name)
             rows = combinations(data.get("each", {}), file.get("tables", {}))
             cases += [Case(path.stem, data, *row, file.get("names", {})) for row in rows]
     return cases
@@ -482,7 +506,11 @@ class Driver:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            parsed = json.loads(line)
+            try:
+                parsed = json.loads(line)
+            except ValueError:
+                self._errors.write(b"no JSON on standard output: " + line)
+                break
             with self._arrived:
                 self.lines.append(parsed)
                 if "event" not in parsed:
@@ -638,6 +666,8 @@ class Run:
                     getattr(self, f"step_{kind}")(self.fill(step))
                 except Failure as failure:
                     raise Failure(f"step {number}, {kind}: {failure}") from None
+                except (LookupError, TypeError, ValueError) as error:
+                    raise Failure(f"step {number}, {kind}: wrong case: {error!r}") from error
             self.check_secrets()
         except BaseException:
             # A driver with a call under way, or in an unknown state, is not used again.
