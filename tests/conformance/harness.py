@@ -135,7 +135,8 @@ class Case:
     def steps(self) -> list[dict[str, Any]]:
         return self.data["steps"]
 
-    def needs(self) -> set[str]:
+    @functools.cached_property
+    def needs(self) -> frozenset[str]:
         """The features that a driver must have."""
         found = set(self.data.get("needs", []))
         if "LD_PRELOAD" in self.data.get("environment", {}):
@@ -156,9 +157,14 @@ class Case:
             if kind in ("answer", "asked") or "asked" in step.get("until", {}):
                 found.add("asked")
             if kind == "configure":
-                found |= set(step["configure"])
-            if kind == "configure" and step["configure"].get("as", "client") != "client":
-                found.add("several_clients")
+                settings = step["configure"]
+                found |= set(settings)
+                if settings.get("as", "client") != "client":
+                    found.add("several_clients")
+                if any(isinstance(one, dict) and "hex" in one for one in settings.values()):
+                    found.add("raw_bytes")
+                if None in settings.values():
+                    found.add("null_arguments")
             if kind == "call":
                 given = fill(step.get("with", {}), self.names, partial=True)
                 found.add(fill(step["call"], self.names, partial=True))
@@ -172,16 +178,7 @@ class Case:
                     found.add("raw_bytes")
                 flags = ("keep", "fail_after", "page_size", "open")
                 found |= {key for key in flags if given.get(key)}
-        settings = [
-            value
-            for step in self.steps
-            for value in fill(step.get("configure", {}), known, partial=True).values()
-        ]
-        if any(isinstance(value, dict) and "hex" in value for value in settings):
-            found.add("raw_bytes")
-        if None in settings:
-            found.add("null_arguments")
-        return found
+        return frozenset(found)
 
     def is_of_command(self) -> bool:
         """Whether it runs the command, which no language does."""
@@ -271,7 +268,7 @@ def lacking(driver: str, case: Case) -> str | None:
         return "run"
     if case.area not in DRIVERS[driver].get("areas", [case.area]):
         return "areas"
-    return next((feature for feature in sorted(case.needs()) if feature in lacks), None)
+    return next((feature for feature in sorted(case.needs) if feature in lacks), None)
 
 
 def skips() -> dict[str, dict[str, int]]:
@@ -1113,11 +1110,7 @@ class Run:
 
     def step_files(self, step: dict[str, Any]) -> None:
         top = Path(step["files"])
-        names = [
-            str(path.relative_to(top))
-            for path in sorted(top.rglob("*"))
-            if not path.is_dir() or path.is_symlink()
-        ]
+        names = files_in(top)
         if "are" in step:
             patterns = [name for name in step["are"] if "*" in name]
             others = [n for n in names if not any(fnmatch.fnmatch(n, p) for p in patterns)]
@@ -1156,8 +1149,7 @@ class Run:
         expect(lines, {"in_any_order": wanted}, "lines of the manifest")
         if "lines" in step:
             expect(lines, step["lines"], "lines of the manifest")
-        found = (path for path in top.rglob("*") if not path.is_dir() or path.is_symlink())
-        files = {str(path.relative_to(top)) for path in found} - ARCHIVE_FILES
+        files = set(files_in(top)) - ARCHIVE_FILES
         own = {one["path"] for one in lines}
         if len(own) != len(lines) or (files != own and not step.get("other_files")):
             raise Failure(f"the files are {sorted(files)}, those of the lines {sorted(own)}")
@@ -1348,6 +1340,15 @@ def fault_of(given: dict[str, Any]) -> dict[str, Any]:
 def as_text(value: Any) -> Any:
     """A setting's value as text; null and what is not UTF-8 stay."""
     return json.dumps(value) if isinstance(value, bool | int | float) else value
+
+
+def files_in(top: Path) -> list[str]:
+    """The paths below a directory, of all that are no directories."""
+    return [
+        str(path.relative_to(top))
+        for path in sorted(top.rglob("*"))
+        if not path.is_dir() or path.is_symlink()
+    ]
 
 
 def describe(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:

@@ -111,48 +111,48 @@ class MockService:
     def requests(self, report: str | None = None) -> list[dict[str, Any]]:
         """The requests so far: of all, or of one report or call (such as @iam.tokens)."""
         query = "" if report is None else f"?report={quote(report, safe='')}"
-        return self._control("GET", f"/requests{query}")
+        return self.control_request("GET", f"/requests{query}")
 
     def clear_requests(self) -> None:
         """Clears the request log."""
-        self._control("DELETE", "/requests")
+        self.control_request("DELETE", "/requests")
 
     def connections(self) -> dict[str, int]:
         """The number of accepted connections, by listener and in total."""
-        return self._control("GET", "/connections")
+        return self.control_request("GET", "/connections")
 
     def add_report(self, **report: Any) -> dict[str, Any]:
         """Adds a report (format, and optionally size, id, name) and returns its description.
 
         Also accepts its fields in lists, and instance, extra, omit, after_lists.
         """
-        return self._control("POST", "/reports", report)
+        return self.control_request("POST", "/reports", report)
 
     def add_reports(self, count: int, format: str = "pdf", **reports: Any) -> list[str]:
         """Adds many reports at once, and returns their ids, oldest first."""
         body = {"count": count, "format": format, **reports}
-        return self._control("POST", "/reports", body)["ids"]
+        return self.control_request("POST", "/reports", body)["ids"]
 
     def remove_reports(self, ids: list[str]) -> int:
         """Removes reports; returns how many existed."""
-        return self._control("DELETE", "/reports", {"ids": ids})["removed"]
+        return self.control_request("DELETE", "/reports", {"ids": ids})["removed"]
 
     def add_instance(self, name: str = "audit", **instance: Any) -> str:
         """Adds an instance without reports (id, status, extra, omit) and returns its id."""
-        [added] = self._control("POST", "/instances", {"name": name, **instance})["ids"]
+        [added] = self.control_request("POST", "/instances", {"name": name, **instance})["ids"]
         return added
 
     def add_instances(self, count: int, **instances: Any) -> list[str]:
         """Adds many instances at once, and returns their ids in the order of the list."""
-        return self._control("POST", "/instances", {"count": count, **instances})["ids"]
+        return self.control_request("POST", "/instances", {"count": count, **instances})["ids"]
 
     def remove_instances(self, ids: list[str]) -> int:
         """Removes instances; returns how many existed."""
-        return self._control("DELETE", "/instances", {"ids": ids})["removed"]
+        return self.control_request("DELETE", "/instances", {"ids": ids})["removed"]
 
     def delete_after(self, lists: int, ids: list[str]) -> None:
         """Deletes reports and instances right after the given number of list responses."""
-        self._control("POST", "/deletions", {"after_lists": lists, "ids": ids})
+        self.control_request("POST", "/deletions", {"after_lists": lists, "ids": ids})
 
     def set_generation(self, **settings: Any) -> None:
         """Sets how the service generates reports from now on.
@@ -160,14 +160,14 @@ class MockService:
         percent_per_list, duration_ms, steps, appear_after_lists, format, size, foreign,
         unknown_template. Omitted settings return to their defaults.
         """
-        self._control("POST", "/generation", settings)
+        self.control_request("POST", "/generation", settings)
 
     def set_shapes(self, **shapes: Any) -> None:
         """Sets the format (instances) and the versions of the list of instances.
 
         Omitted settings return to their defaults.
         """
-        self._control("POST", "/shapes", shapes)
+        self.control_request("POST", "/shapes", shapes)
 
     def set_paging(self, **paging: Any) -> None:
         """Sets what the service does with pages from now on.
@@ -175,7 +175,7 @@ class MockService:
         cap, first_page_only, last_page_again, shuffle, empty_page, total. Omitted settings
         return to their defaults.
         """
-        self._control("POST", "/paging", paging)
+        self.control_request("POST", "/paging", paging)
 
     def set_undocumented(self, **settings: Any) -> None:
         """Sets what the service does where its documents say nothing.
@@ -183,27 +183,27 @@ class MockService:
         unfinished, forbidden_code, ranges, etag, content_type, content_disposition,
         long_headers. Omitted settings return to their defaults.
         """
-        self._control("POST", "/undocumented", settings)
+        self.control_request("POST", "/undocumented", settings)
 
     def made(self) -> list[str]:
         """The ids of the reports that clients generated, in order."""
-        return self._control("GET", "/made")["ids"]
+        return self.control_request("GET", "/made")["ids"]
 
     def new_version(self, report: str) -> dict[str, Any]:
         """Changes a report, and returns its description with the new hashes."""
-        return self._control("POST", "/versions", {"report": report})
+        return self.control_request("POST", "/versions", {"report": report})
 
     def add_token(self, token: str) -> None:
         """Adds a valid token."""
-        self._control("POST", "/tokens", {"token": token})
+        self.control_request("POST", "/tokens", {"token": token})
 
     def revoke_token(self, token: str) -> None:
         """Invalidates a token."""
-        self._control("DELETE", "/tokens", {"token": token})
+        self.control_request("DELETE", "/tokens", {"token": token})
 
     def revoke_issued_tokens(self) -> None:
         """Invalidates all tokens that IAM has issued."""
-        self._control("DELETE", "/tokens", {"issued": True})
+        self.control_request("DELETE", "/tokens", {"issued": True})
 
     def set_iam(self, **settings: Any) -> None:
         """Sets how IAM, STS and the pod identity agent behave from now on.
@@ -212,22 +212,22 @@ class MockService:
         announced_key_lifetime_ms, id_token, passcodes, may_list_projects. Omitted settings
         return to their defaults.
         """
-        self._control("POST", "/iam", settings)
+        self.control_request("POST", "/iam", settings)
 
     def add_key(self, **key: str) -> None:
         """Makes an access key valid (access_key, secret_key)."""
-        self._control("POST", "/keys", key)
+        self.control_request("POST", "/keys", key)
 
     def add_project(self, name: str, id: str | None = None) -> dict[str, Any]:
         """Adds a project, and returns its description; names and ids may repeat.
 
         It has no instances, unless it has the id of the one that has.
         """
-        return self._control("POST", "/projects", {"name": name, "id": id})
+        return self.control_request("POST", "/projects", {"name": name, "id": id})
 
     def clear_projects(self) -> None:
         """Removes the added projects."""
-        self._control("DELETE", "/projects")
+        self.control_request("DELETE", "/projects")
 
     def set_metadata(self, **settings: Any) -> None:
         """Sets how the metadata service behaves from now on.
@@ -235,37 +235,36 @@ class MockService:
         require_token, agency, key_lifetime_ms, announced_key_lifetime_ms. Omitted settings
         return to their defaults.
         """
-        self._control("POST", "/metadata", settings)
+        self.control_request("POST", "/metadata", settings)
 
     def revoke_metadata_keys(self) -> int:
         """Invalidates all keys of the metadata service; returns how many were valid."""
-        return self._control("DELETE", "/metadata/keys")["revoked"]
+        return self.control_request("DELETE", "/metadata/keys")["revoked"]
 
     def revoke_metadata_tokens(self) -> None:
         """Invalidates all session tokens of the metadata service."""
-        self._control("DELETE", "/metadata/tokens")
+        self.control_request("DELETE", "/metadata/tokens")
 
     def fault(self, report: str, **fault: Any) -> None:
         """Injects a fault into requests for a report or a call (such as @iam.tokens)."""
-        self._control("POST", "/faults", {"report": report, **fault})
+        self.control_request("POST", "/faults", {"report": report, **fault})
 
     def clear_faults(self) -> None:
         """Removes all faults."""
-        self._control("DELETE", "/faults")
+        self.control_request("DELETE", "/faults")
 
     def listener_fault(self, listener: str, mode: str, **more: Any) -> None:
         """Injects a fault into a listener: handshake_stall, accept_close, proxy_auth."""
-        self._control("POST", "/listener_faults", {"listener": listener, "mode": mode, **more})
+        self.control_request(
+            "POST", "/listener_faults", {"listener": listener, "mode": mode, **more}
+        )
 
     def clear_listener_faults(self) -> None:
         """Removes all faults of listeners."""
-        self._control("DELETE", "/listener_faults")
+        self.control_request("DELETE", "/listener_faults")
 
     def control_request(self, method: str, path: str, body: Any = None) -> Any:
         """Sends a request to the control address."""
-        return self._control(method, path, body)
-
-    def _control(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             self.control + path,

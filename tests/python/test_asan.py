@@ -14,15 +14,12 @@ from pathlib import Path
 import pytest
 
 from test_c import check_environment, checks_in, environment, fixture_file, run
+from test_c_transfers import PROGRAMS as OTHER_PROGRAMS
 
 # Imported fixtures; this file does not use the names directly.
 __all__ = ["check_environment", "environment", "fixture_file"]
 
-PROGRAMS = (
-    *("abi", "errors", "log", "download", "operation", "network", "fork"),
-    *("signals", "threads", "closing"),
-    *("files", "credentials", "lists", "mirror"),
-)
+PROGRAMS = ("abi", *OTHER_PROGRAMS)
 
 # Checks that cannot run under a sanitizer, because of its memory use or its slowness.
 UNSUPPORTED_CHECKS = {

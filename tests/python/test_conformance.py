@@ -124,7 +124,7 @@ def test_conformance_cases_under_valgrind_pass(
     runner = new_runner("c", own_mock, environment, BUILD, tmp_path, wrapper)
     run_part(
         runner,
-        [case for case in cases if not case.needs() & {"run", "time", "preload", "no_valgrind"}][
+        [case for case in cases if not case.needs & {"run", "time", "preload", "no_valgrind"}][
             part::PARTS
         ],
         tmp_path,
@@ -140,7 +140,7 @@ def test_conformance_cases_with_address_sanitizer_pass(
     runner = new_runner(
         "c", own_mock, {**environment, "ASAN_OPTIONS": ASAN_OPTIONS}, BUILD / "asan", tmp_path
     )
-    cases = [case for case in CASES if not case.needs() & {"run", "preload"}]
+    cases = [case for case in CASES if not case.needs & {"run", "preload"}]
     run_part(runner, cases[part::PARTS], tmp_path)
 
 
