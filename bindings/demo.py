@@ -42,9 +42,9 @@ def download_with_python(environment: dict[str, str]) -> bytes:
         ca_file=variables.get("DBSS_CA_FILE"),
     ) as client:
         return client.download_report(
-            variables.get("DBSS_PROJECT_ID"),
             variables["DBSS_INSTANCE_ID"],
             variables["DBSS_REPORT_ID"],
+            project_id=variables.get("DBSS_PROJECT_ID"),
             locale=variables.get("DBSS_LOCALE"),
         )
 

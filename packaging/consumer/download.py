@@ -11,9 +11,9 @@ with dbss.Client(
     ca_file=os.environ["DBSS_CA_FILE"],
 ) as client:
     report = client.download_report(
-        os.environ["DBSS_PROJECT_ID"],
         os.environ["DBSS_INSTANCE_ID"],
         os.environ["DBSS_REPORT_ID"],
+        project_id=os.environ["DBSS_PROJECT_ID"],
         locale=os.environ["DBSS_LOCALE"],
     )
 if hashlib.sha256(report).hexdigest() != os.environ["REPORT_SHA256"]:

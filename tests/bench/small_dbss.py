@@ -18,11 +18,15 @@ def main() -> None:
     with dbss.Client(
         endpoint=endpoint, access_key="BENCHMARK", secret_key="x" * 40
     ) as client:
-        client.download_report(PROJECT, INSTANCE, report, "en-us")
+        client.download_report(INSTANCE, report, project_id=PROJECT, locale="en-us")
         wall, cpu = time.perf_counter(), time.process_time()
         received = 0
         for _ in range(count):
-            received += len(client.download_report(PROJECT, INSTANCE, report, "en-us"))
+            received += len(
+                client.download_report(
+                    INSTANCE, report, project_id=PROJECT, locale="en-us"
+                )
+            )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(

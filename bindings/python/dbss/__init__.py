@@ -3,7 +3,7 @@
     import dbss
 
     with dbss.Client(region="cn-north-4", credentials="default") as client:
-        path = client.download_report_to(None, instance_id, report_id, "reports/")
+        path = client.download_report_to(instance_id, report_id, "reports/")
 
 A binding of libdbss. It loads the shared library from the path in the environment
 variable DBSS_LIBRARY, else libdbss.so.0 from this directory, else from the system.

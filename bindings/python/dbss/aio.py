@@ -3,7 +3,7 @@
     import dbss.aio
 
     async with dbss.aio.AsyncClient(region="cn-north-4", credentials="default") as client:
-        call = client.download_report(None, instance_id, report_id)
+        call = client.download_report(instance_id, report_id)
         report = await asyncio.wait_for(call, timeout=60)
 
 It has the calls of dbss.Client. Cancelling a task, also by a timeout, cancels its call.
@@ -377,11 +377,11 @@ class AsyncClient:
 
     async def open_report(
         self,
-        project_id: str | None,
         instance_id: str,
         report_id: str,
-        locale: str | None = None,
         *,
+        project_id: str | None = None,
+        locale: str | None = None,
         operation: Operation | None = None,
         progress: ProgressFunction | None = None,
     ) -> AsyncReportStream:
@@ -392,10 +392,10 @@ class AsyncClient:
         def call() -> None:
             opened.append(
                 self._client.open_report(
-                    project_id,
                     instance_id,
                     report_id,
-                    locale,
+                    project_id=project_id,
+                    locale=locale,
                     operation=call_operation,
                     progress=progress,
                 )

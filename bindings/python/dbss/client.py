@@ -372,11 +372,11 @@ class Client(ReportMethods, MirrorMethods):
 
     def download_report(
         self,
-        project_id: str | None,
         instance_id: str,
         report_id: str,
-        locale: str | None = None,
         *,
+        project_id: str | None = None,
+        locale: str | None = None,
         operation: Operation | None = None,
         progress: ProgressFunction | None = None,
     ) -> bytes:
@@ -385,9 +385,9 @@ class Client(ReportMethods, MirrorMethods):
         A transfer that breaks is resumed or restarted.
 
         Args:
-            project_id: the id of the project; None for the client's.
             instance_id: the id of the audit instance.
             report_id: the id of the report.
+            project_id: the id of the project; None for the client's.
             locale: its language, "en-us" or "zh-cn"; None for the service's
                 default, en-us.
             operation: options, progress, cancel and result of this call.
@@ -424,11 +424,11 @@ class Client(ReportMethods, MirrorMethods):
     @overload
     def download_report_to(
         self,
-        project_id: str | None,
         instance_id: str,
         report_id: str,
         path: PathLike,
         *,
+        project_id: str | None = None,
         locale: str | None = None,
         replace: bool = False,
         operation: Operation | None = None,
@@ -438,11 +438,11 @@ class Client(ReportMethods, MirrorMethods):
     @overload
     def download_report_to(
         self,
-        project_id: str | None,
         instance_id: str,
         report_id: str,
         path: int | Writer,
         *,
+        project_id: str | None = None,
         locale: str | None = None,
         operation: Operation | None = None,
         progress: ProgressFunction | None = None,
@@ -450,11 +450,11 @@ class Client(ReportMethods, MirrorMethods):
 
     def download_report_to(
         self,
-        project_id: str | None,
         instance_id: str,
         report_id: str,
         path: PathLike | int | Writer,
         *,
+        project_id: str | None = None,
         locale: str | None = None,
         replace: bool = False,
         operation: Operation | None = None,
@@ -553,11 +553,11 @@ class Client(ReportMethods, MirrorMethods):
 
     def open_report(
         self,
-        project_id: str | None,
         instance_id: str,
         report_id: str,
-        locale: str | None = None,
         *,
+        project_id: str | None = None,
+        locale: str | None = None,
         operation: Operation | None = None,
         progress: ProgressFunction | None = None,
     ) -> ReportStream:

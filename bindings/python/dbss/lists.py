@@ -8,6 +8,7 @@ import operator
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, Callable, Generic, TypeVar
 
@@ -37,6 +38,24 @@ class Report(_items.ReportFields):
     def ready(self) -> bool:
         """Whether it can be downloaded."""
         return self.percentum is not None and self.percentum >= 100
+
+    @property
+    def starts_at(self) -> datetime | None:
+        """``start_time`` in UTC; None if it is not like "2026-11-24 16:00:00".
+
+        The service's times have no time zone. Its documents and SDKs suggest UTC.
+        """
+        return settings.parse_time(self.start_time)
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """``end_time``, as ``starts_at``."""
+        return settings.parse_time(self.end_time)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """``finish_time``, as ``starts_at``."""
+        return settings.parse_time(self.finish_time)
 
 
 class Template(_items.TemplateFields):
@@ -496,8 +515,8 @@ class ReportMethods(CallRunner):
         self,
         instance_id: str,
         template_id: str,
-        start_time: str,
-        end_time: str,
+        start_time: datetime | str,
+        end_time: datetime | str,
         *,
         start_date: str | None = None,
         end_date: str | None = None,
@@ -514,8 +533,9 @@ class ReportMethods(CallRunner):
         Args:
             instance_id: the id of the audit instance.
             template_id: the id of one of its templates().
-            start_time: the start of the range that the report covers, in the
-                format of the service.
+            start_time: the start of the range that the report covers: a datetime
+                with a time zone, or text in the format of the service, such as
+                "2026-11-24 16:00:00", which is UTC.
             end_time: the end of the range.
             start_date: in the format of the service; None to omit it.
             end_date: in the format of the service; None to omit it.
@@ -533,8 +553,8 @@ class ReportMethods(CallRunner):
         ids = self._encode_instance(project_id, instance_id)
         with _new_report_spec(
             template_id=template_id,
-            start_time=start_time,
-            end_time=end_time,
+            start_time=settings.format_time("start_time", start_time),
+            end_time=settings.format_time("end_time", end_time),
             start_date=start_date,
             end_date=end_date,
             db_ids=_join_ids(db_ids),
@@ -549,8 +569,8 @@ class ReportMethods(CallRunner):
         self,
         instance_id: str,
         template_id: str,
-        start_time: str,
-        end_time: str,
+        start_time: datetime | str,
+        end_time: datetime | str,
         *,
         start_date: str | None = None,
         end_date: str | None = None,
@@ -583,8 +603,8 @@ class ReportMethods(CallRunner):
         buffer = ffi.id_buffer()
         with _new_report_spec(
             template_id=template_id,
-            start_time=start_time,
-            end_time=end_time,
+            start_time=settings.format_time("start_time", start_time),
+            end_time=settings.format_time("end_time", end_time),
             start_date=start_date,
             end_date=end_date,
             db_ids=_join_ids(db_ids),

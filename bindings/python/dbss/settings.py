@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timezone
 from typing import Any, Final, Union
 
 from . import _abi as abi
@@ -136,6 +136,29 @@ def encode_day(key: str, value: date | str) -> bytes:
     if isinstance(value, str):
         return ffi.encode(key, value)
     raise TypeError(f"{key}: must be datetime.date or str, not {type(value).__name__}")
+
+
+def format_time(key: str, value: datetime | str) -> str:
+    """A time as the service writes it, in UTC."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, datetime):
+        raise TypeError(f"{key}: must be datetime.datetime or str, not {type(value).__name__}")
+    if value.utcoffset() is None:
+        raise ValueError(f"{key}: has no time zone; give it one, such as datetime.timezone.utc")
+    in_utc = value.astimezone(timezone.utc).replace(tzinfo=None)
+    return in_utc.isoformat(sep=" ", timespec="seconds")
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """A time of the service; None for other notations."""
+    # More would depend on the version of Python.
+    if text is None or len(text) != len("2026-11-24 16:00:00"):
+        return None
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
 
 
 def _to_int(key: str, value: int) -> int:

@@ -172,9 +172,10 @@ def page_of(found: Any, fields: list[str]) -> dict[str, Any]:
 
 def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[str, Any]) -> Any:
     """Makes the call; returns its result."""
-    ids = [given.get(name) for name in ("project", "instance", "id", "locale")]
+    ids = [given.get(name) for name in ("instance", "id")]
     project = {"project_id": given.get("project")}
     operation = {"operation": more.get("operation")}
+    where = project | {"locale": given.get("locale")}
     if what == "check":
         return client.check(given["project"], **operation)
     if what == "find_credentials":
@@ -190,26 +191,24 @@ def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[st
     if what == "set_token":
         return client.set_token(given["token"])
     if what in ("download", "download_to_memory"):
-        Path(given["into"]).write_bytes(client.download_report(*ids, **more))
+        Path(given["into"]).write_bytes(client.download_report(*ids, **where, **more))
         return {}
     if what in ("download_to_file", "download_to_directory"):
         target = given["path"] if what == "download_to_file" else given["directory"] + "/"
-        path = client.download_report_to(
-            *ids[:3], target, locale=given["locale"], replace=given["replace"], **more
-        )
+        path = client.download_report_to(*ids, target, replace=given["replace"], **where, **more)
         return {"path": str(path)}
     if what == "download_to_descriptor":
         target = given["open"] or {"path": given["into"], "mode": "w"}
         with open(target["path"], target["mode"] + "b", buffering=0) as file:
             file.seek(target.get("offset", 0))
-            client.download_report_to(*ids[:3], file.fileno(), locale=given["locale"], **more)
+            client.download_report_to(*ids, file.fileno(), **where, **more)
         return {}
     if what == "download_to_callback":
         writer = Writer(given["into"])
-        client.download_report_to(*ids[:3], writer, locale=given["locale"], **more)
+        client.download_report_to(*ids, writer, **where, **more)
         return {}
     if what == "open_report":
-        stream = client.open_report(*ids, **more)
+        stream = client.open_report(*ids, **where, **more)
         facts = {
             "size": stream.size,
             "format": stream.format,

@@ -19,7 +19,7 @@ def make_report(client: dbss.Client, instance: str) -> dict[str, Any]:
     before = reports_of(client, instance)
     times = ("2026-01-01 00:00:00", "2026-01-02 00:00:00")
     made = client.generate_report(instance, template.id, *times)
-    data = client.download_report(None, instance, made, locale="zh-cn")
+    data = client.download_report(instance, made, locale="zh-cn")
     client.delete_report(instance, made)
     return {
         "created": "success",
