@@ -152,8 +152,9 @@ pub unsafe extern "C" fn dbss_report_stream_read(
     })
 }
 
-/// The maximum number of bytes of one read.
-const READ_LIMIT: usize = 256 * 1024;
+/// The maximum number of bytes of one read: about what arrives at once, because all of
+/// them are first filled with zeroes.
+const READ_LIMIT: usize = 64 * 1024;
 
 /// The size of the report that the service announced.
 ///

@@ -250,14 +250,6 @@ class Bench:
         told = json.loads(printed)
         return {"wall_s": told["first_byte_at"] - started, "cpu_s": cpu}
 
-    def python(self, script: str, count: int) -> Figures:
-        endpoint = f"http://127.0.0.1:{self.servers.together.plain}"
-        command = [sys.executable, str(HERE / script), endpoint, SMALL_ID, str(count)]
-        figures: Figures = json.loads(output(command, own_processor=True)[0])
-        if figures["bytes"] != count * SMALL:
-            sys.exit(f"{script}: {figures['bytes']} bytes")
-        return {key: figures[key] / count for key in ("wall_s", "cpu_s")}
-
     def language(
         self, program: list[str], peer: str, sink: str, report: str, count: int
     ) -> Figures:
@@ -329,11 +321,30 @@ class Bench:
             name = f"first byte of a new process, {'TLS 1.3' if tls else 'plain'}"
             cold = peers(not tls, lambda p, t=tls: lambda: self.cold(p, t))
             self.work.append(Work(name, "ms", 1e-3, cold))
-        scripts = {
-            "official SDK": lambda: self.python("small_sdk.py", SDK_COUNT),
-            "libdbss": lambda: self.python("small_dbss.py", 10 * SDK_COUNT),
-        }
-        self.work.append(Work("16 KiB reports in Python", "µs", 1e-6, scripts))
+        # The C++ header beside plain C, and the usual client of both.
+        for name, unit, units, work in (
+            (
+                "16 KiB reports in C++",
+                "µs",
+                SMALL_COUNT / 1e6,
+                ("memory", SMALL_ID, SMALL_COUNT),
+            ),
+            ("1 GiB to callback in C++", "s", 1, ("callback", BULK_ID, 1)),
+        ):
+            sink, report, count = work
+            beside = {
+                peer: lambda p=program, s=sink, r=report, c=count: self.program(
+                    p, s, False, r, c
+                )
+                for peer, program in {
+                    "dbss.h": "dbss",
+                    "libcurl": "curl",
+                    "libdbss": "cpp",
+                }.items()
+            }
+            self.work.append(Work(name, unit, units, beside))
+        python = [sys.executable, str(HERE / "peers.py")]
+        self.plan_language("Python", python, "requests", "httpx")
         self.plan_language("Go", [str(self.programs / "bench-go")], "net/http")
         imports = {
             "official SDK": lambda: self.importing("huaweicloudsdkdbss.v1"),
@@ -341,9 +352,13 @@ class Bench:
         }
         self.work.append(Work("import in Python", "ms", 1e-3, imports))
 
-    def plan_language(self, language: str, program: list[str], client: str) -> None:
-        """libdbss beside the official SDK and the usual HTTP client of a language."""
-        arguments = {"official SDK": "sdk", client: client, "libdbss": "libdbss"}
+    def plan_language(self, language: str, program: list[str], *clients: str) -> None:
+        """libdbss beside the official SDK and the usual HTTP clients of a language."""
+        arguments = {
+            "official SDK": "sdk",
+            **{client: client for client in clients},
+            "libdbss": "libdbss",
+        }
         for name, unit, units, work in (
             ("16 KiB reports", "µs", 1e-6, ("memory", SMALL_ID, 5 * SDK_COUNT)),
             ("256 MiB streamed", "s", 1, ("stream", STREAM_ID, 1)),
@@ -446,14 +461,15 @@ def targets(bench: Bench) -> list[Target]:
             )
         )
     # The official SDK for Go is a thin layer on net/http, and costs little more.
-    for name, limit in (("16 KiB reports in Go", 0.9), ("256 MiB streamed in Go", 1.0)):
-        found.append(
-            Target(
-                f"CPU relative to net/http, {name}",
-                ratio(name, "cpu_s", "net/http"),
-                limit,
+    for language, client in (("Python", "requests"), ("Go", "net/http")):
+        for work, limit in (("16 KiB reports", 0.9), ("256 MiB streamed", 1.0)):
+            found.append(
+                Target(
+                    f"CPU relative to {client}, {work} in {language}",
+                    ratio(f"{work} in {language}", "cpu_s", client),
+                    limit,
+                )
             )
-        )
     for sink in ("callback", "file"):
         for how in ("plain", "TLS 1.3"):
             name = f"1 GiB to {sink}, {how}"

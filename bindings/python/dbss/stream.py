@@ -13,8 +13,8 @@ from .operation import FORMATS, CallMonitor, Control
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# How many bytes a read gets unless the caller specifies a size.
-CHUNK = 256 * 1024
+# How many bytes a read gets at most; libdbss gives no more.
+CHUNK = 64 * 1024
 
 Handle = ffi.OwnedHandle[abi.ReportStream]
 
@@ -55,6 +55,8 @@ class ReportStream(io.BufferedIOBase):
         self._control = control
         self._monitor = monitor
         self._read_lock = threading.Lock()
+        # One, or none while it is in use: pop() is atomic.
+        self._buffers: list[bytearray] = []
         self._handle = handle
 
     def readable(self) -> bool:
@@ -78,9 +80,17 @@ class ReportStream(io.BufferedIOBase):
 
     def read1(self, size: int = -1, /) -> bytes:
         """Reads the available bytes, at least one and at most ``size``; none at the end."""
-        data = bytearray(CHUNK if size < 0 else min(size, CHUNK))
-        length = self.readinto1(data)
-        return bytes(memoryview(data)[:length])
+        size = CHUNK if size < 0 else min(size, CHUNK)
+        # A new buffer for each read would be filled with zeros first.
+        try:
+            data = self._buffers.pop()
+        except IndexError:
+            data = bytearray(CHUNK)
+        with memoryview(data) as view:
+            length = self.readinto1(view[:size])
+            chunk = bytes(view[:length])
+        self._buffers.append(data)
+        return chunk
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fills a buffer and returns the number of bytes; it is smaller only at the end."""

@@ -17,10 +17,10 @@ def main() -> None:
     region, endpoint = os.environ.get("DBSS_REGION"), os.environ.get("DBSS_ENDPOINT")
     digest = hashlib.sha256()
     try:
-        with dbss.Client(region=region, endpoint=endpoint, credentials="default") as client:
-            with client.open_report(instance, report, locale="zh-cn") as stream:
-                for chunk in stream:
-                    digest.update(chunk)
+        client = dbss.Client(region=region, endpoint=endpoint, credentials="default")
+        with client, client.open_report(instance, report, locale="zh-cn") as stream:
+            for chunk in stream:
+                digest.update(chunk)
     except dbss.Error as error:
         # The end of a stream comes only when the report is complete.
         sys.exit(f"{error.status_name}: {error}")
