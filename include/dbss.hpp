@@ -74,6 +74,29 @@
 
 namespace dbss {
 inline namespace v0 {
+
+/// Text that is lent to a call: of std::string, std::string_view, or C. A null pointer, such as that of
+/// std::getenv(), is null_argument_error where text is required, and none elsewhere.
+class text_view : public std::string_view {
+  public:
+    /// A string of C, or a null pointer.
+    constexpr text_view(const char *value) noexcept
+        : std::string_view(value == nullptr ? "" : value), is_null_(value == nullptr)
+    {}
+    /// Any other text.
+    template <class Text, std::enable_if_t<std::is_convertible_v<const Text &, std::string_view>
+                                               && !std::is_convertible_v<const Text &, const char *>,
+                                           int> = 0>
+    constexpr text_view(const Text &value) noexcept : std::string_view(value)
+    {}
+
+    /// Whether it is a null pointer.
+    [[nodiscard]] constexpr bool is_null() const noexcept { return is_null_; }
+
+  private:
+    bool is_null_ = false;
+};
+
 namespace detail {
 
 /// A string of C; NULL is the empty one.
@@ -117,8 +140,8 @@ inline std::optional<bool> optional_boolean(const char *value) noexcept
 }
 
 // The value of an option, as the text that C takes.
-inline std::string_view option_text(std::string_view value) noexcept { return value; }
-inline std::string_view option_text(bool value) noexcept { return value ? "true" : "false"; }
+inline text_view option_text(text_view value) noexcept { return value; }
+inline text_view option_text(bool value) noexcept { return value ? "true" : "false"; }
 inline std::string option_text(std::int64_t value) { return std::to_string(value); }
 inline std::string option_text(std::chrono::milliseconds value) { return std::to_string(value.count()); }
 inline std::string option_text(const std::filesystem::path &value) { return value.string(); }
@@ -336,8 +359,8 @@ template <class Function> struct callback {
 /// A copy of a string for C, which ends with a NUL and is wiped.
 class c_string {
   public:
-    c_string(const char *parameter, std::optional<std::string_view> value)
-        : value_(value.value_or(std::string_view())), missing_(!value.has_value())
+    c_string(const char *parameter, std::optional<text_view> value)
+        : value_(value.value_or("")), missing_(!value.has_value() || value->is_null())
     {
         if (value_.find('\0') != std::string::npos) {
             wipe();
@@ -396,7 +419,7 @@ class settings {
     /// Sets any option by its key. options() lists the keys; dbss.h explains them and the values.
     ///
     /// Throws unknown_key_error, or argument_error for a wrong value; then nothing has changed.
-    Self &set(std::string_view key, std::string_view value)
+    Self &set(text_view key, text_view value)
     {
         const c_string name("key", key);
         check(Set(handle_.get(), name, c_string(name, value)));
@@ -426,8 +449,7 @@ class settings {
 [[nodiscard]] inline std::uint32_t version_number() noexcept { return dbss_version_number(); }
 
 /// Whether the loaded library has a feature, one of features().
-[[nodiscard]] inline bool has_feature(std::string_view name)
-{ return dbss_has_feature(std::string(name).c_str()) != 0; }
+[[nodiscard]] inline bool has_feature(text_view name) { return dbss_has_feature(std::string(name).c_str()) != 0; }
 
 /// A feature of the library.
 struct feature {
@@ -537,7 +559,7 @@ class token_request : public token_request_getters<token_request> {
     /// Completes the request. "expires" is when the token expires, none if it is not known.
     ///
     /// Throws invalid_token_error; invalid_value_error (expires); argument_error (it is completed).
-    void set(std::string_view token, std::optional<std::chrono::system_clock::time_point> expires = std::nullopt) const
+    void set(text_view token, std::optional<std::chrono::system_clock::time_point> expires = std::nullopt) const
     {
         using std::chrono::milliseconds;
         const auto at = expires ? std::chrono::duration_cast<milliseconds>(expires->time_since_epoch()) : no_limit;
@@ -548,7 +570,7 @@ class token_request : public token_request_getters<token_request> {
     /// 512 bytes of the message, which must not contain secrets.
     ///
     /// Throws argument_error (it is completed).
-    void fail(std::string_view message) const
+    void fail(text_view message) const
     { check(dbss_token_request_fail(handle_.get(), detail::c_string("message", message))); }
 
     /// The request of dbss.h.
@@ -679,7 +701,7 @@ class operation : public operation_option_setters<operation>, public operation_g
     /// Sets any option by its key, which overrides the client's.
     ///
     /// Throws unknown_key_error, or argument_error for a wrong value.
-    operation &set(std::string_view key, std::string_view value)
+    operation &set(text_view key, text_view value)
     {
         const detail::c_string name("key", key);
         check(dbss_operation_set(handle_.get(), name, detail::c_string(name, value)));
@@ -864,24 +886,24 @@ class buffer {
 
 /// An audit instance of a project.
 struct instance_ref {
-    std::string_view instance;                    ///< The instance's id, 32 to 64 characters.
-    std::optional<std::string_view> project = {}; ///< The project's id; none for the client's.
+    text_view instance;                    ///< The instance's id, 32 to 64 characters.
+    std::optional<text_view> project = {}; ///< The project's id; none for the client's.
 };
 
 /// A report of an instance.
 struct report_ref {
-    std::string_view instance;                    ///< The instance's id, 32 to 64 characters.
-    std::string_view id;                          ///< The report's id, 16 to 64 characters.
-    std::optional<std::string_view> project = {}; ///< The project's id; none for the client's.
+    text_view instance;                    ///< The instance's id, 32 to 64 characters.
+    text_view id;                          ///< The report's id, 16 to 64 characters.
+    std::optional<text_view> project = {}; ///< The project's id; none for the client's.
     /// The language to download it in, "en-us" or "zh-cn"; none for the service's default, en-us.
-    std::optional<std::string_view> locale = {};
+    std::optional<text_view> locale = {};
 };
 
 /// A report template of an instance.
 struct template_ref {
-    std::string_view instance;                    ///< The instance's id, 32 to 64 characters.
-    std::string_view id;                          ///< The template's id, 16 to 64 characters.
-    std::optional<std::string_view> project = {}; ///< The project's id; none for the client's.
+    text_view instance;                    ///< The instance's id, 32 to 64 characters.
+    text_view id;                          ///< The template's id, 16 to 64 characters.
+    std::optional<text_view> project = {}; ///< The project's id; none for the client's.
 };
 
 /// What happens if the file of a download exists already.
@@ -959,7 +981,7 @@ class item {
   public:
     /// A field by the name that the service uses, also one that this header does not know: text, or JSON
     /// for numbers, booleans, arrays and objects. None if it is missing or null.
-    [[nodiscard]] std::optional<std::string> field(std::string_view name) const
+    [[nodiscard]] std::optional<std::string> field(text_view name) const
     { return detail::optional_text(native_field(detail::c_string("field", name))); }
 
     /// The same as a string of C, which is valid as long as the item; null if there is none.
@@ -1147,20 +1169,20 @@ template <class Item> class list {
 
 /// Which instances to list.
 struct instances_query {
-    std::optional<std::string_view> project = {}; ///< The project's id; none for the client's.
-    std::uint32_t page_size = 0;                  ///< The number of items per request, 1 to 1000; 0 for 100.
+    std::optional<text_view> project = {}; ///< The project's id; none for the client's.
+    std::uint32_t page_size = 0;           ///< The number of items per request, 1 to 1000; 0 for 100.
 };
 
 /// Which reports to list.
 struct reports_query {
-    std::optional<std::string_view> name = {}; ///< The name to filter by, 1 to 256 bytes; none for all.
-    std::uint32_t page_size = 0;               ///< The number of items per request, 1 to 1000; 0 for 100.
+    std::optional<text_view> name = {}; ///< The name to filter by, 1 to 256 bytes; none for all.
+    std::uint32_t page_size = 0;        ///< The number of items per request, 1 to 1000; 0 for 100.
 };
 
 /// Which databases to list.
 struct databases_query {
-    std::optional<std::string_view> status = {}; ///< "ON" or "OFF" to filter by; none for all.
-    std::uint32_t page_size = 0;                 ///< The number of items per request, 1 to 10000; 0 for 100.
+    std::optional<text_view> status = {}; ///< "ON" or "OFF" to filter by; none for all.
+    std::uint32_t page_size = 0;          ///< The number of items per request, 1 to 10000; 0 for 100.
 };
 
 /// The specification of a report to create.
@@ -1311,7 +1333,7 @@ class client {
 
     /// Replaces the credentials by a token, also for the next requests of running calls. Throws
     /// invalid_token_error; closed_error. Then the old ones stay.
-    void set_token(std::string_view token) const
+    void set_token(text_view token) const
     { check(dbss_context_set_token(native_handle(), detail::c_string("token", token))); }
 
     /// Cancels all running calls, including open streams: they throw cancelled_error. Later calls are
@@ -1332,7 +1354,7 @@ class client {
 
     /// Checks that the service accepts the credentials, by listing one instance of the project. Throws
     /// unauthenticated_error, forbidden_error.
-    void check_credentials(std::optional<std::string_view> project = std::nullopt, const control &under = {}) const
+    void check_credentials(std::optional<text_view> project = std::nullopt, const control &under = {}) const
     {
         const detail::c_string name("project", project);
         run(under, [&](auto *ctx, auto *operation) { return dbss_context_check(ctx, name, operation); });
@@ -1550,7 +1572,7 @@ class client {
     /// Throws partial_error (some reports failed to download); mirror_locked_error (another mirror uses
     /// the directory); file_error. Then error::result() is the partial result.
     mirror_result mirror(const std::filesystem::path &directory, const mirror_options &options = mirror_options(),
-                         std::optional<std::string_view> project = std::nullopt, const control &under = {}) const
+                         std::optional<text_view> project = std::nullopt, const control &under = {}) const
     {
         const detail::c_string id("project", project), name("directory", directory.native());
         detail::out<dbss_mirror_result> made;

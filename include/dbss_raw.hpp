@@ -652,40 +652,40 @@ template <class Self> class config_option_setters {
   public:
     /// The region, such as cn-north-4. It determines the endpoint and the project, unless they are set too. a-z,
     /// 0-9 and "-". 1 to 63 bytes.
-    Self &region(std::string_view value) { return put("region", detail::option_text(value)); }
+    Self &region(text_view value) { return put("region", detail::option_text(value)); }
     /// The URL of the service, or up to 16, separated by commas, in the order of preference. It takes precedence
     /// over the region's. Without a scheme it is https.
-    Self &endpoint(std::string_view value) { return put("endpoint", detail::option_text(value)); }
+    Self &endpoint(text_view value) { return put("endpoint", detail::option_text(value)); }
     /// The id of the default project of calls. Without it, that of the credentials, or the one with the region's
     /// name, which is looked up once. 32 to 64 characters.
-    Self &project_id(std::string_view value) { return put("project_id", detail::option_text(value)); }
+    Self &project_id(text_view value) { return put("project_id", detail::option_text(value)); }
     /// The IAM token that is sent with each request, instead of other credentials. Visible ASCII characters. 1 to
     /// 98304 bytes.
-    Self &token(std::string_view value) { return put("token", detail::option_text(value)); }
+    Self &token(text_view value) { return put("token", detail::option_text(value)); }
     /// The access key (AK) that signs each request, instead of other credentials. It needs "secret_key". Visible
     /// ASCII characters. 1 to 1024 bytes.
-    Self &access_key(std::string_view value) { return put("access_key", detail::option_text(value)); }
+    Self &access_key(text_view value) { return put("access_key", detail::option_text(value)); }
     /// The secret (SK) of "access_key". Visible ASCII characters. 1 to 1024 bytes.
-    Self &secret_key(std::string_view value) { return put("secret_key", detail::option_text(value)); }
+    Self &secret_key(text_view value) { return put("secret_key", detail::option_text(value)); }
     /// The security token of a temporary "access_key". Visible ASCII characters. 1 to 98304 bytes.
-    Self &security_token(std::string_view value) { return put("security_token", detail::option_text(value)); }
+    Self &security_token(text_view value) { return put("security_token", detail::option_text(value)); }
     /// The IAM user who logs in for a token, instead of other credentials. It needs "iam_password" and
     /// "iam_domain". 1 to 1024 bytes.
-    Self &iam_user(std::string_view value) { return put("iam_user", detail::option_text(value)); }
+    Self &iam_user(text_view value) { return put("iam_user", detail::option_text(value)); }
     /// The password of "iam_user". 1 to 1024 bytes.
-    Self &iam_password(std::string_view value) { return put("iam_password", detail::option_text(value)); }
+    Self &iam_password(text_view value) { return put("iam_password", detail::option_text(value)); }
     /// The name of the account of "iam_user". 1 to 1024 bytes.
-    Self &iam_domain(std::string_view value) { return put("iam_domain", detail::option_text(value)); }
+    Self &iam_domain(text_view value) { return put("iam_domain", detail::option_text(value)); }
     /// The id of "iam_user", for a login with a passcode of its MFA device. It needs a passcode provider. 1 to
     /// 1024 bytes.
-    Self &iam_user_id(std::string_view value) { return put("iam_user_id", detail::option_text(value)); }
+    Self &iam_user_id(text_view value) { return put("iam_user_id", detail::option_text(value)); }
     /// The agency to assume with the other credentials. Calls then use its temporary keys, and the projects of
     /// its account. It needs "agency_domain" or "agency_domain_id". 1 to 1024 bytes.
-    Self &agency_name(std::string_view value) { return put("agency_name", detail::option_text(value)); }
+    Self &agency_name(text_view value) { return put("agency_name", detail::option_text(value)); }
     /// The name of the account of "agency_name". 1 to 1024 bytes.
-    Self &agency_domain(std::string_view value) { return put("agency_domain", detail::option_text(value)); }
+    Self &agency_domain(text_view value) { return put("agency_domain", detail::option_text(value)); }
     /// The id of the account of "agency_name", instead of its name. 1 to 1024 bytes.
-    Self &agency_domain_id(std::string_view value) { return put("agency_domain_id", detail::option_text(value)); }
+    Self &agency_domain_id(text_view value) { return put("agency_domain_id", detail::option_text(value)); }
     /// How long a temporary key of "agency_name" is valid, in whole seconds. It is refreshed before it expires.
     /// 900000 to 86400000 ms. The default is 3600000.
     Self &agency_duration(std::chrono::milliseconds value)
@@ -700,16 +700,16 @@ template <class Self> class config_option_setters {
     /// in this order. federation uses only the federated identity of the environment or the profile. The names
     /// are those of the official SDKs. One of default, oidc, environment, federation, profile, metadata,
     /// pod_identity.
-    Self &credentials(std::string_view value) { return put("credentials", detail::option_text(value)); }
+    Self &credentials(text_view value) { return put("credentials", detail::option_text(value)); }
     /// The URL of IAM, for logins and for looking up a project. Without it, that of the profile, else that of the
     /// variable HUAWEICLOUD_SDK_IAM_ENDPOINT, else the region's own, else https://iam.myhuaweicloud.com.
-    Self &iam_endpoint(std::string_view value) { return put("iam_endpoint", detail::option_text(value)); }
+    Self &iam_endpoint(text_view value) { return put("iam_endpoint", detail::option_text(value)); }
     /// The URL of STS, for "credentials" by OIDC. Without it, that of the variable HUAWEICLOUD_SDK_STS_ENDPOINT,
     /// else the region's.
-    Self &sts_endpoint(std::string_view value) { return put("sts_endpoint", detail::option_text(value)); }
+    Self &sts_endpoint(text_view value) { return put("sts_endpoint", detail::option_text(value)); }
     /// The URL of the instance's metadata service, if it is not http://169.254.169.254. Plain http may go to a
     /// link-local or private address, for this service alone.
-    Self &metadata_endpoint(std::string_view value) { return put("metadata_endpoint", detail::option_text(value)); }
+    Self &metadata_endpoint(text_view value) { return put("metadata_endpoint", detail::option_text(value)); }
     /// A PEM file of the certificates to trust, instead of the system's and the built-in ones.
     Self &ca_file(const std::filesystem::path &value) { return put("ca_file", detail::option_text(value)); }
     /// The maximum time to connect: name look-up, TCP and TLS together. 1 to 86400000, or no_limit ms. The
@@ -739,7 +739,7 @@ template <class Self> class config_option_setters {
     Self &follow_redirects(bool value) { return put("follow_redirects", detail::option_text(value)); }
     /// The URL of an HTTP proxy, such as http://user:password@proxy.example.com:3128, through which all
     /// connections are tunnelled (CONNECT).
-    Self &proxy(std::string_view value) { return put("proxy", detail::option_text(value)); }
+    Self &proxy(text_view value) { return put("proxy", detail::option_text(value)); }
     /// Whether the proxy is taken from https_proxy, http_proxy, all_proxy and no_proxy (also in upper case,
     /// except HTTP_PROXY) when the context is made. The default is false.
     Self &proxy_from_environment(bool value) { return put("proxy_from_environment", detail::option_text(value)); }
@@ -760,13 +760,13 @@ template <class Self> class config_option_setters {
     Self &interruptible(bool value) { return put("interruptible", detail::option_text(value)); }
     /// Which records the log callback receives: those of this level and the more important ones. One of error,
     /// warning, info, debug. The default is debug.
-    Self &log_level(std::string_view value) { return put("log_level", detail::option_text(value)); }
+    Self &log_level(text_view value) { return put("log_level", detail::option_text(value)); }
     /// Text after "libdbss/VERSION" in the User-Agent header, such as a program's name and version. Visible ASCII
     /// characters and spaces. 1 to 256 bytes.
-    Self &user_agent_suffix(std::string_view value) { return put("user_agent_suffix", detail::option_text(value)); }
+    Self &user_agent_suffix(text_view value) { return put("user_agent_suffix", detail::option_text(value)); }
 
   private:
-    Self &put(std::string_view key, std::string_view value) { return static_cast<Self &>(*this).set(key, value); }
+    Self &put(text_view key, text_view value) { return static_cast<Self &>(*this).set(key, value); }
 };
 /// The options of the set option_set::operation, each with a setter. Only the class Self can derive from it.
 template <class Self> class operation_option_setters {
@@ -800,7 +800,7 @@ template <class Self> class operation_option_setters {
     Self &interruptible(bool value) { return put("interruptible", detail::option_text(value)); }
 
   private:
-    Self &put(std::string_view key, std::string_view value) { return static_cast<Self &>(*this).set(key, value); }
+    Self &put(text_view key, text_view value) { return static_cast<Self &>(*this).set(key, value); }
 };
 /// The options of the set option_set::report_spec, each with a setter. Only the class Self can derive from
 /// it.
@@ -810,21 +810,21 @@ template <class Self> class report_spec_option_setters {
 
   public:
     /// The id of the template for the report. 1 to 64 characters. Required.
-    Self &template_id(std::string_view value) { return put("template_id", detail::option_text(value)); }
+    Self &template_id(text_view value) { return put("template_id", detail::option_text(value)); }
     /// The beginning of the report's time range: text in the service's notation, such as 2026-11-24 00:00:00,
     /// which is sent unchanged. 1 to 4096 bytes. Required.
-    Self &start_time(std::string_view value) { return put("start_time", detail::option_text(value)); }
+    Self &start_time(text_view value) { return put("start_time", detail::option_text(value)); }
     /// The end of the report's time range; text as for "start_time". 1 to 4096 bytes. Required.
-    Self &end_time(std::string_view value) { return put("end_time", detail::option_text(value)); }
+    Self &end_time(text_view value) { return put("end_time", detail::option_text(value)); }
     /// The day on which the range begins; text as for "start_time". 1 to 4096 bytes.
-    Self &start_date(std::string_view value) { return put("start_date", detail::option_text(value)); }
+    Self &start_date(text_view value) { return put("start_date", detail::option_text(value)); }
     /// The day on which the range ends; text as for "start_time". 1 to 4096 bytes.
-    Self &end_date(std::string_view value) { return put("end_date", detail::option_text(value)); }
+    Self &end_date(text_view value) { return put("end_date", detail::option_text(value)); }
     /// The ids of the databases that the report covers, separated by commas; by default all. 1 to 4096 bytes.
-    Self &db_ids(std::string_view value) { return put("db_ids", detail::option_text(value)); }
+    Self &db_ids(text_view value) { return put("db_ids", detail::option_text(value)); }
 
   private:
-    Self &put(std::string_view key, std::string_view value) { return static_cast<Self &>(*this).set(key, value); }
+    Self &put(text_view key, text_view value) { return static_cast<Self &>(*this).set(key, value); }
 };
 /// The options of the set option_set::mirror, each with a setter. Only the class Self can derive from it.
 template <class Self> class mirror_option_setters {
@@ -833,25 +833,25 @@ template <class Self> class mirror_option_setters {
 
   public:
     /// The id of the only audit instance to mirror; by default all. 32 to 64 characters.
-    Self &instance(std::string_view value) { return put("instance", detail::option_text(value)); }
+    Self &instance(text_view value) { return put("instance", detail::option_text(value)); }
     /// The first day on which the time range of a report may begin, such as 2026-11-24. Reports without a date
     /// are included.
-    Self &since(std::string_view value) { return put("since", detail::option_text(value)); }
+    Self &since(text_view value) { return put("since", detail::option_text(value)); }
     /// The last day on which the time range of a report may begin.
-    Self &until(std::string_view value) { return put("until", detail::option_text(value)); }
+    Self &until(text_view value) { return put("until", detail::option_text(value)); }
     /// The type of the reports, such as AUDIT_REPORT_DAY. 1 to 256 bytes.
-    Self &type(std::string_view value) { return put("type", detail::option_text(value)); }
+    Self &type(text_view value) { return put("type", detail::option_text(value)); }
     /// The template_type of the reports. 1 to 256 bytes.
-    Self &template_(std::string_view value) { return put("template", detail::option_text(value)); }
+    Self &template_(text_view value) { return put("template", detail::option_text(value)); }
     /// The name of the reports. The service does the filtering. 1 to 256 bytes.
-    Self &name(std::string_view value) { return put("name", detail::option_text(value)); }
+    Self &name(text_view value) { return put("name", detail::option_text(value)); }
     /// The language of the reports; by default the service's choice. Each language of a report is a separate
     /// report in the archive. One of en-us, zh-cn.
-    Self &locale(std::string_view value) { return put("locale", detail::option_text(value)); }
+    Self &locale(text_view value) { return put("locale", detail::option_text(value)); }
     /// The offset from UTC that determines the day of a report, such as +08:00, for "since" and "until", the
     /// periods without a report and the directories of years. Times without an offset are UTC. 1 to 6 bytes. The
     /// default is +00:00.
-    Self &utc_offset(std::string_view value) { return put("utc_offset", detail::option_text(value)); }
+    Self &utc_offset(text_view value) { return put("utc_offset", detail::option_text(value)); }
     /// The number of parallel downloads. 1 to 16. The default is 4.
     Self &parallel(std::int64_t value) { return put("parallel", detail::option_text(value)); }
     /// Whether existing files are read and compared with the manifest. A file that differs is downloaded again,
@@ -859,7 +859,7 @@ template <class Self> class mirror_option_setters {
     Self &verify(bool value) { return put("verify", detail::option_text(value)); }
 
   private:
-    Self &put(std::string_view key, std::string_view value) { return static_cast<Self &>(*this).set(key, value); }
+    Self &put(text_view key, text_view value) { return static_cast<Self &>(*this).set(key, value); }
 };
 /// The options of the set option_set::schedule, each with a setter. Only the class Self can derive from it.
 template <class Self> class schedule_option_setters {
@@ -868,25 +868,25 @@ template <class Self> class schedule_option_setters {
 
   public:
     /// Whether the service generates reports on this schedule. One of ON, OFF.
-    Self &status(std::string_view value) { return put("status", detail::option_text(value)); }
+    Self &status(text_view value) { return put("status", detail::option_text(value)); }
     /// How often it generates a report. One of AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK, AUDIT_REPORT_MONTH,
     /// AUDIT_REPORT_YEAR, AUDIT_REPORT_REAL_TIME.
-    Self &frequency(std::string_view value) { return put("frequency", detail::option_text(value)); }
+    Self &frequency(text_view value) { return put("frequency", detail::option_text(value)); }
     /// The format of the reports. One of ZIP, PDF.
-    Self &format(std::string_view value) { return put("format", detail::option_text(value)); }
+    Self &format(text_view value) { return put("format", detail::option_text(value)); }
     /// The mode of scheduling: a word of the service, which does not document the words. 1 to 4096 bytes.
-    Self &mode(std::string_view value) { return put("mode", detail::option_text(value)); }
+    Self &mode(text_view value) { return put("mode", detail::option_text(value)); }
     /// When the schedule begins: text in the service's notation, which is sent unchanged. 1 to 4096 bytes.
-    Self &start_time(std::string_view value) { return put("start_time", detail::option_text(value)); }
+    Self &start_time(text_view value) { return put("start_time", detail::option_text(value)); }
     /// Whether the service sends a notification when a report is ready. One of ON, OFF.
-    Self &notice(std::string_view value) { return put("notice", detail::option_text(value)); }
+    Self &notice(text_view value) { return put("notice", detail::option_text(value)); }
     /// The URN of the SMN topic that receives the notifications; empty for none. 0 to 4096 bytes.
-    Self &topic_urn(std::string_view value) { return put("topic_urn", detail::option_text(value)); }
+    Self &topic_urn(text_view value) { return put("topic_urn", detail::option_text(value)); }
     /// The ids of the databases that the reports cover, separated by commas; empty for all. 0 to 4096 bytes.
-    Self &db_ids(std::string_view value) { return put("db_ids", detail::option_text(value)); }
+    Self &db_ids(text_view value) { return put("db_ids", detail::option_text(value)); }
 
   private:
-    Self &put(std::string_view key, std::string_view value) { return static_cast<Self &>(*this).set(key, value); }
+    Self &put(text_view key, text_view value) { return static_cast<Self &>(*this).set(key, value); }
 };
 
 /// The fields of a instance that the service documents. Only the class Self can derive from it.

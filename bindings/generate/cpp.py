@@ -270,12 +270,12 @@ def options(description: Item) -> Iterator[str]:
         )
         for row in rows:
             setter = re.sub(r"_ms$", "", row["key"])
-            kind = OPTION_TYPES.get(row["type"], "std::string_view")
+            kind = OPTION_TYPES.get(row["type"], "text_view")
             yield comment(row["help"], option_range(row))
             yield f"Self &{KEYWORDS.get(setter, setter)}({kind} value)"
             yield f'{{ return put("{row["key"]}", detail::option_text(value)); }}'
         yield "private:"
-        yield "Self &put(std::string_view key, std::string_view value)"
+        yield "Self &put(text_view key, text_view value)"
         yield "{ return static_cast<Self &>(*this).set(key, value); }"
         yield "};"
 

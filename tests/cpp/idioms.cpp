@@ -161,6 +161,22 @@ void download()
 #endif
 }
 
+// A variable that is not set.
+static const char *unset() { return std::getenv("DBSS_NEVER_SET"); }
+
+void null_pointers()
+{
+    CHECK(thrown<dbss::null_argument_error>([] { dbss::config().token(unset()); }).parameter() == "value");
+    const dbss::client client(settings());
+    auto download = [&](dbss::report_ref report) { (void)client.download_report(report); };
+    CHECK(thrown<dbss::null_argument_error>([&] { download({unset(), "0123456789abcdef"}); }).parameter()
+          == "instance");
+    CHECK(thrown<dbss::null_argument_error>([&] { download({instance_id, unset()}); }).parameter() == "id");
+    download({instance_id, report_id, unset(), unset()});
+    thrown<dbss::null_argument_error>([&] { client.set_token(unset()); });
+    CHECK(!dbss::has_feature(unset()));
+}
+
 void moves()
 {
     dbss::client first(settings());
@@ -653,9 +669,19 @@ void many()
 int main(int argc, char **argv)
 {
     const std::map<std::string, void (*)()> scenarios = {
-        {"download", download},     {"moves", moves},         {"errors", errors},   {"information", information},
-        {"exceptions", exceptions}, {"providers", providers}, {"lists", lists},     {"lists_again", lists_again},
-        {"management", management}, {"mirror", mirror},       {"cancels", cancels}, {"many", many},
+        {"download", download},
+        {"moves", moves},
+        {"null_pointers", null_pointers},
+        {"errors", errors},
+        {"information", information},
+        {"exceptions", exceptions},
+        {"providers", providers},
+        {"lists", lists},
+        {"lists_again", lists_again},
+        {"management", management},
+        {"mirror", mirror},
+        {"cancels", cancels},
+        {"many", many},
     };
     CHECK(argc == 2);
     try {

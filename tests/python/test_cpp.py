@@ -35,6 +35,7 @@ STALL = {"stall_after": 100}
 SCENARIOS = {
     "download": {},
     "moves": {},
+    "null_pointers": {},
     "errors": {"report": FORBIDDEN},
     "information": {},
     "exceptions": {"report": STALL},
