@@ -329,6 +329,8 @@ static void call_to_stream(struct call *call)
         free(part);
         return;
     }
+    CHECK(dbss_report_stream_read(stream, part, 0, &len) == DBSS_ERR_ARGUMENT && len == 0);
+    len = 1;
     while (call->status == DBSS_OK && len > 0) {
         /* Not always small, as a report may be long. */
         size_t capacity = capacities[i++ % 5];

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -11,7 +12,9 @@
 /* ---- Failures ---- */
 
 static pthread_mutex_t failure_lock = PTHREAD_MUTEX_INITIALIZER;
-static char failure[1024];
+/* Shared with child processes. */
+static char *failure;
+#define FAILURE_SIZE 1024
 static int has_failure_context;
 static char skip_reason[256];
 
@@ -21,7 +24,7 @@ void fail_check(const char *text, ...)
     pthread_mutex_lock(&failure_lock);
     if (*failure == '\0') {
         va_start(arguments, text);
-        vsnprintf(failure, sizeof failure, text, arguments);
+        vsnprintf(failure, FAILURE_SIZE, text, arguments);
         va_end(arguments);
     }
     pthread_mutex_unlock(&failure_lock);
@@ -44,13 +47,13 @@ void add_failure_context(const char *text, ...)
     len = strlen(failure);
     if (len > 0 && !has_failure_context) {
         has_failure_context = 1;
-        len += (size_t)snprintf(failure + len, sizeof failure - len, " [");
+        len += (size_t)snprintf(failure + len, FAILURE_SIZE - len, " [");
         va_start(arguments, text);
-        if (len < sizeof failure)
-            vsnprintf(failure + len, sizeof failure - len, text, arguments);
+        if (len < FAILURE_SIZE)
+            vsnprintf(failure + len, FAILURE_SIZE - len, text, arguments);
         va_end(arguments);
         len = strlen(failure);
-        snprintf(failure + len, sizeof failure - len, "]");
+        snprintf(failure + len, FAILURE_SIZE - len, "]");
     }
     pthread_mutex_unlock(&failure_lock);
 }
@@ -366,45 +369,27 @@ int run_child(int (*body)(void *argument), void *argument)
     return wait_for_child(start_child(body, argument));
 }
 
-struct child_body {
-    void (*body)(void);
-    int fd;
-};
-
-static int run_and_report(void *argument)
-{
-    const struct child_body *child = argument;
-    ssize_t n;
-    child->body();
-    n = write(child->fd, failure, strlen(failure));
-    return n < 0 || *failure != '\0';
-}
-
 void new_pipe(int ends[2])
 {
     if (pipe(ends) != 0)
         fatal("cannot create a pipe: %s", strerror(errno));
 }
 
+struct child_body {
+    void (*body)(void);
+};
+
+static int run_body(void *child)
+{
+    ((const struct child_body *)child)->body();
+    return has_failed();
+}
+
 void run_in_child(void (*body)(void))
 {
-    struct child_body child_body = {body, -1};
-    int pipe_ends[2], code;
-    char text[sizeof failure];
-    ssize_t n;
-    pid_t child;
-
-    new_pipe(pipe_ends);
-    child_body.fd = pipe_ends[1];
-    child = start_child(run_and_report, &child_body);
-    close(pipe_ends[1]);
-    code = wait_for_child(child);
-    n = read(pipe_ends[0], text, sizeof text - 1);
-    close(pipe_ends[0]);
-    text[n > 0 ? n : 0] = '\0';
-    if (*text != '\0')
-        fail_check("in the child: %s", text);
-    else if (code != 0)
+    struct child_body child = {body};
+    int code = run_child(run_body, &child);
+    if (code != 0)
         fail_check("the child ended with %d", code);
 }
 
@@ -524,6 +509,7 @@ int main(int argc, char **argv)
     const struct check *check;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
+    failure = mmap(NULL, FAILURE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (argc < 2)
         fatal("usage: %s --list, or %s FIXTURES [NAME...]", argv[0], argv[0]);
     if (strcmp(argv[1], "--list") != 0)

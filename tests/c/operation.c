@@ -183,29 +183,6 @@ NAMED_CHECK(calls_in_write_callback, PLAIN)
 
 /* ---- Streams ---- */
 
-/* The stream still works after a wrong argument, and after its context is freed. */
-NAMED_CHECK(stream_arguments_are_checked, PLAIN)
-{
-    struct report report = new_report(300000);
-    dbss_context *ctx = new_context(fixture("http"));
-    dbss_report_stream *stream;
-    char part[100];
-    size_t len = 1, got = 0;
-
-    OK(dbss_report_open(ctx, REPORT_ARGUMENTS(report.id), new_operation(), &stream));
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "cap", dbss_report_stream_read(stream, part, 0, &len));
-    CHECK(len == 0);
-    drop(ctx);
-    do {
-        OK(dbss_report_stream_read(stream, part, sizeof part, &len));
-        CHECK(got + len <= report.len && memcmp(part, report.bytes + got, len) == 0);
-        got += len;
-    } while (len > 0 && !has_failed());
-    CHECK(got == report.len);
-    EXPECT_PARAMETER(DBSS_ERR_ARGUMENT, "cap", dbss_report_stream_read(stream, part, 0, &len));
-    dbss_report_stream_free(stream);
-}
-
 struct reader {
     dbss_report_stream *stream;
     dbss_status status;

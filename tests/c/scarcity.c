@@ -21,8 +21,10 @@ static const long spare_sizes[] = {0,         4 * KIB,   16 * KIB,   64 * KIB,  
 
 /* For calls about one report, and about all of an instance. */
 static struct work of_report, of_instance;
-/* The number of the allocation that fails. 0: none. Shared with children. */
+/* Shared with children. The number of the allocation that fails; 0: none. */
 static volatile long *failing_allocation;
+/* Another number. */
+static volatile long *shared_number;
 static const char *endpoint;
 static dbss_context *context_at_address;
 
@@ -238,9 +240,10 @@ static void set_up_at(const char *where, int reports)
     post_control("/generation", "{\"percent_per_list\": 100}");
     /* It needs no look-up thread. */
     context_at_address = new_context(text("%s://127.0.0.1%s", scheme, strrchr(fixture(scheme), ':')));
-    failing_allocation = mmap(NULL, sizeof(long), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    failing_allocation = mmap(NULL, 2 * sizeof(long), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (failing_allocation == MAP_FAILED)
         fatal("out of memory");
+    shared_number = failing_allocation + 1;
 }
 
 static void set_up(void)
@@ -453,49 +456,25 @@ NAMED_CHECK(kept_errors_use_up_no_reserve, LOAD)
 /* A quotation mark in a JSON string, for a body of JSON. */
 #define Q "\\\""
 
-/* A call in a child, and where the child writes how much memory it needed. */
-struct measured_call {
-    dbss_status expected;
-    int fd;
-};
-
+/* In a child: what the call needs, beyond what its process has; -1 where it ends
+ * otherwise than expected. */
 static int measure_call(void *argument)
 {
-    const struct measured_call *measured = argument;
     FILE *file = fopen("/proc/self/clear_refs", "w");
-    dbss_status status;
-    long needed;
+    dbss_status expected = *(dbss_status *)argument, status;
+    long before;
     if (file == NULL || fputs("5", file) < 0 || fclose(file) != 0)
         fatal("cannot write /proc/self/clear_refs");
 #ifdef __GLIBC__
     /* Memory that this program freed earlier does not belong to the call. */
     malloc_trim(0);
 #endif
-    needed = proc_status_value("VmRSS");
+    before = proc_status_value("VmRSS");
     status = make_scarce_call();
-    if (status != measured->expected)
+    if (status != expected)
         fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
-    needed = status == measured->expected ? proc_status_value("VmHWM") - needed : -1;
-    return write(measured->fd, &needed, sizeof needed) != sizeof needed;
-}
-
-/* The most memory that the call needs, beyond what its process has; -1 where it
- * ended otherwise than expected. */
-static long measure_needed_kib(dbss_status expected)
-{
-    struct measured_call measured = {expected, -1};
-    int ends[2];
-    long needed = -1;
-    pid_t child;
-    new_pipe(ends);
-    measured.fd = ends[1];
-    child = start_child(measure_call, &measured);
-    close(ends[1]);
-    if (read(ends[0], &needed, sizeof needed) != sizeof needed)
-        needed = -1;
-    close(ends[0]);
-    wait_for_child(child);
-    return needed;
+    *shared_number = status == expected ? proc_status_value("VmHWM") - before : -1;
+    return 0;
 }
 
 /* Sets a response for `place`. Its body of about `size` bytes repeats `part` between
@@ -542,13 +521,17 @@ NAMED_CHECK(response_body_memory_is_bounded, LOAD)
     static const struct scarce listing = {"list", list_reports, &of_instance, 1, 1};
     /* The limit of the mock service, including the escapes. */
     enum { SIZE = 10 * 1024 * 1024 };
+    dbss_status expected;
     size_t i;
     long needed;
     set_up();
     scarce = &listing;
     for (i = 0; i < COUNT(bodies); i++) {
         post_repeated_body("@reports.list", 200, SIZE, bodies[i].open, bodies[i].part, bodies[i].close);
-        needed = measure_needed_kib(bodies[i].expected);
+        expected = bodies[i].expected;
+        *shared_number = -1;
+        run_child(measure_call, &expected);
+        needed = *shared_number;
         printf("amount %-24s %6ld KiB\n", bodies[i].what, needed);
         /* Plus a megabyte for the connection. */
         if (needed < 0 || needed > 4 * SIZE / KIB + 1024)

@@ -15,13 +15,6 @@ static long factor(void)
     return given == NULL ? 1 : strtol(given, NULL, 10);
 }
 
-/* ---- Resources of the process ---- */
-
-struct usage {
-    long kib, threads;
-    int descriptors;
-};
-
 /* A child that is started by exec() inherits no connection. */
 static void check_socket(int fd)
 {
@@ -30,13 +23,13 @@ static void check_socket(int fd)
         CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 }
 
-static struct usage current_usage(void)
+enum { KIB, DESCRIPTORS, THREAD_COUNT, USAGES };
+
+static void read_usage(long usage[USAGES])
 {
-    struct usage usage;
-    usage.kib = proc_status_value("VmRSS");
-    usage.threads = proc_status_value("Threads");
-    usage.descriptors = for_each_descriptor(check_socket);
-    return usage;
+    usage[KIB] = proc_status_value("VmRSS");
+    usage[DESCRIPTORS] = for_each_descriptor(check_socket);
+    usage[THREAD_COUNT] = proc_status_value("Threads");
 }
 
 /* Makes `count` calls and compares the resources after the first tenth with those at
@@ -45,25 +38,24 @@ static void expect_no_growth(const char *what, void (*call)(long number), long c
 {
     /* Fragmentation of the heap. */
     enum { TOLERANCE_KIB = 2048 };
-    struct usage before = {0, 0, 0}, after;
+    long before[USAGES] = {0}, after[USAGES], number;
     long long started = now_ms();
-    long number;
+    const char *usage;
     for (number = 0; number < count && !has_failed(); number++) {
         if (number == count / 10)
-            before = current_usage();
+            read_usage(before);
         call(number);
         /* Keeps the request log of the mock service small. */
         if (number % 10000 == 0)
             free(control("DELETE", "/requests", ""));
     }
-    after = current_usage();
-    printf("# %s: %ld calls in %lld ms, %ld KiB and then %ld, %d descriptors and then %d, %ld threads and then %ld\n",
-           what, count, now_ms() - started, before.kib, after.kib, before.descriptors, after.descriptors,
-           before.threads, after.threads);
-    if (after.kib > before.kib + TOLERANCE_KIB || after.descriptors > before.descriptors
-        || after.threads > before.threads)
-        fail_check("%s: %ld KiB and then %ld, %d descriptors and then %d, %ld threads and then %ld", what, before.kib,
-                   after.kib, before.descriptors, after.descriptors, before.threads, after.threads);
+    read_usage(after);
+    usage = text("%ld KiB and then %ld, %ld descriptors and then %ld, %ld threads and then %ld", before[KIB],
+                 after[KIB], before[DESCRIPTORS], after[DESCRIPTORS], before[THREAD_COUNT], after[THREAD_COUNT]);
+    printf("# %s: %ld calls in %lld ms, %s\n", what, count, now_ms() - started, usage);
+    if (after[KIB] > before[KIB] + TOLERANCE_KIB || after[DESCRIPTORS] > before[DESCRIPTORS]
+        || after[THREAD_COUNT] > before[THREAD_COUNT])
+        fail_check("%s: %s", what, usage);
 }
 
 /* ---- Calls, contexts, failures ---- */

@@ -158,7 +158,7 @@ def test_wrong_handle_type_does_not_compile(
 def test_abi_checks_are_all_run(c_programs: Path, environment: dict[str, str]) -> None:
     listed = expect_success(run([c_programs / "abi", "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for name, kind in ABI_CHECKS.items()]
-    assert len(listed) > 10
+    assert listed
 
 
 @pytest.mark.parametrize("check", ABI_CHECKS)
