@@ -369,6 +369,12 @@ int run_child(int (*body)(void *argument), void *argument)
     return wait_for_child(start_child(body, argument));
 }
 
+long soak_factor(void)
+{
+    const char *given = getenv("DBSS_TEST_SOAK");
+    return given == NULL ? 1 : strtol(given, NULL, 10);
+}
+
 void new_pipe(int ends[2])
 {
     if (pipe(ends) != 0)

@@ -195,6 +195,9 @@ int run_child(int (*body)(void *argument), void *argument);
 /* Runs `body` in a child process. A failure there fails this check. */
 void run_in_child(void (*body)(void));
 
+/* DBSS_TEST_SOAK, by which long checks multiply the number of their calls, or 1. */
+long soak_factor(void);
+
 void new_pipe(int ends[2]);
 
 /* Calls `callback`, if not NULL, with each open descriptor. Returns their number. */

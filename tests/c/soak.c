@@ -6,14 +6,7 @@
 #include "calls.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/stat.h>
-
-static long factor(void)
-{
-    const char *given = getenv("DBSS_TEST_SOAK");
-    return given == NULL ? 1 : strtol(given, NULL, 10);
-}
 
 /* A child that is started by exec() inherits no connection. */
 static void check_socket(int fd)
@@ -71,7 +64,7 @@ NAMED_CHECK(repeated_calls_leak_nothing, LOAD)
 {
     work = new_work(new_context(fixture("http")), NULL);
     work.id = add_report(6000);
-    expect_no_growth("small calls", download_small, 1000 * factor());
+    expect_no_growth("small calls", download_small, 1000 * soak_factor());
 }
 
 static void make_context(long number)
@@ -85,7 +78,7 @@ NAMED_CHECK(repeated_contexts_leak_nothing, LOAD)
 {
     work = new_work(NULL, NULL);
     work.id = add_report(6000);
-    expect_no_growth("contexts", make_context, 100 * factor());
+    expect_no_growth("contexts", make_context, 100 * soak_factor());
 }
 
 static dbss_status download_cancelled(const struct work *work)
@@ -187,156 +180,7 @@ NAMED_CHECKS(repeated_failures_leak_nothing, LOAD, LOAD)
         work.path = kind->path;
         if (kind->fault != NULL)
             post_fault(work.id, "%s", kind->fault);
-        expect_no_growth(kind->what, make_failing_call, 100 * factor());
+        expect_no_growth(kind->what, make_failing_call, 100 * soak_factor());
         add_failure_context("%s", kind->what);
     }
-}
-
-/* ---- Tenants: none gets another's bytes ---- */
-
-enum { TENANTS = 3, REPORTS = 4, THREADS = 24, SIZE = 40000 };
-
-static struct tenant {
-    dbss_context *ctx;
-    struct report reports[REPORTS];
-} tenants[TENANTS];
-
-static long calls_of_each;
-
-/* Cancels the call at an offset. */
-static int32_t cancel_at(void *user_data, const dbss_operation *operation)
-{
-    return dbss_operation_received(operation) >= *(long *)user_data;
-}
-
-static void *run_tenant(void *argument)
-{
-    struct tenant *tenant = argument;
-    unsigned seed = (unsigned)(now_ms() ^ getpid() ^ (long)pthread_self());
-    long number;
-    for (number = 0; number < calls_of_each && !has_failed(); number++) {
-        const struct report *report = &tenant->reports[rand_r(&seed) % REPORTS];
-        struct call call = {.sink = rand_r(&seed) % SINKS, .ctx = tenant->ctx, .id = report->id};
-        long cancel_offset = rand_r(&seed) % SIZE;
-        int chance = rand_r(&seed) % 100;
-        if (chance < 20) {
-            call.operation = new_operation();
-            EXPECT(DBSS_OK, dbss_operation_set_progress(call.operation, cancel_at, &cancel_offset, NULL));
-        } else if (chance < 30) {
-            static const char *const faults[] = {
-                "\"times\": 1, \"reset_after\": 20000",
-                "\"times\": 1, \"status\": 503, \"headers\": [[\"Retry-After\", \"0\"]]",
-                "\"times\": 1, \"cut_after\": 100",
-                "\"times\": 1, \"framing\": \"chunked\"",
-            };
-            post_fault(report->id, faults[rand_r(&seed) % 4]);
-        } else if (chance == 30) {
-            dbss_context_cancel_all(tenant->ctx);
-        }
-        make_call(&call);
-        CHECK_CALL(call.status, &call, report);
-        if (call.operation != NULL)
-            drop(call.operation);
-    }
-    return NULL;
-}
-
-/* Each thread makes calls of one tenant. */
-static void *run_tenant_of_thread(void *index)
-{
-    return run_tenant(&tenants[*(int *)index % TENANTS]);
-}
-
-static void run_tenants(long count)
-{
-    int indices[THREADS];
-    for (int i = 0; i < THREADS; i++)
-        indices[i] = i;
-    calls_of_each = count / THREADS;
-    run_in_threads(THREADS, run_tenant_of_thread, indices, sizeof *indices);
-}
-
-static void set_up_tenants(void)
-{
-    for (int i = 0; i < TENANTS; i++) {
-        const char *token = text("token-of-tenant-%d-%s", i, fresh_id());
-        dbss_config *config = new_config(fixture("http"), token);
-        add_token(token);
-        set_option(config, "max_attempts", "3");
-        tenants[i].ctx = new_context_from(config);
-        for (int j = 0; j < REPORTS; j++)
-            tenants[i].reports[j] = new_report(SIZE);
-    }
-    /* Opens connections that later calls reuse. */
-    run_tenants(THREADS);
-}
-
-NAMED_CHECK(tenants_get_only_their_bytes, LOAD)
-{
-    set_up_tenants();
-    run_tenants(600 * factor() / 10);
-}
-
-static int run_tenants_briefly(void *unused)
-{
-    run_tenants(300 * factor() / 10);
-    return has_failed();
-}
-
-/* Parent and child both use the same contexts. */
-NAMED_CHECK(tenants_after_fork_get_only_their_bytes, LOAD)
-{
-    pid_t child;
-    set_up_tenants();
-    child = start_child(run_tenants_briefly, NULL);
-    run_tenants_briefly(NULL);
-    CHECK(wait_for_long_child(child) == 0);
-}
-
-/* The exit code if this machine allows no namespace. */
-#define NO_NAMESPACE 77
-
-static int (*body_of_pid_one)(void *);
-
-static int be_pid_one(void *unused)
-{
-    CHECK(getpid() == 1);
-    return body_of_pid_one(unused);
-}
-
-static int start_pid_one(void *unused)
-{
-    if (unshare(geteuid() == 0 ? CLONE_NEWPID : CLONE_NEWUSER | CLONE_NEWPID) != 0)
-        return NO_NAMESPACE;
-    return wait_for_long_child(start_child(be_pid_one, unused));
-}
-
-/* Starts a process whose child has the id 1 in a new namespace and runs `body`.
- * The process exits as that child does. */
-static pid_t start_in_pid_namespace(int (*body)(void *))
-{
-    body_of_pid_one = body;
-    return start_child(start_pid_one, NULL);
-}
-
-/* Two processes have the id 1, and both use what their parent opened. */
-static int run_beside_another_pid_one(void *unused)
-{
-    pid_t other;
-    run_tenants(THREADS);
-    other = start_in_pid_namespace(run_tenants_briefly);
-    run_tenants_briefly(NULL);
-    CHECK(wait_for_long_child(other) == 0);
-    return has_failed();
-}
-
-NAMED_CHECK(tenants_in_pid_namespaces_get_only_their_bytes, LOAD)
-{
-    int outcome;
-    set_up_tenants();
-    outcome = wait_for_long_child(start_in_pid_namespace(run_beside_another_pid_one));
-    if (outcome == NO_NAMESPACE)
-        skip_check("this machine allows no PID namespace");
-    else
-        CHECK(outcome == 0);
 }

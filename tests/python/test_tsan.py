@@ -15,8 +15,8 @@ SUPPRESSIONS = Path(__file__).parents[1] / "sanitizers/thread.suppressions"
 
 CHECKS = [
     ("abi", "token_replaced_during_downloads"),
-    ("download", "faults_on_many_threads_give_right_bytes"),
-    ("download", "faults_on_many_threads_give_right_bytes_tls"),
+    ("download", "tenants_get_only_their_bytes"),
+    ("download", "tenants_get_only_their_bytes_tls"),
     ("operation", "every_phase_can_be_ended"),
     ("operation", "operation_freed_during_call_lets_it_finish"),
     ("operation", "stream_freed_during_read_cancels_it"),
