@@ -156,8 +156,6 @@ NAMED_CHECK(strings_are_copied_by_config, PLAIN)
     EXPECT_DOWNLOAD(ctx);
 }
 
-/* ---- Threads and the process ---- */
-
 static dbss_context *shared_context;
 static int threads_done;
 

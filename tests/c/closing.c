@@ -1,13 +1,9 @@
-/*
- * Closing contexts and streams while other threads use them, and in callbacks. operation.c
- * closes a context in each phase of a call, mirror.c during a mirror.
- */
+/* Closing contexts and streams while other threads use them, and in callbacks. operation.c
+ * closes a context in each phase of a call, mirror.c during a mirror. */
 
 #include "calls.h"
 
 #define PROJECT_AND_INSTANCE fixture("project"), fixture("instance")
-
-/* ---- Many threads ---- */
 
 enum { THREADS = 64 };
 
@@ -90,8 +86,6 @@ NAMED_CHECKS(context_closed_under_many_threads, LOAD, LOAD)
     for (int round = 0; round < 3 && !has_failed(); round++)
         close_while_used(round % 2);
 }
-
-/* ---- In callbacks ---- */
 
 static dbss_context *context_to_close;
 static dbss_report_stream *stream_to_close;
@@ -182,8 +176,6 @@ NAMED_CHECK(stream_closed_in_its_callback_ends, PLAIN)
     stream_to_close = NULL;
 }
 
-/* ---- What a close releases ---- */
-
 /* The log callback and the token provider are destroyed with the last call, or at
  * once. */
 NAMED_CHECK(context_close_releases_callbacks, PLAIN)
@@ -227,8 +219,6 @@ NAMED_CHECKS(context_close_releases_connections, PLAIN, TLS)
     dbss_context_close(work.ctx);
     CHECK(for_each_descriptor(NULL) == before);
 }
-
-/* ---- Token requests ---- */
 
 static dbss_token_request *held_request;
 static int requests_held;

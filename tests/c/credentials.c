@@ -1,7 +1,5 @@
-/*
- * What credentials need in C: the rules of token requests, calls from callbacks, wiped
- * secrets and forks. The rest is in the conformance suite.
- */
+/* What credentials need in C: the rules of token requests, calls from callbacks, wiped
+ * secrets and forks. The rest is in the conformance suite. */
 
 #include "calls.h"
 #include "memory.h"
@@ -9,8 +7,6 @@
 #define LOGINS "@iam.tokens"
 /* An access key that the service does not know. */
 #define UNKNOWN_KEY "UNKNOWN01234567890123"
-
-/* ---- Configurations and downloads ---- */
 
 /* Without credentials. Forgets the logins of other checks. */
 static dbss_config *basic_config(void)
@@ -37,8 +33,6 @@ static dbss_config *credentials_config(const char *where)
     set_option(config, "credentials", where);
     return config;
 }
-
-/* ---- A token provider with configurable behaviour ---- */
 
 enum provider_action { GIVE, HOLD, FAIL, DROP };
 
@@ -121,8 +115,6 @@ static void start_held_download(struct thread_call *call, struct provider *provi
     start_download(call);
     WAIT_FOR(read_locked(&provider->held_count) > before);
 }
-
-/* ---- Token requests ---- */
 
 /* Wrong arguments do not complete a request; a second answer is refused. */
 static void pass_arguments(struct provider *provider, dbss_token_request *request)
@@ -310,8 +302,6 @@ NAMED_CHECK(passcode_provider_runs_on_the_calling_thread, PLAIN)
     post_control("/iam", "{}");
 }
 
-/* ---- The environment, and threads ---- */
-
 NAMED_CHECK(environment_is_read_when_the_context_is_made, PLAIN)
 {
     dbss_context *ctx;
@@ -368,8 +358,6 @@ NAMED_CHECK(login_repeated_during_downloads, LOAD)
     for (i = 0; i < MANY; i++)
         pthread_join(threads[i], NULL);
 }
-
-/* ---- Secrets are wiped ---- */
 
 static char secret[SECRET_LENGTH + 1], second[SECRET_LENGTH + 1];
 static struct secret_sample sample, second_sample;
@@ -532,8 +520,6 @@ NAMED_CHECKS(secrets_are_wiped, LOAD, LOAD)
         add_failure_context("%s", rows[i].what);
     }
 }
-
-/* ---- Children ---- */
 
 static struct provider shared_provider;
 

@@ -1,8 +1,6 @@
-/*
- * The last error of the thread equals the error of the operation, for every kind of
+/* The last error of the thread equals the error of the operation, for every kind of
  * failure, in callbacks and elsewhere. tests/abi/wrong.py generates the calls from
- * the description of the ABI. This file supplies the arguments.
- */
+ * the description of the ABI. This file supplies the arguments. */
 
 #include "calls.h"
 
@@ -22,8 +20,6 @@ struct wrong {
 /* The value of out-parameters before a call. */
 static char garbage_bytes[1];
 static void *const garbage = garbage_bytes;
-
-/* ---- Arguments ---- */
 
 /* One handle of each kind, valid until the check ends. */
 static struct {
@@ -187,8 +183,6 @@ static void free_stream(dbss_report_stream *stream)
 
 #define WRONGS (sizeof wrongs / sizeof *wrongs)
 
-/* ---- Comparing errors ---- */
-
 /* All that an error says. */
 static const char *describe(const dbss_error *error)
 {
@@ -287,8 +281,6 @@ NAMED_CHECK(error_of_cancelled_call, PLAIN)
         add_failure_context("%s", wrongs[i].function);
     }
 }
-
-/* ---- In callbacks ---- */
 
 /* The first callback of the active kind makes every call with every mistake. Each
  * callback starts without an error. It ends with one, which must not become the

@@ -1,7 +1,5 @@
-/*
- * Cursors and pages: how long they live, and what threads may do with them. What lists
- * hold is in the cases of ../conformance.
- */
+/* Cursors and pages: how long they live, and what threads may do with them. What lists
+ * hold is in the cases of ../conformance. */
 
 #include "calls.h"
 

@@ -1,8 +1,6 @@
-/*
- * Every function with every combination of NULL and valid pointers.
+/* Every function with every combination of NULL and valid pointers.
  * tests/abi/nulls.py generates the checks from the description of the ABI. This
- * file supplies the valid values and the expectations.
- */
+ * file supplies the valid values and the expectations. */
 
 #include "calls.h"
 
@@ -38,8 +36,6 @@ static int32_t a_dbss_progress_fn(void *user_data, const dbss_operation *operati
 
 #define a_dbss_log_fn ignore_record
 #define a_dbss_write_fn ignore_bytes
-
-/* ---- Files and handles ---- */
 
 static const char *scratch_directory(void)
 {
@@ -239,8 +235,6 @@ static dbss_buffer make_buffer(void)
     require_ok(dbss_page_json(shared.page, &buffer));
     return buffer;
 }
-
-/* ---- Expectations ---- */
 
 /* `missing` is the first required parameter that is NULL, or NULL. */
 static void expect_status(dbss_status status, const char *missing, int network)

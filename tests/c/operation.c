@@ -1,7 +1,5 @@
-/*
- * Control of calls in progress, where it needs C: descriptors that block, name look-ups,
- * callbacks, and what is freed during a call.
- */
+/* Control of calls in progress, where it needs C: descriptors that block, name look-ups,
+ * callbacks, and what is freed during a call. */
 
 #include "phases.h"
 
@@ -88,8 +86,6 @@ NAMED_CHECK(every_phase_can_be_ended, TLS)
     }
     tear_down_phases();
 }
-
-/* ---- Life cycles ---- */
 
 /* The operation and the context are freed during the call. */
 NAMED_CHECKS(operation_freed_during_call_lets_it_finish, PLAIN, TLS)
@@ -180,8 +176,6 @@ NAMED_CHECK(calls_in_write_callback, PLAIN)
     CHECK(call.on_data == NULL);
     CHECK_CALL(DBSS_OK, &call, &report);
 }
-
-/* ---- Streams ---- */
 
 struct reader {
     dbss_report_stream *stream;

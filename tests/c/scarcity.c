@@ -1,7 +1,5 @@
-/*
- * Low memory. In child processes with a memory limit, each call succeeds or reports
- * that there is too little memory. No call ends the process.
- */
+/* Low memory. In child processes with a memory limit, each call succeeds or reports
+ * that there is too little memory. No call ends the process. */
 
 #include "calls.h"
 #include "failing.h"
@@ -27,8 +25,6 @@ static volatile long *failing_allocation;
 static volatile long *shared_number;
 static const char *endpoint;
 static dbss_context *context_at_address;
-
-/* ---- The calls ---- */
 
 static dbss_status create_context(const char *key, const char *value, dbss_context **ctx)
 {
@@ -146,8 +142,6 @@ static dbss_status make_scarce_call(void)
     dbss_operation_free(work.operation);
     return status;
 }
-
-/* ---- Children ---- */
 
 static void limit_memory(long spare)
 {
@@ -276,8 +270,6 @@ NAMED_CHECK(low_memory_while_loading_certificates, LOAD)
     expect_clean_end(spare_sizes, COUNT(spare_sizes), FIRST_CALL);
 }
 
-/* ---- Failing allocations ---- */
-
 /* If set, each allocation fails in turn. Otherwise only every n-th. */
 #define EACH_ALLOCATION "DBSS_TEST_EACH_ALLOCATION"
 
@@ -353,8 +345,6 @@ NAMED_CHECKS(each_failed_allocation_is_handled, LOAD, LOAD)
             printf("%s, %s: %ld allocations, every %ld.\n", scarce->what, scheme, *failing_allocation, step);
     }
 }
-
-/* ---- Copies ---- */
 
 /* Keeps a copy of the first record. */
 static void keep_record(void *kept, const dbss_log_record *record)
@@ -450,8 +440,6 @@ NAMED_CHECK(kept_errors_use_up_no_reserve, LOAD)
     set_up();
     CHECK(run_child(keep_errors, NULL) == 0);
 }
-
-/* ---- Hostile responses ---- */
 
 /* A quotation mark in a JSON string, for a body of JSON. */
 #define Q "\\\""

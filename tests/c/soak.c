@@ -1,7 +1,5 @@
-/*
- * Many calls: memory, descriptors and threads do not grow, and all bytes are right.
- * DBSS_TEST_SOAK multiplies the number of calls, which is small by default.
- */
+/* Many calls: memory, descriptors and threads do not grow, and all bytes are right.
+ * DBSS_TEST_SOAK multiplies the number of calls, which is small by default. */
 
 #include "calls.h"
 
@@ -50,8 +48,6 @@ static void expect_no_growth(const char *what, void (*call)(long number), long c
         || after[THREAD_COUNT] > before[THREAD_COUNT])
         fail_check("%s: %s", what, usage);
 }
-
-/* ---- Calls, contexts, failures ---- */
 
 static struct work work;
 

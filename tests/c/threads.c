@@ -2,8 +2,6 @@
 
 #include "calls.h"
 
-/* ---- The threads of callbacks ---- */
-
 enum callback { PROGRESS, LOG, PROVIDER, DESTROY_LOG, DESTROY_PROVIDER, DESTROY_PROGRESS, CALLBACKS };
 
 static pthread_t caller;
@@ -89,8 +87,6 @@ static void mirror_with_callbacks(int replace_provider)
 NAMED_CALL(callbacks_run_on_calling_thread, LOAD, mirror_with_callbacks, 0)
 
 NAMED_CALL(replaced_provider_destroyed_on_calling_thread, LOAD, mirror_with_callbacks, 1)
-
-/* ---- Cancelled threads ---- */
 
 struct cancelled_call {
     work_fn *call;
@@ -211,8 +207,6 @@ NAMED_CHECK(thread_exit_in_callback_leaves_process_alive, LOAD)
         OK(download(&work));
     }
 }
-
-/* ---- Descriptors of operations ---- */
 
 /* Neither new ones, nor after a cancel and a reset, nor after a call. */
 NAMED_CHECK(operations_need_no_descriptor, LOAD)
