@@ -6,6 +6,8 @@
 
 #include <fcntl.h>
 
+#include "values.h"
+
 /* A call with one wrong argument, the expected status and the parameter that the
  * error must name. */
 struct wrong {
@@ -80,13 +82,9 @@ static void make_arguments(void)
     handles.reading_end = ends[0];
     close(ends[1]);
     require_ok(dbss_report_spec_new(&handles.empty_spec));
-    require_ok(dbss_report_spec_new(&handles.spec));
-    require_ok(dbss_report_spec_set(handles.spec, "template_id", fixture("template")));
-    require_ok(dbss_report_spec_set(handles.spec, "start_time", "2026-11-23 00:00:00"));
-    require_ok(dbss_report_spec_set(handles.spec, "end_time", "2026-11-24 00:00:00"));
+    handles.spec = make_report_spec();
     require_ok(dbss_schedule_changes_new(&handles.empty_changes));
-    require_ok(dbss_schedule_changes_new(&handles.changes));
-    require_ok(dbss_schedule_changes_set(handles.changes, "status", "ON"));
+    handles.changes = make_schedule_changes();
     keep(&handles, free_arguments);
 }
 
