@@ -88,32 +88,26 @@ static dbss_context *provider_context(struct provider *provider)
     return new_context_from(config);
 }
 
-/* One download on its own thread. */
-struct thread_call {
-    dbss_context *ctx;
-    dbss_operation *operation;
-    dbss_status expected;
-    pthread_t thread;
-};
+static struct report report;
 
-static void *run_download(void *argument)
+static struct call new_call(dbss_context *ctx, dbss_operation *operation)
 {
-    struct thread_call *call = argument;
-    expect_download(__LINE__, call->expected, call->ctx, call->operation);
-    return NULL;
-}
-
-static void start_download(struct thread_call *call)
-{
-    call->thread = start_thread(run_download, call);
+    report = new_report(6000);
+    return (struct call){.ctx = ctx, .id = report.id, .operation = operation};
 }
 
 /* Starts a download whose token request is held. */
-static void start_held_download(struct thread_call *call, struct provider *provider)
+static void start_held_call(struct call *call, struct provider *provider)
 {
     int before = read_locked(&provider->held_count);
-    start_download(call);
+    start_call(call);
     WAIT_FOR(read_locked(&provider->held_count) > before);
+}
+
+static void end_call(struct call *call, dbss_status expected)
+{
+    join_call(call);
+    CHECK_CALL(expected, call, &report);
 }
 
 /* Wrong arguments do not complete a request; a second answer is refused. */
@@ -149,22 +143,22 @@ NAMED_CHECK(provider_mistakes_are_reported, PLAIN)
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct provider provider = new_provider(DROP, rows[i].token != NULL ? rows[i].token : fixture("token"));
-        struct thread_call call = {provider_context(&provider), NULL, rows[i].expected, 0};
+        struct call call = new_call(provider_context(&provider), NULL);
         provider.on_request = rows[i].pass;
         provider.expires_ms = rows[i].expires_ms;
         provider.reason = rows[i].parameter;
-        expect_download(__LINE__, call.expected, call.ctx, NULL);
-        if (call.expected == DBSS_OK)
+        EXPECT_CALL(rows[i].expected, &report, TO_MEMORY, call.ctx, NULL);
+        if (rows[i].expected == DBSS_OK)
             EXPECT_DOWNLOAD(call.ctx);
         CHECK(provider.request_count == 1);
         drop(call.ctx);
         call.ctx = provider_context(&provider);
         provider.action = HOLD;
         provider.on_request = NULL;
-        start_held_download(&call, &provider);
+        start_held_call(&call, &provider);
         rows[i].pass(&provider, provider.held);
         dbss_token_request_free(provider.held);
-        pthread_join(call.thread, NULL);
+        end_call(&call, rows[i].expected);
         drop(call.ctx);
     }
 }
@@ -203,18 +197,17 @@ NAMED_CHECK(provider_outlives_context, PLAIN)
     /* In the second round the token arrives when no call waits any more. */
     for (int i = 0; i < 2; i++) {
         struct provider provider = new_provider(HOLD, NULL);
-        struct thread_call call = {provider_context(&provider), new_operation(), i == 0 ? DBSS_OK : DBSS_ERR_CANCELLED,
-                                   0};
-        start_held_download(&call, &provider);
+        struct call call = new_call(provider_context(&provider), new_operation());
+        start_held_call(&call, &provider);
         if (i == 1) {
             dbss_operation_cancel(call.operation);
-            pthread_join(call.thread, NULL);
+            end_call(&call, DBSS_ERR_CANCELLED);
         }
         drop(call.ctx);
         CHECK(provider.destroyed == 0 || i == 1);
         give_token(provider.held, i == 0 ? fixture("token") : "whatever");
         if (i == 0)
-            pthread_join(call.thread, NULL);
+            end_call(&call, DBSS_OK);
         WAIT_FOR(read_locked(&provider.destroyed) == 1);
     }
 }
@@ -532,16 +525,15 @@ static void use_in_child(void)
 /* The process forks while one of its threads waits for a login. */
 NAMED_CHECK(fork_during_login, LOAD)
 {
-    struct thread_call call = {new_context_from(login_config(fixture("password"))), new_operation(), DBSS_ERR_CANCELLED,
-                               0};
+    struct call call = new_call(new_context_from(login_config(fixture("password"))), new_operation());
     shared_context = call.ctx;
     post_fault(LOGINS, "\"no_answer\": true, \"times\": 1");
-    start_download(&call);
+    start_call(&call);
     WAIT_FOR(count_requests(LOGINS) == 1);
     run_in_child(use_in_child);
     CHECK(count_requests(LOGINS) == 2);
     dbss_operation_cancel(call.operation);
-    pthread_join(call.thread, NULL);
+    end_call(&call, DBSS_ERR_CANCELLED);
     /* The parent's next call logs in as usual. The child after it uses its token. */
     EXPECT_DOWNLOAD(shared_context);
     CHECK(count_requests(LOGINS) == 3);
@@ -562,11 +554,12 @@ static void use_provider_in_child(void)
 
 NAMED_CHECK(fork_while_waiting_for_provider, LOAD)
 {
-    struct thread_call call = {NULL, NULL, DBSS_OK, 0};
+    struct call call;
     shared_provider = new_provider(HOLD, fixture("token"));
-    shared_context = call.ctx = provider_context(&shared_provider);
-    start_held_download(&call, &shared_provider);
+    shared_context = provider_context(&shared_provider);
+    call = new_call(shared_context, NULL);
+    start_held_call(&call, &shared_provider);
     run_in_child(use_provider_in_child);
     give_token(shared_provider.held, fixture("token"));
-    pthread_join(call.thread, NULL);
+    end_call(&call, DBSS_OK);
 }
