@@ -76,8 +76,7 @@ void load_fixtures(const char *path)
 
 const char *find_fixture(const char *name)
 {
-    size_t i;
-    for (i = 0; i < fixture_count; i++)
+    for (size_t i = 0; i < fixture_count; i++)
         if (strcmp(fixtures[i].name, name) == 0)
             return fixtures[i].value;
     return NULL;
@@ -309,9 +308,8 @@ void *keep(void *thing, void (*end)(void *))
 void drop(void *thing)
 {
     void (*end)(void *) = NULL;
-    size_t i;
     pthread_mutex_lock(&kept_lock);
-    for (i = kept_count; i-- > 0 && end == NULL;)
+    for (size_t i = kept_count; i-- > 0 && end == NULL;)
         if (kept[i].thing == thing) {
             end = kept[i].end;
             memmove(&kept[i], &kept[i + 1], (--kept_count - i) * sizeof *kept);
@@ -506,12 +504,11 @@ pthread_t start_thread(void *(*body)(void *), void *argument)
 void run_in_threads(int count, void *(*body)(void *), void *arguments, size_t size)
 {
     pthread_t threads[128];
-    int i;
     if (count > (int)COUNT(threads))
         fatal("too many threads");
-    for (i = 0; i < count; i++)
+    for (int i = 0; i < count; i++)
         threads[i] = start_thread(body, (char *)arguments + (size_t)i * size);
-    for (i = 0; i < count; i++)
+    for (int i = 0; i < count; i++)
         pthread_join(threads[i], NULL);
 }
 

@@ -58,26 +58,25 @@ static void close_while_used(int close_streams)
 {
     struct user users[THREADS];
     pthread_t threads[THREADS];
-    int i;
 
     shared = new_work(new_context(fixture(scheme)), NULL);
     shared.id = add_report(500000);
     started = closed = 0;
-    for (i = 0; i < THREADS; i++) {
+    for (int i = 0; i < THREADS; i++) {
         users[i] = (struct user){i % 4, NULL};
         if (i % 4 == 3)
             OK(dbss_report_open(shared.ctx, PROJECT_AND_INSTANCE, shared.id, NULL, NULL, &users[i].stream));
     }
-    for (i = 0; i < THREADS; i++)
+    for (int i = 0; i < THREADS; i++)
         threads[i] = start_thread(call_until_refused, &users[i]);
     WAIT_FOR(read_locked(&started) == THREADS);
-    for (i = 3; i < THREADS && close_streams; i += 4)
+    for (int i = 3; i < THREADS && close_streams; i += 4)
         dbss_report_stream_close(users[i].stream);
     dbss_context_close(shared.ctx);
     add_locked(&closed, 1);
-    for (i = 0; i < THREADS; i++)
+    for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    for (i = 3; i < THREADS; i += 4)
+    for (int i = 3; i < THREADS; i += 4)
         dbss_report_stream_free(users[i].stream);
 }
 

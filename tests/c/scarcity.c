@@ -213,8 +213,7 @@ static void expect_outcome(long spare, int how, int exhausts, int one, int other
 /* Makes the call with these limits, and with plenty. */
 static void expect_clean_end(const long *spares, size_t count, int how)
 {
-    size_t i;
-    for (i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++)
         expect_outcome(spares[i], how, 0, SUCCESS, NO_MEMORY);
     /* Otherwise the check would prove nothing. */
     expect_outcome(PLENTY, how, 0, SUCCESS, SUCCESS);
@@ -403,16 +402,15 @@ static int keep_errors(void *unused)
     enum { MANY = 3000 };
     static dbss_error *errors[MANY];
     static struct work works[MANY];
-    int i;
 
-    for (i = 0; i < MANY; i++) {
+    for (int i = 0; i < MANY; i++) {
         works[i] = of_report;
         require_ok(dbss_operation_new(&works[i].operation));
     }
     if (download_to_memory(&works[0]) != DBSS_OK)
         return 3;
     fail_allocations_from(1);
-    for (i = 0; i < MANY; i++) {
+    for (int i = 0; i < MANY; i++) {
         if (download_to_memory(&works[i]) != DBSS_ERR_OUT_OF_MEMORY)
             return 4;
         errors[i] = dbss_error_take();
@@ -423,7 +421,7 @@ static int keep_errors(void *unused)
     fail_allocations_from(0);
     if (download_to_memory(&works[0]) != DBSS_OK)
         return 6;
-    for (i = 0; i < MANY; i++) {
+    for (int i = 0; i < MANY; i++) {
         dbss_error_free(errors[i]);
         dbss_operation_free(works[i].operation);
     }
@@ -510,11 +508,10 @@ NAMED_CHECK(response_body_memory_is_bounded, LOAD)
     /* The limit of the mock service, including the escapes. */
     enum { SIZE = 10 * 1024 * 1024 };
     dbss_status expected;
-    size_t i;
     long needed;
     set_up();
     scarce = &listing;
-    for (i = 0; i < COUNT(bodies); i++) {
+    for (size_t i = 0; i < COUNT(bodies); i++) {
         post_repeated_body("@reports.list", 200, SIZE, bodies[i].open, bodies[i].part, bodies[i].close);
         expected = bodies[i].expected;
         *shared_number = -1;
@@ -553,14 +550,13 @@ static int fail_from_each_allocation(void *unused)
 static char *repeat_part(const char *part, int count, size_t size)
 {
     char *letters = malloc(size + 1), *all, *at;
-    int i;
     all = at = malloc((size_t)count * (strlen(part) + size + 16) + 1);
     if (letters == NULL || all == NULL)
         fatal("out of memory");
     memset(letters, 'a', size);
     letters[size] = 0;
     *at = 0;
-    for (i = 0; i < count; i++)
+    for (int i = 0; i < count; i++)
         at += sprintf(at, part, i, letters);
     free(letters);
     return all;

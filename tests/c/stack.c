@@ -140,11 +140,10 @@ static char *nest_errors(int depth)
 {
     static const char open[] = "{\\\"error\\\":", close[] = ",\\\"details\\\":[[[{}]]]}";
     char *nested = keep(malloc((size_t)depth * (sizeof open + sizeof close) + 2), free), *at = nested;
-    int i;
-    for (i = 0; i < depth; i++)
+    for (int i = 0; i < depth; i++)
         at += sprintf(at, "%s", open);
     *at++ = '7';
-    for (i = 0; i < depth; i++)
+    for (int i = 0; i < depth; i++)
         at += sprintf(at, "%s", close);
     return nested;
 }
