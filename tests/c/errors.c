@@ -217,7 +217,12 @@ static void expect_same_error(dbss_status expected, const char *parameter, dbss_
 
 static void make_wrong_call(const struct wrong *wrong, dbss_operation *operation)
 {
+    /* An argument that is wrong by itself fails before any connection. A stream has one. */
+    int fails_early = depth == 0 && dbss_status_group(wrong->status) == DBSS_ERR_ARGUMENT
+                      && strstr(wrong->function, "stream") == NULL;
+    long connections = fails_early ? count_connections() : 0;
     expect_same_error(wrong->status, wrong->parameter, wrong->call(wrong->index, operation), operation);
+    CHECK(!fails_early || count_connections() == connections);
     /* The path of a file, byte for byte. */
     if (wrong->status == DBSS_ERR_FILE_EXISTS)
         expect_text(__LINE__, handles.taken_file, dbss_error_path(dbss_last_error()));
@@ -245,21 +250,6 @@ NAMED_CHECK(error_of_every_call_matches_operation, PLAIN)
 {
     make_arguments();
     make_every_call();
-}
-
-/* An argument that is wrong by itself fails before any connection. */
-NAMED_CHECK(wrong_arguments_make_no_connection, PLAIN)
-{
-    dbss_operation *operation = polling_operation();
-    make_arguments();
-    for (size_t i = 0; i < WRONGS && !has_failed(); i++) {
-        long connections = count_connections();
-        if (dbss_status_group(wrongs[i].status) != DBSS_ERR_ARGUMENT || strstr(wrongs[i].function, "stream") != NULL)
-            continue;
-        make_wrong_call(&wrongs[i], operation);
-        CHECK(count_connections() == connections);
-        add_failure_context("%s: %s", wrongs[i].function, wrongs[i].what);
-    }
 }
 
 /* A cancelled call has an error like others. A reset clears it. */

@@ -186,19 +186,6 @@ static void mirror_in_child(void)
     drop(second);
 }
 
-/* The process forks while one of its threads mirrors. */
-NAMED_CHECK(fork_during_run, LOAD)
-{
-    struct source source = new_source(5, 6000);
-    struct run run = new_run(new_context(fixture("http")), &source);
-    inherited_context = run.ctx;
-    inherited_source = &source;
-    start_run_to_gate(&run);
-    run_in_child(mirror_in_child);
-    open_gate_and_join(&run);
-    END(DBSS_OK, 5, &run);
-}
-
 static int wait_for_signal(void *unused)
 {
     for (;;)
@@ -206,16 +193,20 @@ static int wait_for_signal(void *unused)
     return 0;
 }
 
-/* A running child does not keep the directory locked. */
-NAMED_CHECK(fork_during_run_keeps_no_lock, LOAD)
+/* The process forks while one of its threads mirrors. A child that still runs does not
+ * keep the directory locked. */
+NAMED_CHECK(fork_during_run, LOAD)
 {
-    struct source source = new_source(2, 6000);
+    struct source source = new_source(5, 6000);
     struct run run = new_run(new_context(fixture("http")), &source);
     pid_t child;
+    inherited_context = run.ctx;
+    inherited_source = &source;
     start_run_to_gate(&run);
+    run_in_child(mirror_in_child);
     child = start_child(wait_for_signal, NULL);
     open_gate_and_join(&run);
-    END(DBSS_OK, 2, &run);
+    END(DBSS_OK, 5, &run);
     mirror_completely(run.ctx, &source, source.directory);
     kill(child, SIGKILL);
     wait_for_child(child);

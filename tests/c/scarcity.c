@@ -107,6 +107,7 @@ static const struct scarce {
     {"generate", generate, &of_instance, 1, 97},
     {"schedule", show_and_change_schedule, &of_instance, 1, 37},
     {"mirror", mirror_anew, &of_instance, 1, 397},
+    {"certificates of the system", create_regional_context, &of_report, 0, 997},
     {"error", download_missing_report, &of_report, 0, 1},
 };
 
@@ -259,14 +260,6 @@ NAMED_CHECKS(memory_taken_during_call_fails_it, LOAD, LOAD)
     for (scarce = scarce_calls; scarce < scarce_calls + COUNT(scarce_calls); scarce++)
         for (int how = 0; how < WAYS && scarce->has_operation; how++)
             expect_outcome(PLENTY, how, 1, NO_MEMORY, NO_MEMORY);
-}
-
-NAMED_CHECK(low_memory_while_loading_certificates, LOAD)
-{
-    static const struct scarce loading = {"certificates of the system", create_regional_context, &of_report, 0, 1};
-    set_up();
-    scarce = &loading;
-    expect_clean_end(spare_sizes, COUNT(spare_sizes), FIRST_CALL);
 }
 
 /* If set, each allocation fails in turn. Otherwise only every n-th. */
