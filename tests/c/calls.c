@@ -448,7 +448,7 @@ uint8_t *read_file(const char *path, size_t *len)
 {
     FILE *file = fopen(path, "rbe");
     struct stat info;
-    uint8_t *bytes;
+    uint8_t *bytes = NULL;
 
     *len = 0;
     if (file == NULL)

@@ -507,7 +507,7 @@ void run_in_threads(int count, void *(*body)(void *), void *arguments, size_t si
     if (count > (int)COUNT(threads))
         fatal("too many threads");
     for (int i = 0; i < count; i++)
-        threads[i] = start_thread(body, (char *)arguments + (size_t)i * size);
+        threads[i] = start_thread(body, size == 0 ? arguments : (char *)arguments + (size_t)i * size);
     for (int i = 0; i < count; i++)
         pthread_join(threads[i], NULL);
 }
