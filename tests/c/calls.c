@@ -477,3 +477,11 @@ void write_file(const char *path, const char *content)
     if (file == NULL || fputs(content, file) < 0 || fclose(file) != 0)
         fatal("cannot write %s: %s", path, strerror(errno));
 }
+
+int null_device(void)
+{
+    static int fd = -1;
+    if (fd < 0 && (fd = open("/dev/null", O_WRONLY | O_CLOEXEC)) < 0)
+        fatal("cannot open /dev/null");
+    return fd;
+}

@@ -129,4 +129,7 @@ int is_file(const char *path, const void *bytes, size_t len);
 
 void write_file(const char *path, const char *content);
 
+/* A descriptor of /dev/null. */
+int null_device(void);
+
 #endif

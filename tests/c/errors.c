@@ -135,14 +135,6 @@ static int closed_descriptor(void)
     return fd;
 }
 
-static int null_device(void)
-{
-    static int fd = -1;
-    if (fd < 0 && (fd = open("/dev/null", O_WRONLY | O_CLOEXEC)) < 0)
-        fatal("cannot open /dev/null");
-    return fd;
-}
-
 static int32_t a_dbss_write_fn(void *user_data, const uint8_t *data, size_t len)
 {
     make_calls_inside(WRITE);

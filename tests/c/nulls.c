@@ -4,8 +4,6 @@
 
 #include "calls.h"
 
-#include <fcntl.h>
-
 #include "values.h"
 
 /* The value of out-parameters before a call. */
@@ -30,14 +28,6 @@ static const char *scratch_directory(void)
 {
     const char *directory = getenv("TMPDIR");
     return directory != NULL ? directory : "/tmp";
-}
-
-static int null_device(void)
-{
-    static int fd = -1;
-    if (fd < 0 && (fd = open("/dev/null", O_WRONLY)) < 0)
-        fatal("cannot open /dev/null");
-    return fd;
 }
 
 static dbss_error *make_error(void)

@@ -205,13 +205,6 @@ void start_waiting(struct waiting *waiting)
     WAIT_FOR(waiting->phase->is_reached(waiting));
 }
 
-struct waiting *start_phase(const struct phase *phase)
-{
-    struct waiting *waiting = prepare_waiting(phase);
-    start_waiting(waiting);
-    return waiting;
-}
-
 void expect_end(struct waiting *waiting, dbss_status expected, long long since, int within_ms)
 {
     int has_sink = waiting->phase->open_sink != NULL, mode = has_sink ? fcntl(waiting->work.fd, F_GETFL) : 0;

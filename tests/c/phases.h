@@ -54,7 +54,4 @@ void start_waiting(struct waiting *waiting);
 /* Expects that the call ends with this status at most `within_ms` after `since`. */
 void expect_end(struct waiting *waiting, dbss_status expected, long long since, int within_ms);
 
-/* prepare_waiting() and start_waiting(). */
-struct waiting *start_phase(const struct phase *phase);
-
 #endif
