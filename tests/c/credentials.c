@@ -175,23 +175,6 @@ NAMED_CHECK(provider_without_a_result_fails_call, PLAIN)
     }
 }
 
-/* After a stall the next call asks again. The late token is accepted and not used. */
-NAMED_CHECK(provider_late_token_is_not_used, LOAD)
-{
-    struct provider provider = new_provider(HOLD, fixture("token"));
-    dbss_operation *operation = new_operation();
-    dbss_context *ctx = provider_context(&provider);
-    require_ok(dbss_operation_set(operation, "stall_timeout_ms", "200"));
-    expect_download(__LINE__, DBSS_ERR_STALLED, ctx, operation);
-    CHECK(provider.request_count == 1);
-    provider.action = GIVE;
-    EXPECT_DOWNLOAD(ctx);
-    give_token(provider.held, "a-token-that-came-too-late");
-    EXPECT_DOWNLOAD(ctx);
-    CHECK(provider.request_count == 2 && provider.refused_count == 0);
-    drop(ctx);
-}
-
 NAMED_CHECK(provider_outlives_context, PLAIN)
 {
     /* In the second round the token arrives when no call waits any more. */
