@@ -424,32 +424,18 @@ static int32_t free_operation(void *user_data, const dbss_operation *operation)
     return 0;
 }
 
-/* The setters of functions with data that is destroyed. */
-typedef dbss_status set_fn(void *object, int has_function, int *destroyed);
+enum setter { SET_PROGRESS, SET_INTERRUPT, SET_LOG, SET_TOKEN_PROVIDER, SET_PASSCODE_PROVIDER, SETTERS };
 
-static dbss_status set_progress(void *operation, int has_function, int *destroyed)
+/* Sets a function, or none, with data that is destroyed. */
+static dbss_status set_function(enum setter setter, void *object, int is_set, int *destroyed)
 {
-    return dbss_operation_set_progress(operation, has_function ? progress : NULL, destroyed, destroy);
-}
-
-static dbss_status set_interrupt(void *operation, int has_function, int *destroyed)
-{
-    return dbss_operation_set_interrupt(operation, has_function ? interrupt : NULL, destroyed, destroy);
-}
-
-static dbss_status set_log(void *config, int has_function, int *destroyed)
-{
-    return dbss_config_set_log(config, has_function ? write_log : NULL, destroyed, destroy);
-}
-
-static dbss_status set_token_provider(void *config, int has_function, int *destroyed)
-{
-    return dbss_config_set_token_provider(config, has_function ? provide : NULL, destroyed, destroy);
-}
-
-static dbss_status set_passcode_provider(void *config, int has_function, int *destroyed)
-{
-    return dbss_config_set_passcode_provider(config, has_function ? provide : NULL, destroyed, destroy);
+    switch (setter) {
+    case SET_PROGRESS: return dbss_operation_set_progress(object, is_set ? progress : NULL, destroyed, destroy);
+    case SET_INTERRUPT: return dbss_operation_set_interrupt(object, is_set ? interrupt : NULL, destroyed, destroy);
+    case SET_LOG: return dbss_config_set_log(object, is_set ? write_log : NULL, destroyed, destroy);
+    case SET_TOKEN_PROVIDER: return dbss_config_set_token_provider(object, is_set ? provide : NULL, destroyed, destroy);
+    default: return dbss_config_set_passcode_provider(object, is_set ? provide : NULL, destroyed, destroy);
+    }
 }
 
 static int is_destroyed(const int *destroyed, const char *expected)
@@ -465,41 +451,40 @@ static int is_destroyed(const int *destroyed, const char *expected)
  * last error: set it, clear it or keep it. */
 NAMED_CHECK(errors_in_destroy_callback, PLAIN)
 {
-    static set_fn *const setters[] = {set_progress, set_interrupt, set_log, set_token_provider, set_passcode_provider};
     dbss_buffer buffer;
     int freed = 0;
 
     start_nested_calls(DESTROY);
-    for (size_t i = 0; i < COUNT(setters); i++) {
-        int of_operation = i < 2, destroyed[6] = {0};
+    for (int i = 0; i < SETTERS; i++) {
+        int of_operation = i <= SET_INTERRUPT, destroyed[6] = {0};
         dbss_operation *operation;
         dbss_config *config;
         dbss_context *first = NULL, *second = NULL;
         const char *before;
         void *object;
 
-        EXPECT_NULL(of_operation ? "operation" : "config", setters[i](NULL, 1, &destroyed[0]));
+        EXPECT_NULL(of_operation ? "operation" : "config", set_function(i, NULL, 1, &destroyed[0]));
         CHECK(is_destroyed(destroyed, "100000"));
         OK(dbss_operation_new(&operation));
         OK(dbss_config_new(&config));
         object = of_operation ? (void *)operation : (void *)config;
-        OK(setters[i](object, 1, &destroyed[1]));
+        OK(set_function(i, object, 1, &destroyed[1]));
         CHECK(is_destroyed(destroyed, "100000"));
-        OK(setters[i](object, 1, &destroyed[2]));
+        OK(set_function(i, object, 1, &destroyed[2]));
         CHECK(is_destroyed(destroyed, "110000"));
-        OK(setters[i](object, 0, &destroyed[3]));
+        OK(set_function(i, object, 0, &destroyed[3]));
         CHECK(is_destroyed(destroyed, "111100"));
-        OK(setters[i](object, 1, &destroyed[4]));
+        OK(set_function(i, object, 1, &destroyed[4]));
         if (!of_operation) {
             set_option(config, "endpoint", fixture("http"));
-            if (setters[i] == set_passcode_provider) {
+            if (i == SET_PASSCODE_PROVIDER) {
                 OK(dbss_config_set_iam_user(config, fixture("user"), fixture("password"), fixture("domain")));
                 set_option(config, "iam_user_id", fixture("user_id"));
                 set_option(config, "region", fixture("region"));
             }
             OK(dbss_context_new(config, &first));
             OK(dbss_context_new(config, &second));
-            OK(setters[i](object, 0, &destroyed[5]));
+            OK(set_function(i, object, 0, &destroyed[5]));
             CHECK(is_destroyed(destroyed, "111101"));
         }
         EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", dbss_config_set(config, "no_such_key", "x"));

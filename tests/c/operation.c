@@ -11,29 +11,7 @@
 
 #define REPORT_ARGUMENTS(id) fixture("project"), fixture("instance"), id, "en-us"
 
-static void by_operation(const struct work *work)
-{
-    dbss_operation_cancel(work->operation);
-}
-
-static void by_context(const struct work *work)
-{
-    dbss_context_cancel_all(work->ctx);
-}
-
-static void by_close(const struct work *work)
-{
-    long long start = now_ms();
-    dbss_context_close(work->ctx);
-    CHECK(now_ms() - start <= CLOSED_WITHIN_MS);
-}
-
 static int stops;
-
-static void by_callback(const struct work *work)
-{
-    add_locked(&stops, 1);
-}
 
 /* Whether to stop. Only once: one such result must be enough. */
 static int take_stop(void)
@@ -58,31 +36,36 @@ static int32_t cancel_if_requested(void *operation, const dbss_operation *unused
     return 0;
 }
 
+enum way { BY_OPERATION, BY_CONTEXT, BY_CLOSE, BY_RESULT, BY_CALLBACK, WAYS };
+
+static void end_call(enum way way, const struct work *work)
+{
+    long long start = now_ms();
+    switch (way) {
+    case BY_OPERATION: dbss_operation_cancel(work->operation); break;
+    case BY_CONTEXT: dbss_context_cancel_all(work->ctx); break;
+    case BY_CLOSE: dbss_context_close(work->ctx); break;
+    default: add_locked(&stops, 1);
+    }
+    CHECK(now_ms() - start <= CLOSED_WITHIN_MS);
+}
+
 NAMED_CHECK(every_phase_can_be_ended, TLS)
 {
-    static const struct {
-        void (*end)(const struct work *work);
-        int32_t (*progress)(void *user_data, const dbss_operation *operation);
-        int within_ms;
-    } ways[] = {
-        {by_operation, NULL, CANCELLED_WITHIN_MS},
-        {by_context, NULL, CANCELLED_WITHIN_MS},
-        {by_close, NULL, CANCELLED_WITHIN_MS},
-        {by_callback, stop_if_requested, STOPPED_WITHIN_MS},
-        {by_callback, cancel_if_requested, STOPPED_WITHIN_MS},
-    };
     set_up_phases();
-    for (size_t i = 0; i < PHASES * COUNT(ways) && !has_failed(); i++) {
+    for (int i = 0; i < PHASES * WAYS && !has_failed(); i++) {
         struct waiting *waiting = prepare_waiting(&phases[i % PHASES]);
+        dbss_operation *operation = waiting->work.operation;
+        enum way way = i / PHASES;
         long long since;
-        if (ways[i / PHASES].progress != NULL)
-            OK(dbss_operation_set_progress(waiting->work.operation, ways[i / PHASES].progress, waiting->work.operation,
-                                           NULL));
+        if (way >= BY_RESULT)
+            OK(dbss_operation_set_progress(operation, way == BY_RESULT ? stop_if_requested : cancel_if_requested,
+                                           operation, NULL));
         start_waiting(waiting);
         since = now_ms();
-        ways[i / PHASES].end(&waiting->work);
-        expect_end(waiting, DBSS_ERR_CANCELLED, since, ways[i / PHASES].within_ms);
-        add_failure_context("way %d", (int)(i / PHASES));
+        end_call(way, &waiting->work);
+        expect_end(waiting, DBSS_ERR_CANCELLED, since, way >= BY_RESULT ? STOPPED_WITHIN_MS : CANCELLED_WITHIN_MS);
+        add_failure_context("way %d", (int)way);
     }
     tear_down_phases();
 }

@@ -8,14 +8,15 @@
 
 #include <signal.h>
 
-struct waiting;
+/* What a call does when it has reached its phase, and the descriptor that it writes to. */
+enum reached { LOOKUP, ATTEMPT, CONNECTION, REQUEST, BYTES, TOKEN_REQUEST, RETRY, POLL };
+enum sink_kind { NO_SINK, PIPE, PIPE_NONBLOCKING, SOCKET, TERMINAL };
 
 struct phase {
     const char *name, *endpoint, *fault;
     work_fn *call;
-    int (*is_reached)(const struct waiting *waiting);
-    /* Opens a descriptor that soon blocks writes, or NULL. */
-    int (*open_sink)(int *other_end);
+    enum reached reached;
+    enum sink_kind sink;
 };
 
 enum { PHASES = 17, BODY = 5 };
