@@ -525,33 +525,25 @@ pid_t start_child(int (*body)(void *argument), void *argument)
     return child;
 }
 
-static int exit_code(int status)
-{
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-int wait_for_child(pid_t child)
-{
-    long long until = now_ms() + WAIT_LIMIT_MS;
-    int status;
-    while (waitpid(child, &status, WNOHANG) == 0) {
-        if (now_ms() > until) {
-            kill(child, SIGKILL);
-            waitpid(child, &status, 0);
-            break;
-        }
-        pause_briefly();
-    }
-    return exit_code(status);
-}
-
 int wait_for_long_child(pid_t child)
 {
     int status;
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             fatal("cannot wait for a child: %s", strerror(errno));
-    return exit_code(status);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+int wait_for_child(pid_t child)
+{
+    long long until = now_ms() + WAIT_LIMIT_MS;
+    siginfo_t ended = {0};
+    while (waitid(P_PID, (id_t)child, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == 0) {
+        if (now_ms() > until)
+            kill(child, SIGKILL);
+        pause_briefly();
+    }
+    return wait_for_long_child(child);
 }
 
 int run_child(int (*body)(void *argument), void *argument)

@@ -73,29 +73,16 @@ static dbss_status download_to_stopping_callback(const struct work *work)
                                             NULL, NULL);
 }
 
-static dbss_status download_from(const char *endpoint)
+/* With a new context, whose endpoint is in place of a path. */
+static dbss_status download_anew(const struct work *work)
 {
-    struct work own = work;
+    const char *listener = work->path != NULL ? find_fixture(work->path) : fixture(scheme);
+    struct work own = *work;
     dbss_status status;
-    own.ctx = new_context(endpoint);
+    own.ctx = new_context(listener != NULL ? listener : work->path);
     status = download(&own);
     drop(own.ctx);
     return status;
-}
-
-static dbss_status download_from_unreachable(const struct work *work)
-{
-    return download_from("http://127.0.0.1:1");
-}
-
-static dbss_status download_from_new_context(const struct work *work)
-{
-    return download_from(fixture(scheme));
-}
-
-static dbss_status download_from_untrusted(const struct work *work)
-{
-    return download_from(fixture("https_self_signed"));
 }
 
 static dbss_status read_closed_stream(const struct work *work)
@@ -121,7 +108,7 @@ static const struct repeated {
     work_fn *call;
 } kinds[] = {
     {"small calls", DBSS_OK, NULL, NULL, NULL, download},
-    {"contexts", DBSS_OK, NULL, NULL, NULL, download_from_new_context},
+    {"contexts", DBSS_OK, NULL, NULL, NULL, download_anew},
     {"wrong ids", DBSS_ERR_INVALID_ID, NULL, "too-short", NULL, download},
     {"refusals", DBSS_ERR_NOT_FOUND,
      "\"status\": 404, \"json\": {\"error_code\": \"DBSS.10021004\", \"error_msg\": \"no\"}", NULL, NULL, download},
@@ -136,8 +123,8 @@ static const struct repeated {
     {"callbacks that stop", DBSS_ERR_CANCELLED, NULL, NULL, NULL, download_to_stopping_callback},
     {"missing directories", DBSS_ERR_FILE, NULL, NULL, "/nonexistent/report.pdf", download_to_file},
     {"existing files", DBSS_ERR_NOT_REGULAR_FILE, NULL, NULL, "/proc/self/exe", download_to_file},
-    {"refused connections", DBSS_ERR_CONNECT, NULL, NULL, NULL, download_from_unreachable},
-    {"refused certificates", DBSS_ERR_CERTIFICATE, NULL, NULL, NULL, download_from_untrusted},
+    {"refused connections", DBSS_ERR_CONNECT, NULL, NULL, "http://127.0.0.1:1", download_anew},
+    {"refused certificates", DBSS_ERR_CERTIFICATE, NULL, NULL, "https_self_signed", download_anew},
     {"streams that are left", DBSS_ERR_CLOSED, NULL, NULL, NULL, read_closed_stream},
 };
 
