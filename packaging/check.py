@@ -118,11 +118,13 @@ EOF
 chmod 755 /usr/bin/systemctl
 echo disabled > /var/log/enabled
 install_packages /check/older
-if grep -E " (start|restart) " /var/log/systemctl; then echo "started before it is enabled"; exit 1; fi
+if grep -wE "start|restart" /var/log/systemctl; then
+    echo "started before it was enabled"; exit 1
+fi
 echo enabled > /var/log/enabled
 : > /var/log/systemctl
 install_packages /check/files
-if grep " stop " /var/log/systemctl; then echo "stopped by an upgrade"; exit 1; fi
+if grep -w stop /var/log/systemctl; then echo "stopped by an upgrade"; exit 1; fi
 DBSS=dbss
 $DOWNLOAD
 cd /
@@ -136,7 +138,7 @@ python3 -m venv --system-site-packages /opt/venv
 rm -r /opt/venv
 : > /var/log/systemctl
 dpkg --remove dbss
-grep " stop .*dbss-mirror.timer" /var/log/systemctl
+grep -w "stop.*dbss-mirror.timer" /var/log/systemctl
 dpkg --purge python3-dbss dbss libdbss-dev libdbss0
 rm -r /run/systemd /usr/bin/systemctl
 """
@@ -286,6 +288,7 @@ class Checks:
         folder.mkdir()
         for package in self.files.glob("*.deb"):
             tree = self.work / "older" / package.stem
+            tree.parent.mkdir(exist_ok=True)
             run("dpkg-deb", "--raw-extract", package, tree)
             control = tree / "DEBIAN/control"
             text = re.sub(r"^(Version: |.*\(= )", r"\g<0>0~", control.read_text(), flags=re.M)

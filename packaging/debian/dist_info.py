@@ -4,8 +4,9 @@ Usage: dist_info.py PYPROJECT VERSION FOLDER, where FOLDER has Python's packages
 """
 
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 pyproject, version, folder = sys.argv[1:]
 project = tomllib.loads(Path(pyproject).read_text(encoding="utf-8"))["project"]
