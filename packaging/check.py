@@ -226,7 +226,7 @@ class Checks:
         for kind in ("shared", "static"):
             self.check(f"Meson, {kind}", self.meson, kind)
             self.check(f"Conan, {kind}", self.conan, kind)
-        self.check("vcpkg", self.vcpkg)
+            self.check(f"vcpkg, {kind}", self.vcpkg, kind)
         self.check("Go, as docs/installing.md says", self.go, ROOT / "docs/installing.md", "Go")
         go_readme = ROOT / "bindings/go/README.md"
         self.check("Go, as its README says", self.go, go_readme, "Install")
@@ -544,17 +544,35 @@ class Checks:
         option = f"dbss/*:shared={kind == 'shared'}"
         run("conan", "create", place / "packaging/conan", "--options", option, env=environment)
 
-    def vcpkg(self) -> None:
-        if not shutil.which("vcpkg"):
+    def vcpkg(self, kind: str) -> None:
+        """The port installs, and a project with vcpkg's toolchain builds and runs."""
+        self.archive(Target(HERE, "gnu"))
+        program = shutil.which("vcpkg")
+        if not program:
             raise NotTried("no vcpkg")
+        top = Path(os.environ.get("VCPKG_ROOT") or Path(program).resolve().parent)
         environment = {
             **os.environ,
             "DBSS_ARCHIVES": str(self.files),
             "VCPKG_KEEP_ENV_VARS": "DBSS_ARCHIVES",
         }
+        place = self.work / f"vcpkg-{kind}"
+        processor = {"x86_64": "x64", "aarch64": "arm64"}[HERE]
+        triplet = f"{processor}-linux{'-dynamic' if kind == 'shared' else ''}"
         ports = f"--overlay-ports={ROOT / 'packaging/vcpkg'}"
-        place = f"--x-install-root={self.work / 'vcpkg'}"
-        run("vcpkg", "install", "dbss", ports, place, env=environment)
+        words = [f"dbss:{triplet}", ports, f"--x-install-root={place}", "--binarysource=clear"]
+        run("vcpkg", "install", *words, env=environment)
+        settings = {
+            "KIND": "dbss" if kind == "shared" else "static",
+            "CMAKE_TOOLCHAIN_FILE": top / "scripts/buildsystems/vcpkg.cmake",
+            "VCPKG_INSTALLED_DIR": place,
+            "VCPKG_TARGET_TRIPLET": triplet,
+        }
+        build = place / "build"
+        options = [f"-D{name}={value}" for name, value in settings.items()]
+        run("cmake", "-S", ROOT / "packaging/conan/test_package", "-B", build, *options)
+        run("cmake", "--build", build)
+        run(build / "version")
 
     # The Go module
 
