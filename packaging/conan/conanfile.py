@@ -60,6 +60,8 @@ class Dbss(ConanFile):
         copy(self, wanted, f"{source}/lib", f"{package}/lib")
         for name in ("LICENSE", "THIRD-PARTY-LICENSES"):
             copy(self, name, f"{source}/share/doc/dbss", f"{package}/licenses")
+        # What the library is made of.
+        copy(self, "libdbss.cdx.json", f"{source}/share/doc/dbss", f"{package}/res")
 
     def package_info(self):
         self.cpp_info.libs = ["dbss"]

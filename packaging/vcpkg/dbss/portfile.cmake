@@ -39,6 +39,7 @@ foreach(lib lib debug/lib)
 endforeach()
 file(INSTALL "${source}/lib/cmake/dbss/" DESTINATION "${CURRENT_PACKAGES_DIR}/share/dbss")
 vcpkg_replace_string("${CURRENT_PACKAGES_DIR}/share/dbss/dbssConfig.cmake" "/../../..\"" "/../..\"")
+file(INSTALL "${source}/share/doc/dbss/libdbss.cdx.json" DESTINATION "${CURRENT_PACKAGES_DIR}/share/dbss")
 configure_file("${CMAKE_CURRENT_LIST_DIR}/usage" "${CURRENT_PACKAGES_DIR}/share/dbss/usage" @ONLY)
 vcpkg_fixup_pkgconfig()
 vcpkg_install_copyright(FILE_LIST
