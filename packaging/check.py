@@ -94,6 +94,11 @@ PYTHONPATH=/opt/target python3 -m dbss --version
 zip=$(echo /check/files/dbss-*-manylinux_*_$PROCESSOR.whl)
 if PYTHONPATH=$zip python3 -c "import dbss; dbss.version()" 2> /tmp/error; then exit 1; fi
 grep "DBSS_LIBRARY" /tmp/error
+# By the platform's older name too, which is all that an older pip knows.
+for platform in manylinux2014 manylinux_2_17; do
+    pip download --quiet --no-deps $wheel --dest /tmp/$platform --platform ${platform}_$PROCESSOR
+    rm -r /tmp/$platform
+done
 for wheel in /check/files/dbss-*-musllinux_*_$PROCESSOR.whl; do
     test -e "$wheel" || continue
     if pip install --no-index "$wheel" > /tmp/error 2>&1; then exit 1; fi
