@@ -50,6 +50,8 @@ class Dbss(ConanFile):
         if not archive.exists():
             raise ConanException(f"{archive} does not exist; set DBSS_ARCHIVES to its directory")
         sums = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").open())
+        if name not in sums:
+            raise ConanException(f"{folder / 'SHA256SUMS'} does not name {name}")
         check_sha256(self, str(archive), sums[name])
         unzip(self, str(archive), strip_root=True)
 
