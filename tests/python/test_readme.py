@@ -14,7 +14,7 @@ import pytest
 from test_cpp import compile_cpp
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "packaging"))
-from contents import dead_links  # noqa: E402
+from contents import dead_links
 
 if TYPE_CHECKING:
     from mock_service import MockService
