@@ -587,8 +587,9 @@ class Checks:
     def go(self, document: Path, heading: str) -> None:
         """Each of the ways to get the module that a document shows leads to a program."""
         self.archive(Target(HERE, "gnu"))
-        if not shutil.which("go"):
-            raise NotTried("no go")
+        for tool in ("go", "unzip"):
+            if not shutil.which(tool):
+                raise NotTried(f"no {tool}")
         text = document.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
         for number, block in enumerate(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)):
             place = self.work / f"go-{heading}-{number}"
