@@ -99,10 +99,18 @@ for platform in manylinux2014 manylinux_2_17; do
     pip download --quiet --no-deps $wheel --dest /tmp/$platform --platform ${platform}_$PROCESSOR
     rm -r /tmp/$platform
 done
-for wheel in /check/files/dbss-*-musllinux_*_$PROCESSOR.whl; do
-    test -e "$wheel" || continue
-    if pip install --no-index "$wheel" > /tmp/error 2>&1; then exit 1; fi
+# Neither wheel is taken where the other C library is.
+refuses() {
+    if pip "$@" > /tmp/error 2>&1; then exit 1; fi
     grep "not a supported wheel on this platform" /tmp/error
+}
+for musl in /check/files/dbss-*-musllinux_*_$PROCESSOR.whl; do
+    test -e "$musl" || continue
+    refuses install --no-index "$musl"
+    download="download --no-index --no-deps --dest /tmp/musl --platform musllinux_1_2_$PROCESSOR"
+    pip $download "$musl"
+    refuses $download "$zip"
+    rm -r /tmp/musl
 done
 rm -r "$venv" /opt/target /tmp/other /tmp/error
 """
