@@ -274,9 +274,9 @@ class Checks:
         print(f"\n{'check':<50} result")
         for name, result in self.results:
             print(f"{name:<50} {result}")
-        print(f"\n{'file':<60} {'bytes':>10}")
+        print(f"\n{'file':<75} {'bytes':>10}")
         for file in sorted(self.files.iterdir()):
-            print(f"{file.name:<60} {file.stat().st_size:>10,}")
+            print(f"{file.name:<75} {file.stat().st_size:>10,}")
         print(f"\n{'built':<60} {'bytes':>10}  needs")
         for target in TARGETS:
             stage = self.dist / "stages" / target.name
