@@ -36,7 +36,7 @@ from command import (
     sha256,
     wait_until,
 )
-from conftest import need_tool
+from conftest import need_tool, skip_unless_in_ci
 from test_c import VALGRIND
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def test_unknown_region_has_a_suggestion(command: Command) -> None:
     # Where there is no network no name can be resolved.
     offline = (need_tool("unshare"), "--map-root-user", "--net")
     if subprocess.run([*offline, "true"], capture_output=True).returncode != 0:
-        pytest.skip("this machine lets nobody make a network namespace")
+        skip_unless_in_ci("this machine lets nobody make a network namespace")
     for region, hint in (
         ("cn-nroth-4", "did you mean cn-north-4?"),
         ("elsewhere", "'elsewhere' is no region that dbss knows, such as cn-north-4"),

@@ -122,7 +122,7 @@ fn key(shared: &Shared, request: &Request) -> Response {
     }
     let settings = lock(&shared.metadata_settings).clone();
     if !settings.agency {
-        return text(404, "Please configure Cloud Service Agency first");
+        return text(401, "Please configure Cloud Service Agency first");
     }
     let end = announced(settings.key_lifetime_ms, settings.announced_key_lifetime_ms);
     let lifetime = Duration::from_millis(settings.key_lifetime_ms);
