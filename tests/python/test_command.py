@@ -308,6 +308,8 @@ def test_delete_on_terminal_asks_first(
     found, written = on_a_terminal(command, "[y/N] ", reply, "delete", "--report", report)
     assert found == code
     assert report in written.split("[y/N] ")[0]
+    # Also if the reply does not end the line.
+    assert "\ndbss: nothing was deleted\n" in written or code == 0
     assert len(mock.requests("@reports.delete")) == (1 if code == 0 else 0)
 
 
