@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::ValueHint;
 use clap::builder::Resettable;
@@ -167,9 +167,8 @@ pub fn download(settings: &mut Settings, args: Download) -> CommandResult {
         })
 }
 
-/// A time, to the nearest second.
 fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time + Duration::from_millis(500)).to_string()
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 pub fn check(settings: &mut Settings, _: Check) -> CommandResult {
