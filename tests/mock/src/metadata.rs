@@ -71,7 +71,7 @@ fn key(shared: &Shared, request: &Request) -> Response {
         return text(401, "401 Unauthorized");
     }
     if settings.agency == Some(false) {
-        return text(404, "Please configure Cloud Service Agency first");
+        return text(401, "Please configure Cloud Service Agency first");
     }
     let lifetime = Lifetime::new(settings.key_lifetime_ms, settings.announced_key_lifetime_ms);
     Response::json(200, &json!({"credential": shared.keys.issue(&lifetime)}))
