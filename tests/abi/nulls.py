@@ -40,7 +40,7 @@ VALUES = {
     "name": '"report"',
     "page_size": "0",
     "password": '"password"',
-    "path": "scratch_file()",
+    "path": 'text("%s/report", scratch_directory())',
     "project": 'fixture("project")',
     "region": '"cn-north-4"',
     "set": "DBSS_OPTIONS_CONFIG",
@@ -127,7 +127,7 @@ class Check:
         ends = self.name == f"{one['of']}_free"
         closes = self.name == f"{one['of']}_close"
         if one["of"] in SHARED and not ends and not closes:
-            return f"shared_{kind}({'missing != NULL' if kind == 'context' else ''})"
+            return f"shared.{kind}{'[missing != NULL]' if kind == 'context' else ''}"
         if one["of"] == "dbss_buffer":
             self.before.append("dbss_buffer valid_buffer = make_buffer();")
             self.after.append("dbss_buffer_free(&valid_buffer);")
@@ -227,11 +227,13 @@ class Check:
         ]
         body = "\n        ".join(loop)
         # Only failing calls must not connect; other functions may need handles of the service.
-        before, after = "", ""
+        before, after = "\n    make_shared();", ""
         if fallible:
-            before = "\n    long connections = count_connections();"
+            before = "\n    make_shared();\n    long connections = count_connections();"
             after = "\n    CHECK(connections == count_connections());"
-        return f"""static void check_{self.name}(void)
+        return f"""static void check_{self.name}(void);
+ADD_CHECK({self.name}, check_{self.name}, PLAIN)
+static void check_{self.name}(void)
 {{
     unsigned mask;{before}
     for (mask = 0; mask < {1 << len(self.pointers)}; mask++) {{
@@ -248,10 +250,6 @@ def main() -> None:
     print("/* Written by tests/abi/nulls.py. */\n")
     for function in functions:
         print(Check(function, unmakable).text())
-    print("static const struct check checks[] = {")
-    for function in functions:
-        print(f'    {{"{function["name"]}", check_{function["name"]}, PLAIN}},')
-    print("};")
 
 
 if __name__ == "__main__":

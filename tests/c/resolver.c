@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* for RTLD_NEXT */
 
 #include "resolver.h"
 

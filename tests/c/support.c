@@ -1,9 +1,8 @@
-#define _POSIX_C_SOURCE 200809L
 
 #include "support.h"
 
 #include <errno.h>
-#include <netdb.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +22,7 @@ void fatal(const char *text, ...)
     exit(2);
 }
 
-static char *format_list(const char *text, va_list arguments)
+char *format_list(const char *text, va_list arguments)
 {
     va_list copy;
     int size;
@@ -93,57 +92,36 @@ const char *fixture(const char *name)
     return value;
 }
 
-static int connect_to(const char *address)
+static int connect_to_control(void)
 {
-    struct addrinfo hints = {0}, *found;
-    char *host = format("%s", address);
-    char *colon = strrchr(host, ':');
-    int fd;
-
-    if (colon == NULL)
-        fatal("%s is not host:port", address);
-    *colon = '\0';
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-    if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
-        fatal("%s is not a numeric address", address);
-    fd = socket(found->ai_family, found->ai_socktype, found->ai_protocol);
-    if (fd < 0 || connect(fd, found->ai_addr, found->ai_addrlen) != 0)
-        fatal("cannot connect to %s: %s", address, strerror(errno));
-    freeaddrinfo(found);
-    free(host);
+    const char *port = strrchr(fixture("control"), ':');
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    address.sin_port = htons((unsigned short)(port != NULL ? atoi(port + 1) : 0));
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
+        fatal("cannot connect to %s: %s", fixture("control"), strerror(errno));
     return fd;
 }
 
 char *control(const char *method, const char *path, const char *body)
 {
     /* HTTP/1.0: the response ends with the connection and is not chunked. */
-    int fd = connect_to(fixture("control"));
+    int fd = connect_to_control();
     char *request =
         format("%s %s HTTP/1.0\r\nContent-Length: %lu\r\n\r\n%s", method, path, (unsigned long)strlen(body), body);
     size_t done = 0, len = strlen(request), capacity = 4096;
     char *response = malloc(capacity), *end;
     ssize_t n;
 
-    while (done < len) {
-        n = send(fd, request + done, len - done, MSG_NOSIGNAL);
-        if (n < 0 && errno != EINTR)
-            fatal("%s %s: cannot send: %s", method, path, strerror(errno));
-        if (n > 0)
-            done += (size_t)n;
-    }
+    while (done < len && ((n = send(fd, request + done, len - done, MSG_NOSIGNAL)) > 0 || errno == EINTR))
+        done += n > 0 ? (size_t)n : 0;
     /* It may contain a token. */
-    wipe(request, strlen(request));
+    wipe(request, len);
     free(request);
     len = 0;
-    while (response != NULL) {
-        n = recv(fd, response + len, capacity - len - 1, 0);
-        if (n == 0)
-            break;
-        if (n < 0 && errno != EINTR)
-            fatal("%s %s: cannot receive: %s", method, path, strerror(errno));
-        if (n > 0)
-            len += (size_t)n;
+    while (response != NULL
+           && ((n = recv(fd, response + len, capacity - len - 1, 0)) > 0 || (n < 0 && errno == EINTR))) {
+        len += n > 0 ? (size_t)n : 0;
         if (capacity - len < 2048)
             response = realloc(response, capacity *= 2);
     }
@@ -205,23 +183,15 @@ long count_requests(const char *report)
     return count;
 }
 
-const char *fresh_id(void)
+void random_bytes(void *bytes, size_t len)
 {
-    static char *ids[4096];
-    static size_t count;
-    unsigned long long random[2];
-    if (count == sizeof ids / sizeof *ids)
-        fatal("too many fresh ids");
-    /* Several programs share a mock service, and process ids are reused. */
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+    if (getrandom(bytes, len, 0) != (ssize_t)len)
         fatal("cannot read random bytes: %s", strerror(errno));
-    ids[count] = format("%016llx%016llx", random[0], random[1]);
-    return ids[count++];
 }
 
 const char *sha256(const void *bytes, size_t len)
 {
-    static char digest[65];
+    static __thread char digest[65];
     char path[] = "/tmp/dbss-test.XXXXXX", *command;
     int fd = mkstemp(path);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
@@ -237,31 +207,4 @@ const char *sha256(const void *bytes, size_t len)
     if (!read || strlen(digest) != 64)
         fatal("cannot run sha256sum");
     return digest;
-}
-
-const char *find_in_error(const dbss_error *error, const char *text)
-{
-    size_t i;
-    struct {
-        const char *getter, *value;
-    } strings[] = {
-        {"message", dbss_error_message(error)},
-        {"parameter", dbss_error_parameter(error)},
-        {"service_code", dbss_error_service_code(error)},
-        {"service_message", dbss_error_service_message(error)},
-        {"request_id", dbss_error_request_id(error)},
-        {"encoded_authorization_message", dbss_error_encoded_authorization_message(error)},
-    };
-    for (i = 0; i < sizeof strings / sizeof *strings; i++)
-        if (strings[i].value != NULL && strstr(strings[i].value, text) != NULL)
-            return strings[i].getter;
-    for (i = 0; i < dbss_error_detail_count(error); i++) {
-        const char *code = dbss_error_detail_code(error, i);
-        const char *message = dbss_error_detail_message(error, i);
-        if (code != NULL && strstr(code, text) != NULL)
-            return "detail_code";
-        if (message != NULL && strstr(message, text) != NULL)
-            return "detail_message";
-    }
-    return NULL;
 }

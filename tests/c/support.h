@@ -1,11 +1,11 @@
-/* Shared by the C tests: fixtures of the mock service, its control API, hashes,
- * and the search in an error's strings. */
+/* Shared by the C tests: fixtures of the mock service, its control API and hashes. */
 
 #ifndef SUPPORT_H
 #define SUPPORT_H
 
 #include <dbss.h>
 
+#include <stdarg.h>
 #include <stddef.h>
 
 /* Ends the program if the test itself cannot continue. */
@@ -13,6 +13,9 @@ void fatal(const char *format, ...);
 
 /* Returns a formatted string. The caller frees it. */
 char *format(const char *format, ...);
+char *format_list(const char *format, va_list arguments);
+
+void random_bytes(void *bytes, size_t len);
 
 /* Reads the fixtures of the mock service: lines of name=value. */
 void load_fixtures(const char *path);
@@ -35,17 +38,10 @@ long count_connections(void);
 /* The number of requests that it received for this report. */
 long count_requests(const char *report);
 
-/* A new report id, valid until the program ends. */
-const char *fresh_id(void);
-
-/* 64 hexadecimal digits. The next call overwrites the string. */
+/* 64 hexadecimal digits. The next call on this thread overwrites the string. */
 const char *sha256(const void *bytes, size_t len);
 
 /* Overwrites a secret. Compilers do not optimize this away. */
 void wipe(char *secret, size_t len);
-
-/* Finds `text` in the strings of the error. Returns the name of the getter, or
- * NULL. */
-const char *find_in_error(const dbss_error *error, const char *text);
 
 #endif

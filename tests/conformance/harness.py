@@ -567,6 +567,8 @@ class Driver:
                     file.close()
         if code not in (0, -signal.SIGKILL):
             raise Failure(f"the driver ended with {code}: {errors}")
+        if errors:
+            raise Failure(f"the driver wrote on standard error: {errors}")
 
 
 @dataclass

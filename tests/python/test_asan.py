@@ -24,16 +24,8 @@ PROGRAMS = ("abi", *OTHER_PROGRAMS)
 # Checks that cannot run under a sanitizer, because of its memory use or its slowness.
 UNSUPPORTED_CHECKS = {
     # They search the memory of the process, of which the sanitizer maps terabytes.
-    "token_is_wiped",
-    "token_is_wiped_tls",
-    "password_is_wiped",
-    "issued_token_is_wiped",
-    "access_key_is_wiped",
-    "profile_key_is_wiped",
-    "metadata_key_is_wiped",
-    "pod_identity_is_wiped",
-    "id_token_is_wiped",
-    "provided_token_is_wiped",
+    "secrets_are_wiped",
+    "secrets_are_wiped_tls",
     # It limits the address space (RLIMIT_AS), which the sanitizer exceeds.
     "report_larger_than_memory_fails",
     # It limits the resident memory, in which the sanitizer keeps freed memory.

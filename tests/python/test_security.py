@@ -237,6 +237,22 @@ def test_old_tls_versions_are_neither_offered_nor_accepted(version: int) -> None
     assert offered_versions(hellos[0]) == {0x0303, 0x0304}
 
 
+def test_plain_answer_to_tls_is_refused() -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(
+            response(b"Content-Length: 0", start=b"HTTP/1.1 400 Bad Request", body=b"")
+        )
+        connection.recv(65536)
+
+    with (
+        RawServer(serve) as listener,
+        listener.client("https") as client,
+        pytest.raises(dbss.TlsError),
+    ):
+        client.download_report(*IDS)
+
+
 def test_python_package_has_no_dependencies_and_tools_are_pinned() -> None:
     project = (ROOT / "bindings/python/pyproject.toml").read_text()
     table = re.search(r"^\[project\]\n(.*?)^\[", project, re.DOTALL | re.MULTILINE)

@@ -14,11 +14,9 @@ __all__ = ["fixture_file"]
 SUPPRESSIONS = Path(__file__).parents[1] / "sanitizers/thread.suppressions"
 
 CHECKS = [
-    ("abi", "context_shared_by_threads_downloads_right_bytes"),
     ("abi", "token_replaced_during_downloads"),
-    ("abi", "context_freed_during_call_lets_it_finish"),
-    ("download", "faults_on_many_threads_give_right_bytes"),
-    ("download", "faults_on_many_threads_give_right_bytes_tls"),
+    ("download", "tenants_get_only_their_bytes"),
+    ("download", "tenants_get_only_their_bytes_tls"),
     ("operation", "every_phase_can_be_ended"),
     ("operation", "operation_freed_during_call_lets_it_finish"),
     ("operation", "stream_freed_during_read_cancels_it"),
@@ -29,9 +27,8 @@ CHECKS = [
     ("closing", "context_closed_under_many_threads_tls"),
     ("closing", "stream_closed_in_its_callback_ends"),
     ("closing", "token_request_is_no_longer_wanted"),
-    ("closing", "context_closed_during_mirror"),
     ("closing", "context_close_releases_callbacks"),
-    ("mirror", "concurrent_runs_are_independent"),
+    ("mirror", "context_closed_during_run"),
     ("mirror", "run_keeps_client_and_options"),
     ("mirror", "cancelled_run_leaves_nothing_open"),
     ("mirror", "result_shared_by_threads"),
