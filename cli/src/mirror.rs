@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use dbss::Error;
+use dbss::internal::tables::OptionSet;
 use dbss::mirror::{Failure as MirrorFailure, MirrorError, MirrorOptions, MirrorResult};
 use serde_json::{Map, Value};
 
@@ -38,6 +39,20 @@ fn options_of(settings: &mut Settings, args: &Mirror) -> Result<MirrorOptions, F
         }
     }
     Ok(options)
+}
+
+/// Warns of a type that no report may have: it may be new, or mistyped, and then nothing
+/// would be downloaded without a word.
+fn warn_of_unknown_type(kind: &str) {
+    let known = OptionSet::Schedule.find("frequency");
+    let known: Vec<_> = known.iter().flat_map(|row| row.choices()).collect();
+    if !known.contains(&report_type(kind.to_owned()).as_str()) {
+        let known = known.join(", ").replace("AUDIT_REPORT_", "");
+        write_stderr(&format!(
+            "dbss: warning: --type: '{}' is none of the types that dbss knows: {known}\n",
+            printable(kind)
+        ));
+    }
 }
 
 /// The counts, with the time.
@@ -184,6 +199,9 @@ fn print_result(settings: &Settings, args: &Mirror, result: &MirrorResult) -> Re
 
 pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
     let options = options_of(settings, args)?;
+    if let Some(kind) = args.r#type.as_ref().filter(|_| !settings.quiet) {
+        warn_of_unknown_type(kind);
+    }
     if let Some(path) = &args.success_file {
         check_success_file(path, &args.directory)?;
     }
