@@ -2,7 +2,8 @@
 
 The output is for tests/c/nulls.c, and comes from include/dbss-abi.json. It includes new
 functions automatically. If no valid value is known for a parameter, this program or the
-C compiler fails.
+C compiler fails. With the argument "values" it generates functions that make handles, for
+tests/c/errors.c too.
 """
 
 from __future__ import annotations
@@ -51,6 +52,23 @@ VALUES = {
     "token": 'fixture("token")',
     "user": '"user"',
     "value": '"2"',
+}
+
+# How handles are made that a function without other parameters makes: what is set in them,
+# and what follows. A call with a cancelled operation ends at once.
+MADE = {
+    "config": ['set(made, "endpoint", fixture("http"))'],
+    "operation": ["cancel(made)"],
+    "mirror_options": [
+        'set(made, "instance", fixture("instance"))',
+        'set(made, "template", "of no report")',
+    ],
+    "report_spec": [
+        'set(made, "template_id", fixture("template"))',
+        'set(made, "start_time", "2026-11-23 00:00:00")',
+        'set(made, "end_time", "2026-11-24 00:00:00")',
+    ],
+    "schedule_changes": ['set(made, "status", "ON")'],
 }
 
 # Handles that are slow to create. All calls share one, unless they free or close it.
@@ -243,11 +261,38 @@ static void check_{self.name}(void)
 """
 
 
+def maker(kind: str, steps: list[str]) -> str:
+    calls = [f"dbss_{kind}_{step}" for step in steps]
+    made = [f"require_ok({call});" if "_set(" in call else f"{call};" for call in calls]
+    body = "\n    ".join([f"require_ok(dbss_{kind}_new(&made));", *made, "return made;"])
+    return f"""static inline dbss_{kind} *make_{kind}(void)
+{{
+    dbss_{kind} *made;
+    {body}
+}}
+"""
+
+
+def stub(callback: dict[str, Any]) -> str:
+    """A callback that does nothing."""
+    parameters = ", ".join(f"{one['c_type']} {one['name']}" for one in callback["parameters"])
+    returned = "" if callback["returns"]["kind"] == "void" else " return 0; "
+    return f"static {callback['returns']['c_type']} a_{callback['name']}({parameters}) {{{returned}}}\n"
+
+
 def main() -> None:
     description = json.loads(DESCRIPTION.read_text())
     functions = description["functions"]
     unmakable = {one["name"] for one in description["handles"] if one["free"] is None}
     print("/* Written by tests/abi/nulls.py. */\n")
+    if sys.argv[1:] == ["values"]:
+        for kind, steps in MADE.items():
+            print(maker(kind, steps))
+        return
+    for callback in description["callbacks"]:
+        # The others do something in nulls.c.
+        if callback["name"] not in ("dbss_destroy_fn", "dbss_token_provider_fn"):
+            print(stub(callback))
     for function in functions:
         print(Check(function, unmakable).text())
 

@@ -71,12 +71,11 @@ NAMED_CHECK(buffer_freed_twice_stays_empty, PLAIN)
 {
     dbss_context *ctx = new_context(fixture("http"));
     dbss_buffer report, empty = {NULL, 0};
-    int i;
     OK(dbss_report_download(ctx, fixture("project"), fixture("instance"), fixture("pdf"), "en-us", &report));
     /* The buffer outlives its context. */
     drop(ctx);
     expect_text(__LINE__, fixture("pdf_en"), sha256(report.data, report.len));
-    for (i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++) {
         dbss_buffer_free(&report);
         dbss_buffer_free(&empty);
         CHECK(report.data == NULL && report.len == 0 && empty.data == NULL && empty.len == 0);
@@ -156,8 +155,6 @@ NAMED_CHECK(strings_are_copied_by_config, PLAIN)
     EXPECT_DOWNLOAD(ctx);
 }
 
-/* ---- Threads and the process ---- */
-
 static dbss_context *shared_context;
 static int threads_done;
 
@@ -174,18 +171,17 @@ NAMED_CHECK(token_replaced_during_downloads, LOAD)
 {
     enum { THREADS = 8 };
     pthread_t threads[THREADS];
-    int i;
     add_token("another-valid-token");
     shared_context = new_context(fixture("http"));
     threads_done = 0;
-    for (i = 0; i < THREADS; i++)
+    for (int i = 0; i < THREADS; i++)
         threads[i] = start_thread(download_repeatedly, NULL);
     while (read_locked(&threads_done) < THREADS) {
         OK(dbss_context_set_token(shared_context, "another-valid-token"));
         EXPECT(DBSS_ERR_INVALID_TOKEN, dbss_context_set_token(shared_context, "no token"));
         OK(dbss_context_set_token(shared_context, fixture("token")));
     }
-    for (i = 0; i < THREADS; i++)
+    for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
 }
 
@@ -195,13 +191,12 @@ static void download_beyond_memory_limit(void)
 {
     dbss_context *ctx = new_context(fixture("http"));
     struct rlimit limit;
-    int i;
 
     EXPECT_DOWNLOAD(ctx);
     limit.rlim_cur = limit.rlim_max = (rlim_t)proc_status_value("VmSize") * 1024 + (48 << 20);
     if (setrlimit(RLIMIT_AS, &limit) != 0)
         fatal("cannot set the limit: %s", strerror(errno));
-    for (i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++) {
         EXPECT_DOWNLOAD_ERROR(DBSS_ERR_OUT_OF_MEMORY, ctx, enormous_report);
         CHECK(dbss_error_is_retryable(dbss_last_error()) == 0 && *dbss_error_message(dbss_last_error()) != '\0');
         /* The memory was freed. */

@@ -4,8 +4,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-/* ---- Reports with known bytes ---- */
-
 struct report new_report(size_t len)
 {
     struct report report = {fresh_id(), NULL, len};
@@ -38,8 +36,6 @@ int is_report(const struct report *report, const void *bytes, size_t len)
 {
     return len == report->len && is_report_prefix(report, bytes, len);
 }
-
-/* ---- Work ---- */
 
 struct work new_work(dbss_context *ctx, dbss_operation *operation)
 {
@@ -229,8 +225,6 @@ void provide_token(void *token, dbss_token_request *request)
 {
     give_token(request, token);
 }
-
-/* ---- Downloads whose bytes are compared ---- */
 
 const char *const sink_names[SINKS] = {"memory", "file", "descriptor", "callback", "stream"};
 
@@ -436,8 +430,6 @@ void expect_download_error(int line, dbss_status expected, dbss_context *ctx, co
     if (report.data != NULL || report.len != 0)
         fail_check("line %d: a failure did not clear the buffer", line);
 }
-
-/* ---- Files ---- */
 
 int count_entries(const char *path)
 {

@@ -1,13 +1,9 @@
-/*
- * Closing contexts and streams while other threads use them, and in callbacks. operation.c
- * closes a context in each phase of a call, mirror.c during a mirror.
- */
+/* Closing contexts and streams while other threads use them, and in callbacks. operation.c
+ * closes a context in each phase of a call, mirror.c during a mirror. */
 
 #include "calls.h"
 
 #define PROJECT_AND_INSTANCE fixture("project"), fixture("instance")
-
-/* ---- Many threads ---- */
 
 enum { THREADS = 64 };
 
@@ -62,26 +58,25 @@ static void close_while_used(int close_streams)
 {
     struct user users[THREADS];
     pthread_t threads[THREADS];
-    int i;
 
     shared = new_work(new_context(fixture(scheme)), NULL);
     shared.id = add_report(500000);
     started = closed = 0;
-    for (i = 0; i < THREADS; i++) {
+    for (int i = 0; i < THREADS; i++) {
         users[i] = (struct user){i % 4, NULL};
         if (i % 4 == 3)
             OK(dbss_report_open(shared.ctx, PROJECT_AND_INSTANCE, shared.id, NULL, NULL, &users[i].stream));
     }
-    for (i = 0; i < THREADS; i++)
+    for (int i = 0; i < THREADS; i++)
         threads[i] = start_thread(call_until_refused, &users[i]);
     WAIT_FOR(read_locked(&started) == THREADS);
-    for (i = 3; i < THREADS && close_streams; i += 4)
+    for (int i = 3; i < THREADS && close_streams; i += 4)
         dbss_report_stream_close(users[i].stream);
     dbss_context_close(shared.ctx);
     add_locked(&closed, 1);
-    for (i = 0; i < THREADS; i++)
+    for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    for (i = 3; i < THREADS; i += 4)
+    for (int i = 3; i < THREADS; i += 4)
         dbss_report_stream_free(users[i].stream);
 }
 
@@ -90,8 +85,6 @@ NAMED_CHECKS(context_closed_under_many_threads, LOAD, LOAD)
     for (int round = 0; round < 3 && !has_failed(); round++)
         close_while_used(round % 2);
 }
-
-/* ---- In callbacks ---- */
 
 static dbss_context *context_to_close;
 static dbss_report_stream *stream_to_close;
@@ -182,8 +175,6 @@ NAMED_CHECK(stream_closed_in_its_callback_ends, PLAIN)
     stream_to_close = NULL;
 }
 
-/* ---- What a close releases ---- */
-
 /* The log callback and the token provider are destroyed with the last call, or at
  * once. */
 NAMED_CHECK(context_close_releases_callbacks, PLAIN)
@@ -227,8 +218,6 @@ NAMED_CHECKS(context_close_releases_connections, PLAIN, TLS)
     dbss_context_close(work.ctx);
     CHECK(for_each_descriptor(NULL) == before);
 }
-
-/* ---- Token requests ---- */
 
 static dbss_token_request *held_request;
 static int requests_held;

@@ -1,7 +1,5 @@
-/*
- * What credentials need in C: the rules of token requests, calls from callbacks, wiped
- * secrets and forks. The rest is in the conformance suite.
- */
+/* What credentials need in C: the rules of token requests, calls from callbacks, wiped
+ * secrets and forks. The rest is in the conformance suite. */
 
 #include "calls.h"
 #include "memory.h"
@@ -9,8 +7,6 @@
 #define LOGINS "@iam.tokens"
 /* An access key that the service does not know. */
 #define UNKNOWN_KEY "UNKNOWN01234567890123"
-
-/* ---- Configurations and downloads ---- */
 
 /* Without credentials. Forgets the logins of other checks. */
 static dbss_config *basic_config(void)
@@ -37,8 +33,6 @@ static dbss_config *credentials_config(const char *where)
     set_option(config, "credentials", where);
     return config;
 }
-
-/* ---- A token provider with configurable behaviour ---- */
 
 enum provider_action { GIVE, HOLD, FAIL, DROP };
 
@@ -94,35 +88,27 @@ static dbss_context *provider_context(struct provider *provider)
     return new_context_from(config);
 }
 
-/* One download on its own thread. */
-struct thread_call {
-    dbss_context *ctx;
-    dbss_operation *operation;
-    dbss_status expected;
-    pthread_t thread;
-};
+static struct report report;
 
-static void *run_download(void *argument)
+static struct call new_call(dbss_context *ctx, dbss_operation *operation)
 {
-    struct thread_call *call = argument;
-    expect_download(__LINE__, call->expected, call->ctx, call->operation);
-    return NULL;
-}
-
-static void start_download(struct thread_call *call)
-{
-    call->thread = start_thread(run_download, call);
+    report = new_report(6000);
+    return (struct call){.ctx = ctx, .id = report.id, .operation = operation};
 }
 
 /* Starts a download whose token request is held. */
-static void start_held_download(struct thread_call *call, struct provider *provider)
+static void start_held_call(struct call *call, struct provider *provider)
 {
     int before = read_locked(&provider->held_count);
-    start_download(call);
+    start_call(call);
     WAIT_FOR(read_locked(&provider->held_count) > before);
 }
 
-/* ---- Token requests ---- */
+static void end_call(struct call *call, dbss_status expected)
+{
+    join_call(call);
+    CHECK_CALL(expected, call, &report);
+}
 
 /* Wrong arguments do not complete a request; a second answer is refused. */
 static void pass_arguments(struct provider *provider, dbss_token_request *request)
@@ -157,22 +143,22 @@ NAMED_CHECK(provider_mistakes_are_reported, PLAIN)
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct provider provider = new_provider(DROP, rows[i].token != NULL ? rows[i].token : fixture("token"));
-        struct thread_call call = {provider_context(&provider), NULL, rows[i].expected, 0};
+        struct call call = new_call(provider_context(&provider), NULL);
         provider.on_request = rows[i].pass;
         provider.expires_ms = rows[i].expires_ms;
         provider.reason = rows[i].parameter;
-        expect_download(__LINE__, call.expected, call.ctx, NULL);
-        if (call.expected == DBSS_OK)
+        EXPECT_CALL(rows[i].expected, &report, TO_MEMORY, call.ctx, NULL);
+        if (rows[i].expected == DBSS_OK)
             EXPECT_DOWNLOAD(call.ctx);
         CHECK(provider.request_count == 1);
         drop(call.ctx);
         call.ctx = provider_context(&provider);
         provider.action = HOLD;
         provider.on_request = NULL;
-        start_held_download(&call, &provider);
+        start_held_call(&call, &provider);
         rows[i].pass(&provider, provider.held);
         dbss_token_request_free(provider.held);
-        pthread_join(call.thread, NULL);
+        end_call(&call, rows[i].expected);
         drop(call.ctx);
     }
 }
@@ -211,18 +197,17 @@ NAMED_CHECK(provider_outlives_context, PLAIN)
     /* In the second round the token arrives when no call waits any more. */
     for (int i = 0; i < 2; i++) {
         struct provider provider = new_provider(HOLD, NULL);
-        struct thread_call call = {provider_context(&provider), new_operation(), i == 0 ? DBSS_OK : DBSS_ERR_CANCELLED,
-                                   0};
-        start_held_download(&call, &provider);
+        struct call call = new_call(provider_context(&provider), new_operation());
+        start_held_call(&call, &provider);
         if (i == 1) {
             dbss_operation_cancel(call.operation);
-            pthread_join(call.thread, NULL);
+            end_call(&call, DBSS_ERR_CANCELLED);
         }
         drop(call.ctx);
         CHECK(provider.destroyed == 0 || i == 1);
         give_token(provider.held, i == 0 ? fixture("token") : "whatever");
         if (i == 0)
-            pthread_join(call.thread, NULL);
+            end_call(&call, DBSS_OK);
         WAIT_FOR(read_locked(&provider.destroyed) == 1);
     }
 }
@@ -310,8 +295,6 @@ NAMED_CHECK(passcode_provider_runs_on_the_calling_thread, PLAIN)
     post_control("/iam", "{}");
 }
 
-/* ---- The environment, and threads ---- */
-
 NAMED_CHECK(environment_is_read_when_the_context_is_made, PLAIN)
 {
     dbss_context *ctx;
@@ -369,8 +352,6 @@ NAMED_CHECK(login_repeated_during_downloads, LOAD)
         pthread_join(threads[i], NULL);
 }
 
-/* ---- Secrets are wiped ---- */
-
 static char secret[SECRET_LENGTH + 1], second[SECRET_LENGTH + 1];
 static struct secret_sample sample, second_sample;
 static char secret_file[] = "/tmp/dbss-secret-XXXXXX";
@@ -383,124 +364,138 @@ static void expect_at_most_copies(const struct secret_sample *of, int allowed)
         fail_check("the secret is still in memory, in %d places, first %s", count, where);
 }
 
-/* Posts a fault that contains the secret, and wipes the copy. */
-static void post_secret_fault(const char *report, const char *before, const char *after)
+/* Credentials with secrets. In a text, $ stands for the secret and % for the second one;
+ * one that starts with @ is the name of a fixture. */
+static const struct secret_use {
+    const char *what;
+    /* Options and their values. */
+    const char *options[4][2];
+    /* A variable with the path of a file, and its content. */
+    const char *variable, *content;
+    /* A response of the mock service, and for which request. */
+    const char *request, *response;
+    dbss_status expected;
+} secret_uses[] = {
+    {"token", {{"token", "$"}}, NULL, NULL, NULL, NULL, DBSS_OK},
+    {"provided token", {{NULL, NULL}}, NULL, NULL, NULL, NULL, DBSS_OK},
+    {"password", {{"iam_password", "$"}}, NULL, NULL, NULL, NULL, DBSS_ERR_UNAUTHENTICATED},
+    {"issued token",
+     {{"iam_user", "@user"}, {"iam_password", "@password"}, {"iam_domain", "@domain"}},
+     NULL,
+     NULL,
+     LOGINS,
+     "\"status\": 201, \"body\": \"{}\", \"headers\": [[\"X-Subject-Token\", \"$\"]]",
+     DBSS_OK},
+    {"access key", {{"secret_key", "$"}}, NULL, NULL, NULL, NULL, DBSS_ERR_UNAUTHENTICATED},
+    {"profile",
+     {{"credentials", "profile"}},
+     "HUAWEICLOUD_SDK_CREDENTIALS_FILE",
+     "[basic]\nak = " UNKNOWN_KEY "\nsk = $",
+     NULL,
+     NULL,
+     DBSS_ERR_UNAUTHENTICATED},
+    {"metadata",
+     {{"credentials", "metadata"}},
+     NULL,
+     NULL,
+     "@metadata.key",
+     "\"json\": {\"credential\": {\"access\": \"" UNKNOWN_KEY "\", \"secret\": \"$\", \"securitytoken\": \"t\"}}",
+     DBSS_ERR_UNAUTHENTICATED},
+    {"pod",
+     {{"credentials", "pod_identity"}},
+     "HC_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+     "%",
+     "@pod.key",
+     "\"json\": {\"access_key_id\": \"" UNKNOWN_KEY "\", \"secret_access_key\": \"$\", \"security_token\": \"t\"}",
+     DBSS_ERR_UNAUTHENTICATED},
+    {"id token",
+     {{"credentials", "federation"}},
+     "HUAWEICLOUD_SDK_ID_TOKEN_FILE",
+     "$",
+     NULL,
+     NULL,
+     DBSS_ERR_UNAUTHENTICATED},
+};
+
+static const struct secret_use *use;
+
+/* The text with its secrets, until the next call. */
+static const char *fill(const char *from)
 {
-    char *body = format("{\"report\": \"%s\", %s%s%s}", report, before, secret, after);
-    free(control("POST", "/faults", body));
-    wipe(body, strlen(body));
-    free(body);
+    static char filled[1024];
+    char *to = filled;
+    wipe(filled, sizeof filled);
+    if (*from == '@')
+        return fixture(from + 1);
+    for (; *from != '\0'; from++) {
+        const char *part = *from == '$' ? secret : *from == '%' ? second : from;
+        size_t len = part == from ? 1 : SECRET_LENGTH;
+        memcpy(to, part, len);
+        to += len;
+    }
+    return filled;
 }
 
-/* Writes a file with the secret at its end. */
-static void write_secret_file(const char *variable, const char *before, const char *content)
-{
-    int fd = mkstemp(secret_file);
-    if (fd < 0 || write(fd, before, strlen(before)) < 0 || write(fd, content, SECRET_LENGTH) != SECRET_LENGTH
-        || close(fd) != 0)
-        fatal("cannot write %s", secret_file);
-    setenv(variable, secret_file, 1);
-}
-
-static dbss_config *token_config(void)
-{
-    dbss_config *config = new_config(fixture("http"), secret);
-    add_token(secret);
-    return config;
-}
-
-static dbss_config *password_config(void)
-{
-    dbss_config *config = login_config(secret);
-    set_option(config, "iam_password", secret);
-    return config;
-}
-
-static dbss_config *issued_token_config(void)
-{
-    dbss_config *config = login_config(fixture("password"));
-    add_token(secret);
-    post_secret_fault(LOGINS, "\"status\": 201, \"body\": \"{}\", \"headers\": [[\"X-Subject-Token\", \"", "\"]]");
-    return config;
-}
-
-static dbss_config *access_key_config(void)
+static dbss_config *config_of_use(void)
 {
     dbss_config *config = basic_config();
-    OK(dbss_config_set_access_key(config, UNKNOWN_KEY, secret, second));
-    set_option(config, "secret_key", secret);
-    return config;
-}
-
-static dbss_config *profile_config(void)
-{
-    write_secret_file("HUAWEICLOUD_SDK_CREDENTIALS_FILE", "[basic]\nak = " UNKNOWN_KEY "\nsk = ", secret);
-    return credentials_config("profile");
-}
-
-static dbss_config *metadata_config(void)
-{
-    post_secret_fault("@metadata.key", "\"json\": {\"credential\": {\"access\": \"" UNKNOWN_KEY "\", \"secret\": \"",
-                      "\", \"securitytoken\": \"t\"}}");
-    return credentials_config("metadata");
-}
-
-/* The pod's token, and the secret of its key. */
-static dbss_config *pod_identity_config(void)
-{
-    write_secret_file("HC_CONTAINER_AUTHORIZATION_TOKEN_FILE", "", second);
-    post_secret_fault("@pod.key", "\"json\": {\"access_key_id\": \"" UNKNOWN_KEY "\", \"secret_access_key\": \"",
-                      "\", \"security_token\": \"t\"}");
+    if (use->variable != NULL) {
+        FILE *file = fdopen(mkstemp(secret_file), "w");
+        setvbuf(file, NULL, _IONBF, 0);
+        if (fputs(fill(use->content), file) < 0 || fclose(file) != 0)
+            fatal("cannot write %s", secret_file);
+        setenv(use->variable, secret_file, 1);
+    }
     setenv("HC_CONTAINER_CREDENTIALS_FULL_URI", text("%s/v1/pod/credentials", fixture("metadata")), 1);
-    return credentials_config("pod_identity");
-}
-
-static dbss_config *id_token_config(void)
-{
-    write_secret_file("HUAWEICLOUD_SDK_ID_TOKEN_FILE", "", secret);
     setenv("HUAWEICLOUD_SDK_IDP_ID", fixture("idp_id"), 1);
-    return credentials_config("federation");
-}
-
-static dbss_config *provided_token_config(void)
-{
-    dbss_config *config = basic_config();
-    add_token(secret);
-    OK(dbss_config_set_token_provider(config, provide_token, secret, NULL));
+    if (use->response != NULL) {
+        char *body = format("{\"report\": \"%s\", %s}", use->request, fill(use->response));
+        free(control("POST", "/faults", body));
+        wipe(body, strlen(body));
+        free(body);
+    }
+    if (strcmp(use->what, "password") == 0)
+        OK(dbss_config_set_iam_user(config, fixture("user"), secret, fixture("domain")));
+    else if (strcmp(use->what, "access key") == 0)
+        OK(dbss_config_set_access_key(config, UNKNOWN_KEY, secret, second));
+    else if (strcmp(use->what, "provided token") == 0)
+        OK(dbss_config_set_token_provider(config, provide_token, secret, NULL));
+    for (int i = 0; i < 4 && use->options[i][0] != NULL; i++)
+        set_option(config, use->options[i][0], fill(use->options[i][1]));
+    if (use->expected == DBSS_OK)
+        add_token(secret);
     return config;
 }
-
-static dbss_config *(*make_secret_config)(void);
 
 /* Uses credentials, after which no copy may be left. */
 static void use_and_search(void)
 {
-    int is_tls = strcmp(scheme, "https") == 0, is_provided = make_secret_config == provided_token_config;
-    int is_issued = make_secret_config == issued_token_config, is_token = make_secret_config == token_config;
-    dbss_status expected = is_provided || is_issued || is_token ? DBSS_OK : DBSS_ERR_UNAUTHENTICATED;
+    int is_tls = strcmp(scheme, "https") == 0, is_issued = use->response != NULL && use->expected == DBSS_OK;
     dbss_config *config;
     dbss_context *ctx;
     make_secret(secret, &sample);
     make_secret(second, &second_sample);
-    config = make_secret_config();
+    config = config_of_use();
     set_option(config, "iam_endpoint", fixture(is_tls ? "iam_https" : "iam"));
     set_option(config, "endpoint", fixture(scheme));
     OK(dbss_context_new(config, &ctx));
-    if (is_token) {
+    if (strcmp(use->what, "token") == 0) {
         EXPECT_DOWNLOAD_ERROR(DBSS_ERR_NOT_FOUND, ctx, fresh_id());
         OK(dbss_context_set_token(ctx, secret));
-        set_option(config, "token", secret);
+        OK(dbss_config_set_token(config, secret));
         secret[SECRET_LENGTH - 1] = '\n';
         EXPECT(DBSS_ERR_INVALID_TOKEN, dbss_context_set_token(ctx, secret));
         EXPECT(DBSS_ERR_INVALID_TOKEN, dbss_config_set_token(config, secret));
     }
     dbss_config_free(config);
-    if (!is_provided)
-        wipe(secret, sizeof secret);
+    fill("");
     wipe(second, sizeof second);
-    expect_download(__LINE__, expected, ctx, NULL);
+    /* The provider still needs it. */
+    if (use->options[0][0] != NULL)
+        wipe(secret, sizeof secret);
+    expect_download(__LINE__, use->expected, ctx, NULL);
     wipe(secret, sizeof secret);
-    expect_download(__LINE__, expected, ctx, NULL);
+    expect_download(__LINE__, use->expected, ctx, NULL);
     dbss_context_free(ctx);
     unlink(secret_file);
     /* TLS keeps decrypted data in its own buffers, which the library cannot wipe. */
@@ -511,29 +506,12 @@ static void use_and_search(void)
 /* In a child, so that no copies of other checks are in memory. */
 NAMED_CHECKS(secrets_are_wiped, LOAD, LOAD)
 {
-    static const struct {
-        const char *what;
-        dbss_config *(*make)(void);
-    } rows[] = {
-        {"token", token_config},
-        {"password", password_config},
-        {"issued token", issued_token_config},
-        {"access key", access_key_config},
-        {"key of a profile", profile_config},
-        {"key of the metadata service", metadata_config},
-        {"token and key of a pod", pod_identity_config},
-        {"id token", id_token_config},
-        {"provided token", provided_token_config},
-    };
-    for (size_t i = 0; i < COUNT(rows); i++) {
-        make_secret_config = rows[i].make;
+    for (use = secret_uses; use < secret_uses + COUNT(secret_uses); use++) {
         run_in_child(use_and_search);
         remove_faults();
-        add_failure_context("%s", rows[i].what);
+        add_failure_context("%s", use->what);
     }
 }
-
-/* ---- Children ---- */
 
 static struct provider shared_provider;
 
@@ -546,16 +524,15 @@ static void use_in_child(void)
 /* The process forks while one of its threads waits for a login. */
 NAMED_CHECK(fork_during_login, LOAD)
 {
-    struct thread_call call = {new_context_from(login_config(fixture("password"))), new_operation(), DBSS_ERR_CANCELLED,
-                               0};
+    struct call call = new_call(new_context_from(login_config(fixture("password"))), new_operation());
     shared_context = call.ctx;
     post_fault(LOGINS, "\"no_answer\": true, \"times\": 1");
-    start_download(&call);
+    start_call(&call);
     WAIT_FOR(count_requests(LOGINS) == 1);
     run_in_child(use_in_child);
     CHECK(count_requests(LOGINS) == 2);
     dbss_operation_cancel(call.operation);
-    pthread_join(call.thread, NULL);
+    end_call(&call, DBSS_ERR_CANCELLED);
     /* The parent's next call logs in as usual. The child after it uses its token. */
     EXPECT_DOWNLOAD(shared_context);
     CHECK(count_requests(LOGINS) == 3);
@@ -576,11 +553,12 @@ static void use_provider_in_child(void)
 
 NAMED_CHECK(fork_while_waiting_for_provider, LOAD)
 {
-    struct thread_call call = {NULL, NULL, DBSS_OK, 0};
+    struct call call;
     shared_provider = new_provider(HOLD, fixture("token"));
-    shared_context = call.ctx = provider_context(&shared_provider);
-    start_held_download(&call, &shared_provider);
+    shared_context = provider_context(&shared_provider);
+    call = new_call(shared_context, NULL);
+    start_held_call(&call, &shared_provider);
     run_in_child(use_provider_in_child);
     give_token(shared_provider.held, fixture("token"));
-    pthread_join(call.thread, NULL);
+    end_call(&call, DBSS_OK);
 }

@@ -1,7 +1,5 @@
-/*
- * Broken transfers on many threads, and breaks at random offsets: they must never give
- * wrong bytes, or those of others.
- */
+/* Broken transfers on many threads, and breaks at random offsets: they must never give
+ * wrong bytes, or those of others. */
 
 #include "calls.h"
 
@@ -78,8 +76,6 @@ NAMED_CHECK(random_cuts_give_right_bytes, LOAD)
     CHECK(resumed_rounds > rounds / 5);
     CHECK(refused_rounds > rounds / 20);
 }
-
-/* ---- Tenants: none gets another's bytes ---- */
 
 enum { TENANTS = 3, REPORTS = 4, THREADS = 24, SIZE = 40000 };
 

@@ -1,12 +1,12 @@
-/*
- * The last error of the thread equals the error of the operation, for every kind of
+/* The last error of the thread equals the error of the operation, for every kind of
  * failure, in callbacks and elsewhere. tests/abi/wrong.py generates the calls from
- * the description of the ABI. This file supplies the arguments.
- */
+ * the description of the ABI. This file supplies the arguments. */
 
 #include "calls.h"
 
 #include <fcntl.h>
+
+#include "values.h"
 
 /* A call with one wrong argument, the expected status and the parameter that the
  * error must name. */
@@ -22,8 +22,6 @@ struct wrong {
 /* The value of out-parameters before a call. */
 static char garbage_bytes[1];
 static void *const garbage = garbage_bytes;
-
-/* ---- Arguments ---- */
 
 /* One handle of each kind, valid until the check ends. */
 static struct {
@@ -84,13 +82,9 @@ static void make_arguments(void)
     handles.reading_end = ends[0];
     close(ends[1]);
     require_ok(dbss_report_spec_new(&handles.empty_spec));
-    require_ok(dbss_report_spec_new(&handles.spec));
-    require_ok(dbss_report_spec_set(handles.spec, "template_id", fixture("template")));
-    require_ok(dbss_report_spec_set(handles.spec, "start_time", "2026-11-23 00:00:00"));
-    require_ok(dbss_report_spec_set(handles.spec, "end_time", "2026-11-24 00:00:00"));
+    handles.spec = make_report_spec();
     require_ok(dbss_schedule_changes_new(&handles.empty_changes));
-    require_ok(dbss_schedule_changes_new(&handles.changes));
-    require_ok(dbss_schedule_changes_set(handles.changes, "status", "ON"));
+    handles.changes = make_schedule_changes();
     keep(&handles, free_arguments);
 }
 
@@ -187,8 +181,6 @@ static void free_stream(dbss_report_stream *stream)
 
 #define WRONGS (sizeof wrongs / sizeof *wrongs)
 
-/* ---- Comparing errors ---- */
-
 /* All that an error says. */
 static const char *describe(const dbss_error *error)
 {
@@ -225,7 +217,12 @@ static void expect_same_error(dbss_status expected, const char *parameter, dbss_
 
 static void make_wrong_call(const struct wrong *wrong, dbss_operation *operation)
 {
+    /* An argument that is wrong by itself fails before any connection. A stream has one. */
+    int fails_early = depth == 0 && dbss_status_group(wrong->status) == DBSS_ERR_ARGUMENT
+                      && strstr(wrong->function, "stream") == NULL;
+    long connections = fails_early ? count_connections() : 0;
     expect_same_error(wrong->status, wrong->parameter, wrong->call(wrong->index, operation), operation);
+    CHECK(!fails_early || count_connections() == connections);
     /* The path of a file, byte for byte. */
     if (wrong->status == DBSS_ERR_FILE_EXISTS)
         expect_text(__LINE__, handles.taken_file, dbss_error_path(dbss_last_error()));
@@ -255,21 +252,6 @@ NAMED_CHECK(error_of_every_call_matches_operation, PLAIN)
     make_every_call();
 }
 
-/* An argument that is wrong by itself fails before any connection. */
-NAMED_CHECK(wrong_arguments_make_no_connection, PLAIN)
-{
-    dbss_operation *operation = polling_operation();
-    make_arguments();
-    for (size_t i = 0; i < WRONGS && !has_failed(); i++) {
-        long connections = count_connections();
-        if (dbss_status_group(wrongs[i].status) != DBSS_ERR_ARGUMENT || strstr(wrongs[i].function, "stream") != NULL)
-            continue;
-        make_wrong_call(&wrongs[i], operation);
-        CHECK(count_connections() == connections);
-        add_failure_context("%s: %s", wrongs[i].function, wrongs[i].what);
-    }
-}
-
 /* A cancelled call has an error like others. A reset clears it. */
 NAMED_CHECK(error_of_cancelled_call, PLAIN)
 {
@@ -287,8 +269,6 @@ NAMED_CHECK(error_of_cancelled_call, PLAIN)
         add_failure_context("%s", wrongs[i].function);
     }
 }
-
-/* ---- In callbacks ---- */
 
 /* The first callback of the active kind makes every call with every mistake. Each
  * callback starts without an error. It ends with one, which must not become the

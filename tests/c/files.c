@@ -1,7 +1,5 @@
-/*
- * Reports in files, directories and descriptors, where it needs C: processes, file
- * systems, signals and callbacks.
- */
+/* Reports in files, directories and descriptors, where it needs C: processes, file
+ * systems, signals and callbacks. */
 
 #include "calls.h"
 
@@ -43,8 +41,6 @@ static dbss_status save_inside(void)
     return dbss_report_download_to_directory(work.ctx, work.project, work.instance, work.id, NULL, work.directory, 0,
                                              work.operation);
 }
-
-/* ---- Files ---- */
 
 static int32_t change_directory(void *user_data, const dbss_operation *operation)
 {
@@ -180,8 +176,6 @@ NAMED_CHECK(file_size_limit_fails, LOAD)
     run_in_child(exceed_file_size_limit);
 }
 
-/* ---- Interrupted downloads ---- */
-
 static void *cancel_soon(void *operation)
 {
     for (int i = 0; i < 3; i++)
@@ -255,8 +249,6 @@ NAMED_CHECK(killed_process_leaves_old_or_new_file, LOAD)
     /* Both outcomes occurred, so the moments were well chosen. */
     CHECK(old > 0 && new > 0);
 }
-
-/* ---- Descriptors ---- */
 
 struct drain {
     int fd, is_slow;

@@ -149,12 +149,11 @@ static void *download_repeatedly(void *unused)
 NAMED_CHECK(context_works_in_child_of_busy_process, LOAD)
 {
     pthread_t threads[4];
-    int i;
     report = new_report(6000);
     inherited_context = new_context(fixture("http"));
-    for (i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++)
         threads[i] = start_thread(download_repeatedly, NULL);
-    for (i = 0; i < 10; i++) {
+    for (int i = 0; i < 10; i++) {
         pid_t child = fork();
         if (child == 0) {
             int is_right = download_report();
@@ -163,6 +162,6 @@ NAMED_CHECK(context_works_in_child_of_busy_process, LOAD)
         }
         CHECK(wait_for_child(child) == 0);
     }
-    for (i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
 }

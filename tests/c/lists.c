@@ -1,7 +1,5 @@
-/*
- * Cursors and pages: how long they live, and what threads may do with them. What lists
- * hold is in the cases of ../conformance.
- */
+/* Cursors and pages: how long they live, and what threads may do with them. What lists
+ * hold is in the cases of ../conformance. */
 
 #include "calls.h"
 
@@ -35,7 +33,6 @@ NAMED_CHECK(pages_outlive_cursor_and_client, PLAIN)
     dbss_cursor *cursor;
     dbss_page *pages[3], *page = NULL;
     dbss_buffer json;
-    size_t i;
 
     post_control("/reports",
                  "{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": 5, \"name\": \"wanted\","
@@ -47,9 +44,9 @@ NAMED_CHECK(pages_outlive_cursor_and_client, PLAIN)
     drop(name);
     drop(instance);
     drop(ctx);
-    for (i = 0; i < 3; i++)
+    for (size_t i = 0; i < 3; i++)
         OK(dbss_cursor_next(cursor, NULL, &pages[i]));
-    for (i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 3; i++) {
         page = (dbss_page *)&page;
         OK(dbss_cursor_next(cursor, NULL, &page));
         CHECK(page == NULL);
@@ -58,7 +55,7 @@ NAMED_CHECK(pages_outlive_cursor_and_client, PLAIN)
 
     page = pages[1];
     CHECK(dbss_page_count(page) == 2 && dbss_page_count(pages[2]) == 1 && dbss_page_total(page) == 5);
-    for (i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 2; i++) {
         static const char *const missing[] = {"finish_time", "no such field", "\xff", "", NULL};
         CHECK(strlen(dbss_page_field(page, i, "id")) >= 16);
         /* A text of C cannot hold NUL. */
@@ -75,7 +72,7 @@ NAMED_CHECK(pages_outlive_cursor_and_client, PLAIN)
     CHECK(strstr(whole, dbss_page_field(page, 1, "id")) != NULL && strstr(whole, "\"finish_time\":null") != NULL);
     CHECK(strstr(whole, "\\u0000") != NULL);
     dbss_buffer_free(&json);
-    for (i = 0; i < 3; i++)
+    for (size_t i = 0; i < 3; i++)
         dbss_page_free(pages[i]);
 }
 

@@ -1,4 +1,3 @@
-
 #include "memory.h"
 
 #include "checks.h"
@@ -41,13 +40,12 @@ void make_secret(char *secret, struct secret_sample *sample)
 {
     unsigned char random[SECRET_LENGTH];
     char where[256] = "";
-    int i;
 
     random_bytes(random, sizeof random);
-    for (i = 0; i < SECRET_LENGTH; i++)
+    for (int i = 0; i < SECRET_LENGTH; i++)
         secret[i] = (char)('A' + random[i] % 26);
     secret[SECRET_LENGTH] = '\0';
-    for (i = 0; i < SAMPLE; i++)
+    for (int i = 0; i < SAMPLE; i++)
         sample->masked[i] = (unsigned char)(secret[SAMPLE_OFFSET + i] ^ MASK);
     wipe((char *)random, sizeof random);
     /* This proves that the search finds a copy. */

@@ -6,8 +6,6 @@
 #include <signal.h>
 #include <sys/stat.h>
 
-/* ---- Instances, archives and runs ---- */
-
 enum { MOST = 6 };
 
 /* A new instance, its reports, and a directory for them. */
@@ -88,49 +86,33 @@ static void mirror_completely(dbss_context *ctx, const struct source *source, co
 
 /* A gate in the progress callback of a run. It stops the run during its downloads,
  * until the gate is opened. */
-static struct gate {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    int reached, open;
-} gate = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0};
+static int gate_reached, gate_open;
 
 static int32_t wait_at_gate(void *id, const dbss_operation *operation)
 {
-    if (count_requests(id) == 0)
-        return 0;
-    pthread_mutex_lock(&gate.lock);
-    gate.reached = 1;
-    pthread_cond_broadcast(&gate.changed);
-    while (!gate.open)
-        pthread_cond_wait(&gate.changed, &gate.lock);
-    pthread_mutex_unlock(&gate.lock);
+    if (count_requests(id) > 0) {
+        add_locked(&gate_reached, 1);
+        WAIT_FOR(read_locked(&gate_open));
+    }
     return 0;
 }
 
 /* Starts the run, and returns when it waits at the gate. */
 static void start_run_to_gate(struct run *run)
 {
-    gate.reached = gate.open = 0;
+    gate_reached = gate_open = 0;
     OK(dbss_operation_set_progress(run->operation, wait_at_gate, text("%s", run->source->ids[0]), NULL));
     /* Long enough for a callback before the end. */
     post_fault(run->source->ids[0], "\"delay_ms\": 1500, \"times\": 1");
     run->thread = start_thread(run_mirror, run);
-    pthread_mutex_lock(&gate.lock);
-    while (!gate.reached)
-        pthread_cond_wait(&gate.changed, &gate.lock);
-    pthread_mutex_unlock(&gate.lock);
+    WAIT_FOR(read_locked(&gate_reached));
 }
 
 static void open_gate_and_join(struct run *run)
 {
-    pthread_mutex_lock(&gate.lock);
-    gate.open = 1;
-    pthread_cond_broadcast(&gate.changed);
-    pthread_mutex_unlock(&gate.lock);
+    add_locked(&gate_open, 1);
     pthread_join(run->thread, NULL);
 }
-
-/* ---- Results ---- */
 
 static void *read_result(void *result)
 {
@@ -189,8 +171,6 @@ NAMED_CHECK(result_shared_by_threads, PLAIN)
     dbss_error_free(error);
 }
 
-/* ---- Locks and forks ---- */
-
 static const struct source *inherited_source;
 static dbss_context *inherited_context;
 
@@ -206,19 +186,6 @@ static void mirror_in_child(void)
     drop(second);
 }
 
-/* The process forks while one of its threads mirrors. */
-NAMED_CHECK(fork_during_run, LOAD)
-{
-    struct source source = new_source(5, 6000);
-    struct run run = new_run(new_context(fixture("http")), &source);
-    inherited_context = run.ctx;
-    inherited_source = &source;
-    start_run_to_gate(&run);
-    run_in_child(mirror_in_child);
-    open_gate_and_join(&run);
-    END(DBSS_OK, 5, &run);
-}
-
 static int wait_for_signal(void *unused)
 {
     for (;;)
@@ -226,16 +193,20 @@ static int wait_for_signal(void *unused)
     return 0;
 }
 
-/* A running child does not keep the directory locked. */
-NAMED_CHECK(fork_during_run_keeps_no_lock, LOAD)
+/* The process forks while one of its threads mirrors. A child that still runs does not
+ * keep the directory locked. */
+NAMED_CHECK(fork_during_run, LOAD)
 {
-    struct source source = new_source(2, 6000);
+    struct source source = new_source(5, 6000);
     struct run run = new_run(new_context(fixture("http")), &source);
     pid_t child;
+    inherited_context = run.ctx;
+    inherited_source = &source;
     start_run_to_gate(&run);
+    run_in_child(mirror_in_child);
     child = start_child(wait_for_signal, NULL);
     open_gate_and_join(&run);
-    END(DBSS_OK, 2, &run);
+    END(DBSS_OK, 5, &run);
     mirror_completely(run.ctx, &source, source.directory);
     kill(child, SIGKILL);
     wait_for_child(child);
@@ -284,8 +255,6 @@ NAMED_CHECK(lock_released_when_process_dies, LOAD)
     close(announcement[0]);
     close(announcement[1]);
 }
-
-/* ---- Other actions during a run ---- */
 
 /* A cancelled run leaves no descriptor open. */
 NAMED_CHECK(cancelled_run_leaves_nothing_open, PLAIN)
@@ -355,8 +324,6 @@ NAMED_CHECK(run_keeps_client_and_options, PLAIN)
     open_gate_and_join(&run);
     END(DBSS_OK, 6, &run);
 }
-
-/* ---- Closed standard streams ---- */
 
 static struct source streams_source;
 static struct report streams_report;

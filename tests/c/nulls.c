@@ -1,12 +1,12 @@
-/*
- * Every function with every combination of NULL and valid pointers.
+/* Every function with every combination of NULL and valid pointers.
  * tests/abi/nulls.py generates the checks from the description of the ABI. This
- * file supplies the valid values and the expectations.
- */
+ * file supplies the valid values and the expectations. */
 
 #include "calls.h"
 
 #include <fcntl.h>
+
+#include "values.h"
 
 /* The value of out-parameters before a call. */
 static char garbage_bytes[1];
@@ -21,25 +21,10 @@ static void a_dbss_destroy_fn(void *user_data)
     times_destroyed++;
 }
 
-static int32_t a_dbss_interrupt_fn(void *user_data)
-{
-    return 0;
-}
-
 static void a_dbss_token_provider_fn(void *user_data, dbss_token_request *request)
 {
     dbss_token_request_free(request);
 }
-
-static int32_t a_dbss_progress_fn(void *user_data, const dbss_operation *operation)
-{
-    return 0;
-}
-
-#define a_dbss_log_fn ignore_record
-#define a_dbss_write_fn ignore_bytes
-
-/* ---- Files and handles ---- */
 
 static const char *scratch_directory(void)
 {
@@ -53,50 +38,6 @@ static int null_device(void)
     if (fd < 0 && (fd = open("/dev/null", O_WRONLY)) < 0)
         fatal("cannot open /dev/null");
     return fd;
-}
-
-static dbss_config *make_config(void)
-{
-    dbss_config *config;
-    require_ok(dbss_config_new(&config));
-    set_option(config, "endpoint", fixture("http"));
-    return config;
-}
-
-/* A cancelled operation: a call with it ends at once. */
-static dbss_operation *make_operation(void)
-{
-    dbss_operation *operation;
-    require_ok(dbss_operation_new(&operation));
-    dbss_operation_cancel(operation);
-    return operation;
-}
-
-static dbss_mirror_options *make_mirror_options(void)
-{
-    dbss_mirror_options *options;
-    require_ok(dbss_mirror_options_new(&options));
-    require_ok(dbss_mirror_options_set(options, "instance", fixture("instance")));
-    require_ok(dbss_mirror_options_set(options, "template", "of the checks of NULL"));
-    return options;
-}
-
-static dbss_report_spec *make_report_spec(void)
-{
-    dbss_report_spec *spec;
-    require_ok(dbss_report_spec_new(&spec));
-    require_ok(dbss_report_spec_set(spec, "template_id", fixture("instance")));
-    require_ok(dbss_report_spec_set(spec, "start_time", "2026-11-23 00:00:00"));
-    require_ok(dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00"));
-    return spec;
-}
-
-static dbss_schedule_changes *make_schedule_changes(void)
-{
-    dbss_schedule_changes *changes;
-    require_ok(dbss_schedule_changes_new(&changes));
-    require_ok(dbss_schedule_changes_set(changes, "status", "OFF"));
-    return changes;
 }
 
 static dbss_error *make_error(void)
@@ -171,6 +112,7 @@ static dbss_mirror_result *make_mirror_result(void)
     dbss_mirror_options *options = make_mirror_options();
     dbss_mirror_result *result;
     const char *id = fresh_id();
+    require_ok(dbss_mirror_options_set(options, "template", "of the checks of NULL"));
     post_control("/reports",
                  "{\"id\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"start_time\": \"2026-11-23 00:00:00\","
                  " \"type\": \"AUDIT_REPORT_DAY\", \"template_type\": \"of the checks of NULL\"}",
@@ -240,8 +182,6 @@ static dbss_buffer make_buffer(void)
     return buffer;
 }
 
-/* ---- Expectations ---- */
-
 /* `missing` is the first required parameter that is NULL, or NULL. */
 static void expect_status(dbss_status status, const char *missing, int network)
 {
@@ -283,4 +223,4 @@ static void make_shared(void)
     atexit(free_shared);
 }
 
-#include "combinations.h"
+#include "nulls.h"

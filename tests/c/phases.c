@@ -10,8 +10,6 @@ static dbss_token_request *requested;
 static int retries_logged;
 int ticks;
 
-/* ---- Descriptors that block ---- */
-
 /* A pipe that is too small for a report and has no reader. */
 static int open_pipe(int *other_end)
 {
@@ -48,8 +46,6 @@ static int open_terminal(int *other_end)
     *other_end = master;
     return slave;
 }
-
-/* ---- The phases ---- */
 
 static int has_started_lookup(const struct waiting *waiting)
 {

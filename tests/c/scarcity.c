@@ -1,7 +1,5 @@
-/*
- * Low memory. In child processes with a memory limit, each call succeeds or reports
- * that there is too little memory. No call ends the process.
- */
+/* Low memory. In child processes with a memory limit, each call succeeds or reports
+ * that there is too little memory. No call ends the process. */
 
 #include "calls.h"
 #include "failing.h"
@@ -27,8 +25,6 @@ static volatile long *failing_allocation;
 static volatile long *shared_number;
 static const char *endpoint;
 static dbss_context *context_at_address;
-
-/* ---- The calls ---- */
 
 static dbss_status create_context(const char *key, const char *value, dbss_context **ctx)
 {
@@ -111,6 +107,7 @@ static const struct scarce {
     {"generate", generate, &of_instance, 1, 97},
     {"schedule", show_and_change_schedule, &of_instance, 1, 37},
     {"mirror", mirror_anew, &of_instance, 1, 397},
+    {"certificates of the system", create_regional_context, &of_report, 0, 997},
     {"error", download_missing_report, &of_report, 0, 1},
 };
 
@@ -146,8 +143,6 @@ static dbss_status make_scarce_call(void)
     dbss_operation_free(work.operation);
     return status;
 }
-
-/* ---- Children ---- */
 
 static void limit_memory(long spare)
 {
@@ -219,8 +214,7 @@ static void expect_outcome(long spare, int how, int exhausts, int one, int other
 /* Makes the call with these limits, and with plenty. */
 static void expect_clean_end(const long *spares, size_t count, int how)
 {
-    size_t i;
-    for (i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++)
         expect_outcome(spares[i], how, 0, SUCCESS, NO_MEMORY);
     /* Otherwise the check would prove nothing. */
     expect_outcome(PLENTY, how, 0, SUCCESS, SUCCESS);
@@ -267,16 +261,6 @@ NAMED_CHECKS(memory_taken_during_call_fails_it, LOAD, LOAD)
         for (int how = 0; how < WAYS && scarce->has_operation; how++)
             expect_outcome(PLENTY, how, 1, NO_MEMORY, NO_MEMORY);
 }
-
-NAMED_CHECK(low_memory_while_loading_certificates, LOAD)
-{
-    static const struct scarce loading = {"certificates of the system", create_regional_context, &of_report, 0, 1};
-    set_up();
-    scarce = &loading;
-    expect_clean_end(spare_sizes, COUNT(spare_sizes), FIRST_CALL);
-}
-
-/* ---- Failing allocations ---- */
 
 /* If set, each allocation fails in turn. Otherwise only every n-th. */
 #define EACH_ALLOCATION "DBSS_TEST_EACH_ALLOCATION"
@@ -354,8 +338,6 @@ NAMED_CHECKS(each_failed_allocation_is_handled, LOAD, LOAD)
     }
 }
 
-/* ---- Copies ---- */
-
 /* Keeps a copy of the first record. */
 static void keep_record(void *kept, const dbss_log_record *record)
 {
@@ -413,16 +395,15 @@ static int keep_errors(void *unused)
     enum { MANY = 3000 };
     static dbss_error *errors[MANY];
     static struct work works[MANY];
-    int i;
 
-    for (i = 0; i < MANY; i++) {
+    for (int i = 0; i < MANY; i++) {
         works[i] = of_report;
         require_ok(dbss_operation_new(&works[i].operation));
     }
     if (download_to_memory(&works[0]) != DBSS_OK)
         return 3;
     fail_allocations_from(1);
-    for (i = 0; i < MANY; i++) {
+    for (int i = 0; i < MANY; i++) {
         if (download_to_memory(&works[i]) != DBSS_ERR_OUT_OF_MEMORY)
             return 4;
         errors[i] = dbss_error_take();
@@ -433,7 +414,7 @@ static int keep_errors(void *unused)
     fail_allocations_from(0);
     if (download_to_memory(&works[0]) != DBSS_OK)
         return 6;
-    for (i = 0; i < MANY; i++) {
+    for (int i = 0; i < MANY; i++) {
         dbss_error_free(errors[i]);
         dbss_operation_free(works[i].operation);
     }
@@ -450,8 +431,6 @@ NAMED_CHECK(kept_errors_use_up_no_reserve, LOAD)
     set_up();
     CHECK(run_child(keep_errors, NULL) == 0);
 }
-
-/* ---- Hostile responses ---- */
 
 /* A quotation mark in a JSON string, for a body of JSON. */
 #define Q "\\\""
@@ -522,11 +501,10 @@ NAMED_CHECK(response_body_memory_is_bounded, LOAD)
     /* The limit of the mock service, including the escapes. */
     enum { SIZE = 10 * 1024 * 1024 };
     dbss_status expected;
-    size_t i;
     long needed;
     set_up();
     scarce = &listing;
-    for (i = 0; i < COUNT(bodies); i++) {
+    for (size_t i = 0; i < COUNT(bodies); i++) {
         post_repeated_body("@reports.list", 200, SIZE, bodies[i].open, bodies[i].part, bodies[i].close);
         expected = bodies[i].expected;
         *shared_number = -1;
@@ -565,14 +543,13 @@ static int fail_from_each_allocation(void *unused)
 static char *repeat_part(const char *part, int count, size_t size)
 {
     char *letters = malloc(size + 1), *all, *at;
-    int i;
     all = at = malloc((size_t)count * (strlen(part) + size + 16) + 1);
     if (letters == NULL || all == NULL)
         fatal("out of memory");
     memset(letters, 'a', size);
     letters[size] = 0;
     *at = 0;
-    for (i = 0; i < count; i++)
+    for (int i = 0; i < count; i++)
         at += sprintf(at, part, i, letters);
     free(letters);
     return all;

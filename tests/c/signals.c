@@ -1,6 +1,4 @@
-/*
- * Signals that end a call: the option "interruptible". And signals that must not.
- */
+/* Signals that end a call: the option "interruptible". And signals that must not. */
 
 #include "phases.h"
 
@@ -286,8 +284,6 @@ NAMED_CHECK(callback_runs_with_host_signal_mask, LOAD)
     drop(timer);
     CHECK(!nested.blocked && signals_handled > 0 && nested.status == DBSS_ERR_STALLED);
 }
-
-/* ---- A cancel in a signal handler ---- */
 
 static struct work signalled_work;
 static volatile sig_atomic_t errno_kept;

@@ -1,7 +1,5 @@
-/*
- * Many calls: memory, descriptors and threads do not grow, and all bytes are right.
- * DBSS_TEST_SOAK multiplies the number of calls, which is small by default.
- */
+/* Many calls: memory, descriptors and threads do not grow, and all bytes are right.
+ * DBSS_TEST_SOAK multiplies the number of calls, which is small by default. */
 
 #include "calls.h"
 
@@ -51,35 +49,7 @@ static void expect_no_growth(const char *what, void (*call)(long number), long c
         fail_check("%s: %s", what, usage);
 }
 
-/* ---- Calls, contexts, failures ---- */
-
 static struct work work;
-
-static void download_small(long number)
-{
-    OK(download(&work));
-}
-
-NAMED_CHECK(repeated_calls_leak_nothing, LOAD)
-{
-    work = new_work(new_context(fixture("http")), NULL);
-    work.id = add_report(6000);
-    expect_no_growth("small calls", download_small, 1000 * soak_factor());
-}
-
-static void make_context(long number)
-{
-    work.ctx = new_context(fixture("http"));
-    download_small(number);
-    drop(work.ctx);
-}
-
-NAMED_CHECK(repeated_contexts_leak_nothing, LOAD)
-{
-    work = new_work(NULL, NULL);
-    work.id = add_report(6000);
-    expect_no_growth("contexts", make_context, 100 * soak_factor());
-}
 
 static dbss_status download_cancelled(const struct work *work)
 {
@@ -118,6 +88,11 @@ static dbss_status download_from_unreachable(const struct work *work)
     return download_from("http://127.0.0.1:1");
 }
 
+static dbss_status download_from_new_context(const struct work *work)
+{
+    return download_from(fixture(scheme));
+}
+
 static dbss_status download_from_untrusted(const struct work *work)
 {
     return download_from(fixture("https_self_signed"));
@@ -137,14 +112,16 @@ static dbss_status read_closed_stream(const struct work *work)
     return status;
 }
 
-/* Failures caused by the service, the connection or the caller. */
-static const struct failure {
+/* Successes, and failures caused by the service, the connection or the caller. */
+static const struct repeated {
     const char *what;
     dbss_status status;
     /* The fault of the mock service, or NULL; an id or a path, or NULL. */
     const char *fault, *id, *path;
     work_fn *call;
 } kinds[] = {
+    {"small calls", DBSS_OK, NULL, NULL, NULL, download},
+    {"contexts", DBSS_OK, NULL, NULL, NULL, download_from_new_context},
     {"wrong ids", DBSS_ERR_INVALID_ID, NULL, "too-short", NULL, download},
     {"refusals", DBSS_ERR_NOT_FOUND,
      "\"status\": 404, \"json\": {\"error_code\": \"DBSS.10021004\", \"error_msg\": \"no\"}", NULL, NULL, download},
@@ -164,15 +141,15 @@ static const struct failure {
     {"streams that are left", DBSS_ERR_CLOSED, NULL, NULL, NULL, read_closed_stream},
 };
 
-static const struct failure *kind;
+static const struct repeated *kind;
 
-static void make_failing_call(long number)
+static void make_call_of_kind(long number)
 {
     EXPECT(kind->status, kind->call(&work));
     CHECK(dbss_error_message(dbss_last_error()) != NULL);
 }
 
-NAMED_CHECKS(repeated_failures_leak_nothing, LOAD, LOAD)
+NAMED_CHECKS(repeated_calls_leak_nothing, LOAD, LOAD)
 {
     work = new_work(new_context(fixture(scheme)), NULL);
     for (kind = kinds; kind < kinds + COUNT(kinds) && !has_failed(); kind++) {
@@ -180,7 +157,7 @@ NAMED_CHECKS(repeated_failures_leak_nothing, LOAD, LOAD)
         work.path = kind->path;
         if (kind->fault != NULL)
             post_fault(work.id, "%s", kind->fault);
-        expect_no_growth(kind->what, make_failing_call, 100 * soak_factor());
+        expect_no_growth(kind->what, make_call_of_kind, (kind == kinds ? 1000 : 100) * soak_factor());
         add_failure_context("%s", kind->what);
     }
 }

@@ -1,11 +1,9 @@
-/*
- * The stack that calls need. Each call runs on a thread with a painted stack. Prints
+/* The stack that calls need. Each call runs on a thread with a painted stack. Prints
  * the usage of each kind of call, including that of the thread itself. Fails if it
  * exceeds the limit in the header.
  *
  * The fixtures "tls12" and "tls13" are servers with an RSA certificate under an
- * intermediate authority of "ca_rsa". They respond to every request with a report.
- */
+ * intermediate authority of "ca_rsa". They respond to every request with a report. */
 
 #include "calls.h"
 
@@ -99,8 +97,6 @@ static void begin(const char *kind)
 
 #define TOKEN "token", fixture("token")
 
-/* ---- The checks: new contexts, then used ones ---- */
-
 NAMED_CHECKS(stack_of_calls_is_bounded, LOAD, LOAD)
 {
     configure(fixture(scheme), TOKEN, NULL);
@@ -144,11 +140,10 @@ static char *nest_errors(int depth)
 {
     static const char open[] = "{\\\"error\\\":", close[] = ",\\\"details\\\":[[[{}]]]}";
     char *nested = keep(malloc((size_t)depth * (sizeof open + sizeof close) + 2), free), *at = nested;
-    int i;
-    for (i = 0; i < depth; i++)
+    for (int i = 0; i < depth; i++)
         at += sprintf(at, "%s", open);
     *at++ = '7';
-    for (i = 0; i < depth; i++)
+    for (int i = 0; i < depth; i++)
         at += sprintf(at, "%s", close);
     return nested;
 }

@@ -2,8 +2,6 @@
 
 #include "calls.h"
 
-/* ---- The threads of callbacks ---- */
-
 enum callback { PROGRESS, LOG, PROVIDER, DESTROY_LOG, DESTROY_PROVIDER, DESTROY_PROGRESS, CALLBACKS };
 
 static pthread_t caller;
@@ -54,7 +52,6 @@ static void mirror_with_callbacks(int replace_provider)
     dbss_config *config = new_config(fixture("http"), NULL);
     dbss_mirror_result *result;
     struct work work;
-    int i;
 
     caller = pthread_self();
     replaces_provider = replace_provider;
@@ -70,7 +67,7 @@ static void mirror_with_callbacks(int replace_provider)
     OK(dbss_operation_set_progress(work.operation, report_progress, &destroys[2], destroy));
     /* The service refuses one token, so that a worker requests another. It also
      * fails a few times, which the log records. */
-    for (i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++)
         post_fault("*", "\"status\": 503, \"times\": 1, \"skip\": %d", 6 + i * 5);
     if (!replace_provider)
         post_fault("*", "\"status\": 401, \"times\": 1, \"skip\": 13");
@@ -79,7 +76,7 @@ static void mirror_with_callbacks(int replace_provider)
     dbss_mirror_result_free(result);
     drop(work.operation);
     drop(work.ctx);
-    for (i = 0; i < CALLBACKS; i++) {
+    for (int i = 0; i < CALLBACKS; i++) {
         if (on_other_threads[i] > 0)
             fail_check("callback %d ran %d times on another thread", i, on_other_threads[i]);
         CHECK(i < DESTROY_LOG ? calls[i] > (i == PROGRESS) : calls[i] == 1);
@@ -89,8 +86,6 @@ static void mirror_with_callbacks(int replace_provider)
 NAMED_CALL(callbacks_run_on_calling_thread, LOAD, mirror_with_callbacks, 0)
 
 NAMED_CALL(replaced_provider_destroyed_on_calling_thread, LOAD, mirror_with_callbacks, 1)
-
-/* ---- Cancelled threads ---- */
 
 struct cancelled_call {
     work_fn *call;
@@ -211,8 +206,6 @@ NAMED_CHECK(thread_exit_in_callback_leaves_process_alive, LOAD)
         OK(download(&work));
     }
 }
-
-/* ---- Descriptors of operations ---- */
 
 /* Neither new ones, nor after a cancel and a reset, nor after a call. */
 NAMED_CHECK(operations_need_no_descriptor, LOAD)
