@@ -82,6 +82,21 @@ def test_generation_progress_fits_the_terminal(
     assert final_screen(written) == [mock.made()[-1]]
 
 
+@pytest.mark.parametrize("columns", [27, 40, 80])
+def test_mirror_progress_names_the_report_and_fits_the_terminal(
+    mock: MockService, command: Command, instance: str, columns: int
+) -> None:
+    for number in range(2):
+        name = f"审计报告 {number}" * 4
+        report = mock.add_report(format="pdf", size=300_000, instance=instance, name=name)
+        mock.fault(report["id"], drip={"bytes": 30_000, "every_ms": 60}, times=1)
+    written = command.on_terminal("mirror", "archive", "--parallel", "1", columns=columns)
+    drawn = [frame for frame in frames(written) if " of 2" in frame]
+    assert all(width(frame) < columns for frame in drawn)
+    assert any(frame.startswith("1 of 2") for frame in drawn)
+    assert columns < 40 or any("审" in frame for frame in drawn)
+
+
 @pytest.mark.parametrize(
     ("arguments", "env"),
     [
