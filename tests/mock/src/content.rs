@@ -128,7 +128,7 @@ pub(crate) fn document(
         Locale::EnUs => "Database audit report",
         Locale::ZhCn => "数据库审计报告",
     };
-    let rows: Vec<String> = (0..56)
+    let rows: Vec<String> = (0..72)
         .map(|row| {
             let pick = |from: &[&'static str], way| {
                 let drawn = random(seed, row + way) % from.len() as u64;
@@ -137,7 +137,7 @@ pub(crate) fn document(
             // As long in every version.
             let second = (random(seed, row) % 60 + version) % 60;
             let (user, statement) = (pick(&USERS, 100), pick(&STATEMENTS, 200));
-            let (hour, minute) = (row / 3, row);
+            let (hour, minute) = (row / 3, row % 60);
             format!("2025-09-09 {hour:02}:{minute:02}:{second:02},{user},orders,{statement},low")
         })
         .collect();
