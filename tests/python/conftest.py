@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -28,14 +29,19 @@ for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(_number, signal.default_int_handler if is_int else signal.SIG_DFL)
 
 
+def skip_unless_in_ci(why: str) -> NoReturn:
+    """Skips a test for want of something. In CI it fails: there a skip would hide that the
+    test never runs."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
 def need_tool(name: str) -> str:
     """The path of a program that a test needs; without it the test is skipped."""
     path = shutil.which(name)
     if path is None:
-        # A skip in CI would hide that the test never runs.
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is not installed")
-        pytest.skip(f"{name} is not installed")
+        skip_unless_in_ci(f"{name} is not installed")
     return path
 
 

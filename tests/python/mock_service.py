@@ -180,7 +180,6 @@ class MockService:
     def set_undocumented(self, **settings: Any) -> None:
         """Sets what the service does where its documents say nothing.
 
-        unfinished, forbidden_code, ranges, etag, content_type, content_disposition,
         long_headers. Omitted settings return to their defaults.
         """
         self.control_request("POST", "/undocumented", settings)
@@ -200,10 +199,6 @@ class MockService:
     def revoke_token(self, token: str) -> None:
         """Invalidates a token."""
         self.control_request("DELETE", "/tokens", {"token": token})
-
-    def revoke_issued_tokens(self) -> None:
-        """Invalidates all tokens that IAM has issued."""
-        self.control_request("DELETE", "/tokens", {"issued": True})
 
     def set_iam(self, **settings: Any) -> None:
         """Sets how IAM, STS and the pod identity agent behave from now on.
@@ -236,14 +231,6 @@ class MockService:
         return to their defaults.
         """
         self.control_request("POST", "/metadata", settings)
-
-    def revoke_metadata_keys(self) -> int:
-        """Invalidates all keys of the metadata service; returns how many were valid."""
-        return self.control_request("DELETE", "/metadata/keys")["revoked"]
-
-    def revoke_metadata_tokens(self) -> None:
-        """Invalidates all session tokens of the metadata service."""
-        self.control_request("DELETE", "/metadata/tokens")
 
     def fault(self, report: str, **fault: Any) -> None:
         """Injects a fault into requests for a report or a call (such as @iam.tokens)."""

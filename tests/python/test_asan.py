@@ -21,27 +21,14 @@ __all__ = ["check_environment", "environment", "fixture_file"]
 
 PROGRAMS = ("abi", *OTHER_PROGRAMS)
 
-# Checks that cannot run under a sanitizer, because of its memory use or its slowness.
+# Checks that cannot run under a sanitizer, because of its memory use.
 UNSUPPORTED_CHECKS = {
     # They search the memory of the process, of which the sanitizer maps terabytes.
     "secrets_are_wiped",
     "secrets_are_wiped_tls",
     # It limits the address space (RLIMIT_AS), which the sanitizer exceeds.
     "report_larger_than_memory_fails",
-    # It limits the resident memory, in which the sanitizer keeps freed memory.
-    "large_report_needs_little_memory",
-    # It measures short durations.
-    "progress_called_in_every_phase",
 }
-# They mostly wait several seconds for a timer, and exercise no other code.
-SLOW_CHECKS = {
-    "login_renewed_before_expiry",
-    "login_renewal_failure_keeps_token",
-    "metadata_key_renewed_before_expiry",
-    "provider_called_before_expiry",
-    "stalled_attempt_is_resumed",
-}
-
 
 # The C library tells by the address of a variable whether a frame that a thread's end
 # unwinds is that of a clean-up handler, so variables must be on the real stack.
@@ -52,7 +39,7 @@ def selected_checks(program: str, *kinds: str) -> list[str]:
     return [
         name
         for name, kind in checks_in(program).items()
-        if kind in kinds and name not in UNSUPPORTED_CHECKS | SLOW_CHECKS
+        if kind in kinds and name not in UNSUPPORTED_CHECKS
     ]
 
 

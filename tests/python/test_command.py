@@ -5,6 +5,7 @@ All else is in tests/conformance/command.json, and in the cases that its driver 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -35,7 +36,7 @@ from command import (
     sha256,
     wait_until,
 )
-from conftest import need_tool
+from conftest import need_tool, skip_unless_in_ci
 from test_c import VALGRIND
 
 if TYPE_CHECKING:
@@ -101,12 +102,16 @@ def test_signal_ends_command_whose_output_is_not_read(mock: MockService, command
 
 
 def test_second_signal_ends_the_program_at_once(command: Command) -> None:
-    # Opening a pipe that nobody writes to waits for ever, whatever signal comes.
-    pipe = command.directory.parent / "pipe"
-    os.mkfifo(pipe)
-    with command.start("instances", "--token-file", pipe) as process:
-        # openat
-        wait_until(lambda: system_call(process.pid) in ("257", "56"))
+    # Writing a message to a pipe that nobody reads waits for ever, whatever signal comes.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    with command.start("instances", "--verbose", stderr=writer) as process:
+        # write
+        wait_until(lambda: system_call(process.pid) in ("1", "64"))
         # A parent may forward the signal of the same key press.
         for _ in range(3):
             process.send_signal(signal.SIGINT)
@@ -114,6 +119,20 @@ def test_second_signal_ends_the_program_at_once(command: Command) -> None:
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
+    os.close(reader)
+    os.close(writer)
+
+
+def test_signal_ends_command_that_opens_a_token_pipe(command: Command) -> None:
+    pipe = command.directory.parent / "pipe"
+    os.mkfifo(pipe)
+    with command.start("instances", "--token-file", pipe) as process:
+        # open or openat, for which nobody writes
+        wait_until(lambda: system_call(process.pid) in ("2", "257", "56"))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == b"dbss: interrupted\n"
 
 
 def test_ignored_signal_stays_ignored(mock: MockService, command: Command) -> None:
@@ -183,7 +202,7 @@ def test_unknown_region_has_a_suggestion(command: Command) -> None:
     # Where there is no network no name can be resolved.
     offline = (need_tool("unshare"), "--map-root-user", "--net")
     if subprocess.run([*offline, "true"], capture_output=True).returncode != 0:
-        pytest.skip("this machine lets nobody make a network namespace")
+        skip_unless_in_ci("this machine lets nobody make a network namespace")
     for region, hint in (
         ("cn-nroth-4", "did you mean cn-north-4?"),
         ("elsewhere", "'elsewhere' is no region that dbss knows, such as cn-north-4"),
@@ -289,6 +308,8 @@ def test_delete_on_terminal_asks_first(
     found, written = on_a_terminal(command, "[y/N] ", reply, "delete", "--report", report)
     assert found == code
     assert report in written.split("[y/N] ")[0]
+    # Also if the reply does not end the line.
+    assert "\ndbss: nothing was deleted\n" in written or code == 0
     assert len(mock.requests("@reports.delete")) == (1 if code == 0 else 0)
 
 
@@ -430,6 +451,16 @@ def test_completions_are_valid_in_their_shells(command: Command, tmp_path: Path)
             code = f"source dbss.fish; complete -C {words!r}"
             found = output(fish, "--no-config", "-c", code, at=tmp_path).splitlines()
             assert [line.split("\t")[0] for line in found] == [wanted]
+        for words, shown in (
+            ("dbss completions z", ["zsh"]),
+            ("dbss mirror ", ["here/"]),
+            ("dbss download ", []),
+            ("dbss download --locale ", []),
+            ("dbss download --output dbss.f", ["dbss.fish"]),
+        ):
+            code = f"source dbss.fish; complete -C {words!r}"
+            found = output(fish, "--no-config", "-c", code, at=tmp_path).splitlines()
+            assert [line.split("\t")[0] for line in found] == shown, words
     if zsh := shutil.which("zsh"):
         # Its completion needs a terminal; so only whether it loads.
         load = "autoload -Uz compinit && compinit -u -D && whence -w _dbss && echo $_comps[dbss]"
@@ -452,6 +483,13 @@ def test_man_pages_render_without_warning(command: Command) -> None:
         assert (done.returncode, done.stderr) == (0, ""), page
         text = re.sub(".\x08", "", done.stdout)
         assert "SYNOPSIS" in text
+        heading, *_, footing = text.strip().splitlines()
+        assert heading.split() == [
+            f"{page.stem}(1)",
+            *("Audit", "reports", "of", "DBSS"),
+            f"{page.stem}(1)",
+        ]
+        assert footing.split()[0] == "dbss"
         assert "EXTRA" not in text
         name = page.stem.removeprefix("dbss-")
         if name in CONNECTING:

@@ -184,6 +184,51 @@ def test_uninstall_leaves_nothing(
     make(root, environment, "uninstall", installed)
 
 
+def test_install_takes_any_destination_and_replaces_what_is_there(
+    root: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    destination = tmp_path / "a 'quoted' ä destination"
+    library = destination / "usr/lib/libdbss.so.0"
+    # As an earlier version could have left it.
+    library.parent.mkdir(parents=True)
+    library.symlink_to("libdbss.so.0.0.1")
+    words = ["make", "-C", root, f"DESTDIR={destination}", "PREFIX=/usr"]
+
+    def make_with_umask(target: str) -> None:
+        subprocess.run(
+            [*words, target], check=True, env=environment, umask=0o077, stdout=subprocess.DEVNULL
+        )
+
+    make_with_umask("install")
+    first = {path: path.lstat().st_mode for path in destination.rglob("*")}
+    make_with_umask("install")
+    assert {path: path.lstat().st_mode for path in destination.rglob("*")} == first
+    assert not library.is_symlink()
+    # No other name of it, which ldconfig could prefer.
+    assert {path.name for path in library.parent.glob("*.so*")} == {"libdbss.so", "libdbss.so.0"}
+    for path, mode in first.items():
+        # For everybody, whatever the umask.
+        assert mode & 0o444 == 0o444, path
+    assert run(destination / "usr/bin/dbss", "--version")
+    other = destination / "usr/share/doc/dbss/other"
+    other.write_text("")
+    make_with_umask("uninstall")
+    assert [path for path in destination.rglob("*") if not path.is_dir()] == [other]
+
+
+@pytest.mark.parametrize("variable", ["PREFIX", "LIBDIR", "DOCDIR"])
+@pytest.mark.parametrize("path", ["relative/path", "/a path", "/a /path"])
+@pytest.mark.parametrize("target", ["install", "uninstall"])
+def test_install_refuses_a_path_that_it_cannot_use(
+    root: Path, tmp_path: Path, environment: dict[str, str], target: str, variable: str, path: str
+) -> None:
+    words = ["make", "-C", root, target, f"DESTDIR={tmp_path}", f"{variable}={path}"]
+    refused = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert f"{variable}='{path}': use a path that starts with / and has no space" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_installed_programs_are_hardened(installed: dict[str, Path]) -> None:
     for path in (installed["PREFIX"] / "bin/dbss", installed["LIBDIR"] / "libdbss.so.0"):
         assert "DYN (" in run("readelf", "--file-header", path)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import need_tool
+from conftest import need_tool, skip_unless_in_ci
 
 DIRECTORY = Path(__file__).parent
 SETUP = 'ip link set lo up && ip addr add 169.254.169.254/32 dev lo && exec "$@"'
@@ -22,7 +22,7 @@ def results(environment: dict[str, str]) -> dict[str, Any]:
     need_tool("ip")
     namespace = [need_tool("unshare"), "--map-root-user", "--net"]
     if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
-        pytest.skip("this machine lets nobody make a network namespace")
+        skip_unless_in_ci("this machine lets nobody make a network namespace")
     path = f"{environment['PYTHONPATH']}:{DIRECTORY}"
     run = subprocess.run(
         [*namespace, "sh", "-c", SETUP, "sh", sys.executable, str(DIRECTORY / "instance.py")],

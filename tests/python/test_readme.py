@@ -13,6 +13,9 @@ import pytest
 
 from test_cpp import compile_cpp
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "packaging"))
+from contents import dead_links
+
 if TYPE_CHECKING:
     from mock_service import MockService
 
@@ -39,6 +42,18 @@ def compile_program(root: Path, build_dir: Path, environment: dict[str, str], so
     link = [f"-L{build_dir / 'lib'}", "-ldbss", "-o", program]
     subprocess.run([environment.get("CC", "cc"), *flags, source, *link], check=True, timeout=60)
     return program
+
+
+def test_links_between_files_lead_somewhere(root: Path) -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=root, check=True, stdout=subprocess.PIPE)
+    files = set(listed.stdout.decode().splitlines())
+    dead = {
+        name: links
+        for name in files
+        if name.endswith(".md")
+        and (links := list(dead_links(name, (root / name).read_text(), files)))
+    }
+    assert not dead
 
 
 def test_readme_c_program_runs(

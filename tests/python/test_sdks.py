@@ -5,7 +5,6 @@ The SDKs for Go and Java are built and run by make sdk alone.
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 import comparison
 from comparison import OURS, Combination, Observed
+from conftest import skip_unless_in_ci
 
 COMBINATIONS = comparison.load_combinations()
 SDKS = ["Python", *(pytest.param(name, marks=pytest.mark.sdk) for name in ("Go", "Java"))]
@@ -29,7 +29,7 @@ def results(
     for tool in ("ip", "mount", "unshare"):
         need_tool(tool)
     if subprocess.run([*comparison.namespace(), "true"], capture_output=True).returncode != 0:
-        pytest.skip("this machine lets nobody make a network namespace")
+        skip_unless_in_ci("this machine lets nobody make a network namespace")
     sdks = comparison.programs(build_dir)
     if not any(item.get_closest_marker("sdk") for item in request.session.items):
         sdks = {name: sdks[name] for name in (OURS, "Python")}
@@ -38,10 +38,7 @@ def results(
 
 def observed(results: Results, name: str, sdk: str) -> Observed:
     if sdk not in results[name]:
-        # A skip in CI would hide that the test never runs.
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"the toolchain for {sdk} is missing")
-        pytest.skip(f"the toolchain for {sdk} is missing")
+        skip_unless_in_ci(f"the toolchain for {sdk} is missing")
     return results[name][sdk]
 
 
