@@ -207,6 +207,11 @@ impl MockService {
     pub fn requests(&self, of: Option<&str>) -> Vec<Recorded> {
         self.shared.request_log.requests(of)
     }
+
+    /// The number of connections accepted so far, those of the control address apart.
+    pub fn connections(&self) -> u64 {
+        self.shared.request_log.total()
+    }
 }
 
 impl Drop for MockService {

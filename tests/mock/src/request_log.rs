@@ -121,6 +121,10 @@ impl RequestLog {
         lock(&self.requests).clear();
     }
 
+    pub(crate) fn total(&self) -> u64 {
+        lock(&self.accepted).values().sum()
+    }
+
     /// How many connections were accepted, by listener and in total.
     pub(crate) fn connections(&self) -> Value {
         let accepted = lock(&self.accepted);
