@@ -1,13 +1,9 @@
 """The machine-readable description of the ABI, and the compatibility check that uses it."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re
 import subprocess
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -21,18 +17,18 @@ Description = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def description(root: Path) -> Description:
-    found: Description = json.loads((root / "include/dbss-abi.json").read_text())
+def description(root):
+    found = json.loads((root / "include/dbss-abi.json").read_text())
     return found
 
 
 @pytest.fixture(scope="module")
-def baseline(root: Path) -> Description:
-    found: Description = json.loads((root / "tests/abi/baseline.json").read_text())
+def baseline(root):
+    found = json.loads((root / "tests/abi/baseline.json").read_text())
     return found
 
 
-def test_abi_description_matches_schema(root: Path, description: Description) -> None:
+def test_abi_description_matches_schema(root, description):
     schema = json.loads((root / "include/dbss-abi.schema.json").read_text())
     validator = jsonschema.Draft202012Validator
     validator.check_schema(schema)
@@ -44,9 +40,7 @@ def test_abi_description_matches_schema(root: Path, description: Description) ->
         assert not validator(schema).is_valid(wrong)
 
 
-def test_abi_description_lists_exactly_exported_functions(
-    library: Path, description: Description
-) -> None:
+def test_abi_description_lists_exactly_exported_functions(library, description):
     command = ["nm", "--dynamic", "--defined-only", library]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert {line.split()[-1] for line in lines} == set(by_name(description["functions"]))
@@ -55,7 +49,7 @@ def test_abi_description_lists_exactly_exported_functions(
     assert re.findall(r"soname: \[(.*)\]", dynamic) == [description["soname"]]
 
 
-def signatures(types: dict[str, Any]) -> dict[str, Any]:
+def signatures(types):
     """The functions and callbacks by name: their return types and parameters."""
     return {
         name: [
@@ -70,7 +64,7 @@ def signatures(types: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def header_types(header: Path) -> dict[str, Any]:
+def header_types(header):
     """The types of all names of the library; for a callback, the type of the function."""
     return {
         one.name: one.type.type
@@ -81,7 +75,7 @@ def header_types(header: Path) -> dict[str, Any]:
     }
 
 
-def test_abi_description_matches_header_types(root: Path, description: Description) -> None:
+def test_abi_description_matches_header_types(root, description):
     described = {
         one["name"]: [
             one["returns"]["c_type"],
@@ -96,7 +90,7 @@ def test_abi_description_matches_header_types(root: Path, description: Descripti
     assert {*described, *named} == set(types)
 
 
-def test_abi_description_matches_header_constants(root: Path, description: Description) -> None:
+def test_abi_description_matches_header_constants(root, description):
     text = (root / "include/dbss.h").read_text()
     found = re.findall(r"^#define (DBSS_\w+) (\d+)$", text, re.MULTILINE)
     constants = {name: int(value) for name, value in found if not name.startswith("DBSS_VERSION_")}
@@ -104,7 +98,7 @@ def test_abi_description_matches_header_constants(root: Path, description: Descr
     assert {one["name"]: one["value"] for one in rows} == constants
 
 
-def test_abi_description_references_are_defined(description: Description) -> None:
+def test_abi_description_references_are_defined(description):
     functions = by_name(description["functions"])
     constants = by_name(description["constants"])
     kinds = {
@@ -134,9 +128,7 @@ def test_abi_description_references_are_defined(description: Description) -> Non
         assert (parameter["of"], parameter["nullability"]) == (one["name"], "ignored")
 
 
-def test_abi_description_struct_layout_matches_compiler(
-    root: Path, tmp_path: Path, environment: dict[str, str], description: Description
-) -> None:
+def test_abi_description_struct_layout_matches_compiler(root, tmp_path, environment, description):
     [struct] = description["structs"]
     fields = [field["name"] for field in struct["fields"]]
     offsets = ", ".join(f"offsetof({struct['name']}, {field})" for field in fields)
@@ -155,7 +147,7 @@ def test_abi_description_struct_layout_matches_compiler(
     assert (layout["size"], layout["offsets"]) == (size, offsets_there)
 
 
-def test_abi_description_has_facts_for_wrappers(description: Description) -> None:
+def test_abi_description_has_facts_for_wrappers(description):
     functions = by_name(description["functions"])
     to_file = functions["dbss_report_download_to_file"]
     parameters = by_name(to_file["parameters"])
@@ -190,35 +182,35 @@ def test_abi_description_has_facts_for_wrappers(description: Description) -> Non
 # Compatibility
 
 
-def test_abi_is_compatible_with_baseline(baseline: Description, description: Description) -> None:
+def test_abi_is_compatible_with_baseline(baseline, description):
     assert list(breaking_changes(baseline, description)) == []
 
 
-def function(name: str) -> Callable[[Description], Any]:
+def function(name):
     return lambda abi: by_name(abi["functions"])[name]
 
 
-def parameter(name: str, which: str) -> Callable[[Description], Any]:
+def parameter(name, which):
     return lambda abi: by_name(function(name)(abi)["parameters"])[which]
 
 
-def status(name: str) -> Callable[[Description], Any]:
+def status(name):
     return lambda abi: by_name(abi["statuses"])[name]
 
 
-def change(place: Callable[[Description], Any], **changes: Any) -> Callable[[Description], None]:
+def change(place, **changes):
     return lambda abi: place(abi).update(changes)
 
 
-def remove(table: str, name: str) -> Callable[[Description], None]:
+def remove(table, name):
     return lambda abi: abi[table].remove(by_name(abi[table])[name])
 
 
-def result(name: str) -> Callable[[Description], Any]:
+def result(name):
     return lambda abi: function(name)(abi)["returns"]
 
 
-BREAKING_CHANGES: list[tuple[Callable[[Description], Any], str]] = [
+BREAKING_CHANGES = [
     (remove("functions", "dbss_version"), "dbss_version: removed"),
     (remove("statuses", "DBSS_ERR_BUSY"), "DBSS_ERR_BUSY: removed"),
     (remove("handles", "dbss_page"), "dbss_page: removed"),
@@ -286,25 +278,20 @@ BREAKING_CHANGES: list[tuple[Callable[[Description], Any], str]] = [
         change(lambda abi: abi, soname="libdbss.so.1"),
         "soname: 'libdbss.so.0' became 'libdbss.so.1'",
     ),
-    (
-        change(function("dbss_version"), since="0.2.0"),
-        "dbss_version.since: '0.1.0' became '0.2.0'",
-    ),
+    (change(function("dbss_version"), since="0.2.0"), "dbss_version.since: '0.1.0' became '0.2.0'"),
 ]
 
 
 @pytest.mark.parametrize(
     ("apply_change", "problem"), BREAKING_CHANGES, ids=[problem for _, problem in BREAKING_CHANGES]
 )
-def test_compare_breaking_change_is_reported(
-    baseline: Description, apply_change: Callable[[Description], Any], problem: str
-) -> None:
+def test_compare_breaking_change_is_reported(baseline, apply_change, problem):
     changed = copy.deepcopy(baseline)
     apply_change(changed)
     assert problem in list(breaking_changes(baseline, changed))
 
 
-def test_compare_addition_or_relaxed_contract_is_not_breaking(baseline: Description) -> None:
+def test_compare_addition_or_relaxed_contract_is_not_breaking(baseline):
     changed = copy.deepcopy(baseline)
     new = {**by_name(changed["functions"])["dbss_version"], "name": "dbss_new", "since": "0.2.0"}
     changed["functions"].insert(0, new)

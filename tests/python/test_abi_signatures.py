@@ -1,7 +1,5 @@
 """The declarations of the package match the header, down to each type and value."""
 
-from __future__ import annotations
-
 import builtins
 import ctypes
 import importlib.util
@@ -9,10 +7,7 @@ import inspect
 import json
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import dbss
 import pytest
@@ -36,7 +31,7 @@ VALUE_TYPES = {
 EQUIVALENT = {ctypes.py_object: ctypes.c_void_p}
 
 
-def package_type(name: str) -> Any:
+def package_type(name):
     """The type of the package for a type of the header."""
     if name in VALUE_TYPES:
         return VALUE_TYPES[name]
@@ -45,7 +40,7 @@ def package_type(name: str) -> Any:
     return getattr(abi, f"_{camel}", None) or getattr(abi, camel)
 
 
-def load_generator(root: Path, language: str) -> ModuleType:
+def load_generator(root, language):
     path = root / f"bindings/generate/{language}.py"
     spec = importlib.util.spec_from_file_location(f"generate_{language}", path)
     assert spec is not None
@@ -56,12 +51,7 @@ def load_generator(root: Path, language: str) -> ModuleType:
 
 
 @pytest.mark.parametrize("language", ["cpp", "go", "python"])
-def test_generated_files_are_up_to_date(
-    root: Path,
-    language: str,
-    monkeypatch: pytest.MonkeyPatch,
-    need_tool: Callable[[str], str],
-) -> None:
+def test_generated_files_are_up_to_date(root, language, monkeypatch, need_tool):
     if language == "go":
         need_tool("gofmt")
     monkeypatch.syspath_prepend(root / "bindings/generate")
@@ -71,25 +61,25 @@ def test_generated_files_are_up_to_date(
 
 
 @pytest.fixture(scope="module")
-def header(root: Path) -> Path:
+def header(root):
     return root / "include/dbss.h"
 
 
 @pytest.fixture(scope="module")
-def declarations(header: Path) -> list[Any]:
+def declarations(header):
     return c_declarations.declarations(header)
 
 
 @pytest.fixture(scope="module")
-def functions(declarations: list[Any]) -> dict[str, c_ast.FuncDecl]:
+def functions(declarations):
     return {one.name: one.type for one in declarations if isinstance(one.type, c_ast.FuncDecl)}
 
 
-def is_const(node: Any) -> bool:
+def is_const(node):
     return "const" in node.quals
 
 
-def expected_ctype(node: Any) -> Any:
+def expected_ctype(node):
     """The expected ctypes type for a C type."""
     if isinstance(node, c_ast.PtrDecl):
         target = node.type
@@ -107,23 +97,21 @@ def expected_ctype(node: Any) -> Any:
     return package_type(name)
 
 
-def parameters(function: c_ast.FuncDecl) -> list[Any]:
+def parameters(function):
     return [one.type for one in c_declarations.named_parameters(function)]
 
 
-def returns_status(function: c_ast.FuncDecl) -> bool:
+def returns_status(function):
     kind = function.type.type
     return isinstance(kind, c_ast.IdentifierType) and kind.names == ["dbss_status"]
 
 
-def test_package_declares_exactly_header_functions(
-    functions: dict[str, c_ast.FuncDecl],
-) -> None:
+def test_package_declares_exactly_header_functions(functions):
     assert set(abi.library.functions) == set(functions)
     assert len(functions) > 100
 
 
-def test_functions_have_header_types(functions: dict[str, c_ast.FuncDecl]) -> None:
+def test_functions_have_header_types(functions):
     different = {}
     for name, function in functions.items():
         one = abi.library.functions[name]
@@ -137,7 +125,7 @@ def test_functions_have_header_types(functions: dict[str, c_ast.FuncDecl]) -> No
     assert different == {}
 
 
-def test_callbacks_have_header_types(declarations: list[Any]) -> None:
+def test_callbacks_have_header_types(declarations):
     pointers = {
         one.name: one.type.type
         for one in declarations
@@ -156,7 +144,7 @@ def test_callbacks_have_header_types(declarations: list[Any]) -> None:
         assert actual == expected, name
 
 
-def test_constants_match_header(header: Path) -> None:
+def test_constants_match_header(header):
     found = re.findall(
         r"^#define DBSS_((?:LOG|FILE|FORMAT|OPTIONS|ID)_\w+) (\d+)$",
         header.read_text(),
@@ -168,14 +156,12 @@ def test_constants_match_header(header: Path) -> None:
     assert len(found) == 14
 
 
-def test_functions_are_attributes_with_their_names() -> None:
+def test_functions_are_attributes_with_their_names():
     for name, function in abi.library.functions.items():
         assert getattr(abi, name.removeprefix("dbss_")) is function
 
 
-def test_fallible_functions_and_only_those_are_checked(
-    functions: dict[str, c_ast.FuncDecl],
-) -> None:
+def test_fallible_functions_and_only_those_are_checked(functions):
     checked = {
         name
         for name, one in abi.library.functions.items()
@@ -190,7 +176,7 @@ def test_fallible_functions_and_only_those_are_checked(
     assert checked == failing
 
 
-def test_buffer_fields_match_header(declarations: list[Any]) -> None:
+def test_buffer_fields_match_header(declarations):
     with_inside = {
         one.name: one.type.type
         for one in declarations
@@ -205,9 +191,7 @@ def test_buffer_fields_match_header(declarations: list[Any]) -> None:
     assert list(abi.Buffer._fields_) == fields
 
 
-def test_buffer_layout_matches_compiler(
-    header: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_buffer_layout_matches_compiler(header, tmp_path, environment):
     source = tmp_path / "layout.c"
     source.write_text(
         "#include <dbss.h>\n#include <stdio.h>\n"
@@ -222,19 +206,19 @@ def test_buffer_layout_matches_compiler(
     assert [int(one) for one in out.split()] == layout
 
 
-def header_statuses(header: Path) -> dict[str, int]:
+def header_statuses(header):
     found = re.findall(r"^#define (DBSS_ERR_\w+) (\d+)$", header.read_text(), re.MULTILINE)
     return {name: int(value) for name, value in found}
 
 
-def test_statuses_of_header_have_exactly_one_class_each(header: Path) -> None:
+def test_statuses_of_header_have_exactly_one_class_each(header):
     statuses = header_statuses(header)
     assert {one.status_name: status for status, one in errors.STATUSES.items()} == statuses
     assert all(one.status == status for status, one in errors.STATUSES.items())
     assert len(statuses) > 30
 
 
-def test_exception_classes_have_status_and_are_public() -> None:
+def test_exception_classes_have_status_and_are_public():
     classes = {
         one
         for _, one in inspect.getmembers(errors, inspect.isclass)
@@ -247,7 +231,7 @@ def test_exception_classes_have_status_and_are_public() -> None:
 
 
 @pytest.mark.parametrize("status", sorted(errors.STATUSES))
-def test_exception_class_has_group_and_name_of_its_status(status: int) -> None:
+def test_exception_class_has_group_and_name_of_its_status(status):
     one = errors.STATUSES[status]
     assert issubclass(one, errors.GROUPS[abi.status_group(status)])
     assert abi.status_name(status) == one.status_name.encode()
@@ -260,7 +244,7 @@ def test_exception_class_has_group_and_name_of_its_status(status: int) -> None:
     assert issubclass(one, builtin)
 
 
-def test_versions_agree_in_all_files(root: Path, header: Path) -> None:
+def test_versions_agree_in_all_files(root, header):
     # A Rust test compares the version of the pkg-config file with Cargo.toml.
     text = header.read_text()
     macros = dict(re.findall(r"^#define DBSS_VERSION_(\w+) (\d+)$", text, re.MULTILINE))
@@ -274,7 +258,7 @@ def test_versions_agree_in_all_files(root: Path, header: Path) -> None:
     assert abi.version_number() == description["version_number"] == number
 
 
-def test_handle_of_wrong_type_is_rejected() -> None:
+def test_handle_of_wrong_type_is_rejected():
     with ffi.temporary_handle(abi.Config, abi.config_new, abi.config_free) as config:
         with pytest.raises(ctypes.ArgumentError):
             abi.context_set_token(config, b"token")
@@ -284,7 +268,7 @@ def test_handle_of_wrong_type_is_rejected() -> None:
             abi.config_new(ffi.byref(abi.Context()))
 
 
-def test_gil_is_released_only_by_blocking_functions(root: Path) -> None:
+def test_gil_is_released_only_by_blocking_functions(root):
     """A function that releases a callback must not wait for the GIL."""
     description = json.loads((root / "include/dbss-abi.json").read_text())
     blocking = {one["name"] for one in description["functions"] if one["blocks"] != "never"}
@@ -298,7 +282,7 @@ def test_gil_is_released_only_by_blocking_functions(root: Path) -> None:
     assert holding_gil == set(abi.library.functions) - blocking
 
 
-def test_ctypes_is_imported_only_by_low_level_modules() -> None:
+def test_ctypes_is_imported_only_by_low_level_modules():
     package = Path(ffi.__file__).parent
     users = {
         one.name

@@ -1,7 +1,5 @@
 """The client for asyncio, dbss.aio."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import inspect
@@ -11,17 +9,12 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
 from dbss import aio
 
 from mock_service import MockService
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -33,14 +26,14 @@ TIME_RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
 
 
 @pytest.fixture(scope="module")
-def service(build_dir: Path) -> Iterator[MockService]:
+def service(build_dir):
     """A separate service, because lists show the reports of all tests."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def reset_mock(service: MockService) -> Iterator[None]:
+def reset_mock(service):
     service.clear_requests()
     yield
     service.clear_faults()
@@ -51,24 +44,22 @@ def reset_mock(service: MockService) -> Iterator[None]:
             assert not thread.is_alive()
 
 
-def connect(service: MockService, **more: Any) -> aio.AsyncClient:
+def connect(service, **more):
     settings = {"token": service.token, "project_id": service.project_id, "poll_interval": 0.01}
     return aio.AsyncClient(**{"endpoint": service.http, **settings, **more})
 
 
-def run(
-    service: MockService, body: Callable[[aio.AsyncClient], Awaitable[Any]], **more: Any
-) -> Any:
+def run(service, body, **more):
     """Runs a coroutine function with a client."""
 
-    async def main() -> Any:
+    async def main():
         async with connect(service, **more) as client:
             return await body(client)
 
     return asyncio.run(main())
 
 
-async def wait_until(condition: Callable[[], Any]) -> None:
+async def wait_until(condition):
     """Waits for another thread or process."""
     end = time.monotonic() + TIMEOUT
     while not condition():
@@ -76,11 +67,11 @@ async def wait_until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.005)
 
 
-def sha256(report: bytes) -> str:
+def sha256(report):
     return hashlib.sha256(report).hexdigest()
 
 
-def run_program(code: str, service: MockService, environment: dict[str, str]) -> str:
+def run_program(code, service, environment):
     """The output of a child process that runs a program."""
     variables = {
         "ENDPOINT": service.http,
@@ -103,8 +94,8 @@ def run_program(code: str, service: MockService, environment: dict[str, str]) ->
 # The interface.
 
 
-def test_async_client_has_all_client_methods_with_same_parameters() -> None:
-    def public(kind: type) -> set[str]:
+def test_async_client_has_all_client_methods_with_same_parameters():
+    def public(kind):
         return {name for name in dir(kind) if not name.startswith("_")}
 
     assert public(dbss.Client) - {"close"} == public(aio.AsyncClient) - {"aclose"}
@@ -115,15 +106,15 @@ def test_async_client_has_all_client_methods_with_same_parameters() -> None:
         assert getattr(aio.AsyncClient, name).__doc__
 
 
-def test_aio_is_imported_only_on_demand(service: MockService, environment: dict[str, str]) -> None:
+def test_aio_is_imported_only_on_demand(service, environment):
     code = "import sys, dbss; print({'asyncio', 'dbss.aio'} & set(sys.modules))"
     assert run_program(code, service, environment) == "set()\n"
 
 
-def test_async_download_methods_return_the_report(service: MockService, tmp_path: Path) -> None:
+def test_async_download_methods_return_the_report(service, tmp_path):
     names = (service.project_id, service.instance_id, service.pdf["id"])
 
-    async def body(client: aio.AsyncClient) -> None:
+    async def body(client):
         assert await client.check() is None
         assert (await client.find_credentials()).source == "token"
         expected = service.pdf["sha256"]["zh-cn"]
@@ -148,11 +139,11 @@ def test_async_download_methods_return_the_report(service: MockService, tmp_path
     run(service, body)
 
 
-def test_async_lists_fetch_page_by_page(service: MockService) -> None:
+def test_async_lists_fetch_page_by_page(service):
     instance = service.add_instance("for lists")
     ids = service.add_reports(25, instance=instance)
 
-    async def body(client: aio.AsyncClient) -> None:
+    async def body(client):
         items = client.reports(instance, page_size=10)
         assert items.total is None
         found = [(await items.__anext__()).id]
@@ -169,15 +160,13 @@ def test_async_lists_fetch_page_by_page(service: MockService) -> None:
     run(service, body)
 
 
-def test_async_report_is_generated_mirrored_and_deleted(
-    service: MockService, tmp_path: Path
-) -> None:
+def test_async_report_is_generated_mirrored_and_deleted(service, tmp_path):
     instance = service.add_instance("for reports")
     service.set_generation(percent_per_list=50)
 
-    async def body(client: aio.AsyncClient) -> None:
+    async def body(client):
         template = await client.templates(instance).__anext__()
-        seen: list[dbss.Progress] = []
+        seen = []
         id = await client.generate_report(instance, template.id, *TIME_RANGE, progress=seen.append)
         assert seen[-1].percent == 100
         await client.wait_for_report(instance, id)
@@ -191,10 +180,10 @@ def test_async_report_is_generated_mirrored_and_deleted(
     run(service, body)
 
 
-def test_async_errors_have_the_same_classes(service: MockService, tmp_path: Path) -> None:
+def test_async_errors_have_the_same_classes(service, tmp_path):
     names = (service.project_id, service.instance_id, service.pdf["id"])
 
-    async def body(client: aio.AsyncClient) -> None:
+    async def body(client):
         with pytest.raises(dbss.NotFoundError) as caught:
             await client.download_report(*names[:2], "no-such-report-at-all")
         assert caught.value.http_status == 404
@@ -229,10 +218,10 @@ def test_async_errors_have_the_same_classes(service: MockService, tmp_path: Path
         aio.AsyncClient(endpoint="")
 
 
-def test_async_many_calls_share_the_threads(service: MockService) -> None:
+def test_async_many_calls_share_the_threads(service):
     reports = [service.add_report(format="bytes", size=20_000 + n) for n in range(300)]
 
-    async def body(client: aio.AsyncClient) -> None:
+    async def body(client):
         got = await asyncio.gather(
             *(client.download_report(None, service.instance_id, one["id"]) for one in reports)
         )
@@ -246,7 +235,7 @@ def test_async_many_calls_share_the_threads(service: MockService) -> None:
 # Cancelled tasks.
 
 
-CALLS: dict[str, tuple[str, Callable[[aio.AsyncClient, str, str, Path], Awaitable[Any]]]] = {
+CALLS = {
     "download_report": ("", lambda c, i, r, _: c.download_report(None, i, r)),
     "download_report_to": ("", lambda c, i, r, d: c.download_report_to(None, i, r, f"{d}/")),
     "a writer": ("", lambda c, i, r, _: c.download_report_to(None, i, r, io.BytesIO())),
@@ -273,18 +262,16 @@ CALLS: dict[str, tuple[str, Callable[[aio.AsyncClient, str, str, Path], Awaitabl
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_async_cancelled_task_cancels_its_call(
-    service: MockService, name: str, tmp_path: Path
-) -> None:
+def test_async_cancelled_task_cancels_its_call(service, name, tmp_path):
     instance = service.add_instance("for a cancel")
     report = service.add_report(format="pdf", size=5 * MIB, instance=instance)["id"]
     place, call = CALLS[name]
     # For calls that write bytes, some have arrived.
     is_file = name in ("download_report_to", "mirror", "a writer")
-    fault: dict[str, Any] = {"stall_after": MIB} if is_file else {"no_answer": True}
+    fault = {"stall_after": MIB} if is_file else {"no_answer": True}
     service.fault(place or report, **fault)
 
-    async def body(client: aio.AsyncClient) -> None:
+    async def body(client):
         task = asyncio.ensure_future(call(client, instance, report, tmp_path))
         await wait_until(lambda: service.requests(place or report))
         if is_file:
@@ -302,11 +289,11 @@ def test_async_cancelled_task_cancels_its_call(
     assert left <= {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 
 
-def test_async_cancelled_read_ends_the_stream(service: MockService) -> None:
+def test_async_cancelled_read_ends_the_stream(service):
     report = service.add_report(format="pdf", size=5 * MIB)["id"]
     service.fault(report, stall_after=MIB)
 
-    async def body(client: aio.AsyncClient) -> None:
+    async def body(client):
         async with await client.open_report(None, service.instance_id, report) as stream:
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(stream.read(), 0.2)
@@ -318,15 +305,13 @@ def test_async_cancelled_read_ends_the_stream(service: MockService) -> None:
     assert time.monotonic() - started < PROMPT
 
 
-def test_async_stream_opened_during_cancel_is_closed(
-    service: MockService, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_async_stream_opened_during_cancel_is_closed(service, monkeypatch):
     opened = threading.Event()
     may_continue = threading.Event()
     streams = []
     open_report = dbss.Client.open_report
 
-    def open_slowly(*args: Any, **more: Any) -> dbss.ReportStream:
+    def open_slowly(*args, **more):
         streams.append(open_report(*args, **more))
         opened.set()
         assert may_continue.wait(TIMEOUT)
@@ -334,7 +319,7 @@ def test_async_stream_opened_during_cancel_is_closed(
 
     monkeypatch.setattr(dbss.Client, "open_report", open_slowly)
 
-    async def body(client: aio.AsyncClient) -> None:
+    async def body(client):
         call = client.open_report(None, service.instance_id, service.pdf["id"])
         task = asyncio.ensure_future(call)
         await wait_until(opened.is_set)
@@ -348,11 +333,11 @@ def test_async_stream_opened_during_cancel_is_closed(
     run(service, body)
 
 
-def test_async_list_continues_after_cancel(service: MockService) -> None:
+def test_async_list_continues_after_cancel(service):
     instance = service.add_instance("for a list")
     ids = service.add_reports(15, instance=instance)
 
-    async def body(client: aio.AsyncClient) -> None:
+    async def body(client):
         items = client.reports(instance, page_size=10)
         found = [(await items.__anext__()).id for _ in range(10)]
         service.fault("@reports.list", no_answer=True)
@@ -370,11 +355,11 @@ def test_async_list_continues_after_cancel(service: MockService) -> None:
     run(service, body)
 
 
-def test_async_cancel_of_queued_call_leaves_running_call_alone(service: MockService) -> None:
+def test_async_cancel_of_queued_call_leaves_running_call_alone(service):
     report = service.add_report(format="pdf")["id"]
     service.fault(report, delay_ms=500)
 
-    async def body(client: aio.AsyncClient) -> None:
+    async def body(client):
         call = client.download_report(None, service.instance_id, report)
         first = asyncio.ensure_future(call)
         await wait_until(lambda: service.requests(report))
@@ -392,11 +377,11 @@ def test_async_cancel_of_queued_call_leaves_running_call_alone(service: MockServ
     run(service, body, max_threads=1)
 
 
-def test_async_operation_argument_controls_the_call(service: MockService) -> None:
+def test_async_operation_argument_controls_the_call(service):
     report = service.add_report(format="pdf", size=5 * MIB)["id"]
     service.fault(report, stall_after=MIB)
 
-    async def body(client: aio.AsyncClient) -> None:
+    async def body(client):
         with dbss.Operation() as operation:
             names = (None, service.instance_id, report)
             task = asyncio.ensure_future(client.download_report(*names, operation=operation))
@@ -420,11 +405,11 @@ def test_async_operation_argument_controls_the_call(service: MockService) -> Non
 # Closing.
 
 
-def test_async_close_ends_calls_and_threads(service: MockService) -> None:
+def test_async_close_ends_calls_and_threads(service):
     report = service.add_report(format="pdf")["id"]
     service.fault(report, no_answer=True)
 
-    async def main() -> None:
+    async def main():
         client = connect(service, max_threads=2)
         names = (None, service.instance_id, report)
         tasks = [asyncio.ensure_future(client.download_report(*names)) for _ in range(3)]
@@ -443,15 +428,15 @@ def test_async_close_ends_calls_and_threads(service: MockService) -> None:
     asyncio.run(main())
 
 
-def test_async_unreferenced_client_ends_its_threads(service: MockService) -> None:
-    async def main() -> None:
+def test_async_unreferenced_client_ends_its_threads(service):
+    async def main():
         await connect(service).check()
 
     # The fixture waits for the threads to end.
     asyncio.run(main())
 
 
-def test_async_client_serves_several_loops_in_turn(service: MockService) -> None:
+def test_async_client_serves_several_loops_in_turn(service):
     client = connect(service)
     with ThreadPoolExecutor(2) as pool:
         for one in [pool.submit(lambda: asyncio.run(client.check())) for _ in range(4)]:
@@ -459,9 +444,7 @@ def test_async_client_serves_several_loops_in_turn(service: MockService) -> None
     asyncio.run(client.aclose())
 
 
-def test_async_interpreter_exit_during_call_succeeds(
-    service: MockService, environment: dict[str, str]
-) -> None:
+def test_async_interpreter_exit_during_call_succeeds(service, environment):
     """The loop is abandoned, without the cancellation of asyncio.run()."""
     service.fault(service.pdf["id"], no_answer=True)
     code = """
@@ -487,9 +470,7 @@ print("left")
     assert time.monotonic() - started < 2 * PROMPT
 
 
-def test_async_client_works_in_forked_child(
-    service: MockService, environment: dict[str, str]
-) -> None:
+def test_async_client_works_in_forked_child(service, environment):
     code = """
 import asyncio, os
 import dbss.aio

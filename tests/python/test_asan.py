@@ -3,13 +3,9 @@
 `make asan` builds and runs them.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -56,7 +52,7 @@ SLOW_CHECKS = {
 OPTIONS = "exitcode=66:detect_stack_use_after_return=0"
 
 
-def selected_checks(program: str, *kinds: str) -> list[str]:
+def selected_checks(program, *kinds):
     return [
         name
         for name, kind in checks_in(program).items()
@@ -64,13 +60,7 @@ def selected_checks(program: str, *kinds: str) -> list[str]:
     ]
 
 
-def run_sanitized(
-    build_dir: Path,
-    environment: dict[str, str],
-    program: str,
-    *arguments: Path | str,
-    **options: Path,
-) -> subprocess.CompletedProcess[str]:
+def run_sanitized(build_dir, environment, program, *arguments, **options):
     built = build_dir / "asan" / program
     if not built.exists():
         pytest.skip("AddressSanitizer: not built; make asan builds and runs it")
@@ -85,16 +75,14 @@ def run_sanitized(
         ("overflow", "runtime error: signed integer overflow"),
     ],
 )
-def test_sanitizer_detects_deliberate_fault(
-    build_dir: Path, environment: dict[str, str], fault: str, found: str
-) -> None:
+def test_sanitizer_detects_deliberate_fault(build_dir, environment, fault, found):
     done = run_sanitized(build_dir, environment, "faulty", fault)
     assert done.returncode == 66
     assert found in done.stderr
     assert run_sanitized(build_dir, environment, "faulty", "nothing").returncode == 0
 
 
-def expect_no_fault(done: subprocess.CompletedProcess[str], passed: int) -> None:
+def expect_no_fault(done, passed):
     assert done.returncode == 0, done.stdout + done.stderr[:20000]
     assert f"{passed} passed, 0 failed" in done.stdout
 
@@ -102,13 +90,7 @@ def expect_no_fault(done: subprocess.CompletedProcess[str], passed: int) -> None
 @pytest.mark.parametrize(
     "program", [one for one in PROGRAMS if selected_checks(one, "PLAIN", "TLS")]
 )
-def test_checks_have_no_fault(
-    build_dir: Path,
-    check_environment: dict[str, str],
-    fixture_file: Path,
-    tmp_path: Path,
-    program: str,
-) -> None:
+def test_checks_have_no_fault(build_dir, check_environment, fixture_file, tmp_path, program):
     names = selected_checks(program, "PLAIN", "TLS")
     done = run_sanitized(build_dir, check_environment, program, fixture_file, *names, cwd=tmp_path)
     expect_no_fault(done, len(names))
@@ -120,13 +102,8 @@ def test_checks_have_no_fault(
     [(program, check) for program in PROGRAMS for check in selected_checks(program, "LOAD")],
 )
 def test_isolated_checks_have_no_fault(
-    build_dir: Path,
-    check_environment: dict[str, str],
-    fixture_file: Path,
-    tmp_path: Path,
-    program: str,
-    check: str,
-) -> None:
+    build_dir, check_environment, fixture_file, tmp_path, program, check
+):
     done = run_sanitized(build_dir, check_environment, program, fixture_file, check, cwd=tmp_path)
     skipped = re.match(rf"skip {check}: (.*)", done.stdout)
     if skipped and os.environ.get("CI") != "true":
@@ -134,9 +111,7 @@ def test_isolated_checks_have_no_fault(
     expect_no_fault(done, 1)
 
 
-def test_null_arguments_have_no_fault(
-    root: Path, build_dir: Path, check_environment: dict[str, str], fixture_file: Path
-) -> None:
+def test_null_arguments_have_no_fault(root, build_dir, check_environment, fixture_file):
     description = json.loads((root / "include/dbss-abi.json").read_text())
     done = run_sanitized(build_dir, check_environment, "nulls", fixture_file)
     expect_no_fault(done, len(description["functions"]))

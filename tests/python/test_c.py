@@ -1,24 +1,18 @@
 """The C ABI: the header, the conformance cases, and the rules of the ABI."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from conftest import need_tool
 
-if TYPE_CHECKING:
-    from mock_service import MockService
-
 ROOT = Path(__file__).parents[2]
 
 
-def checks_in(program: str) -> dict[str, str]:
+def checks_in(program):
     """The checks of a C program, with their kinds.
 
     They come from the table in its source, because the program may not be built yet.
@@ -44,20 +38,13 @@ VALGRIND_TLS = [*VALGRIND, "--undef-value-errors=no"]
 
 
 @pytest.fixture(scope="module")
-def environment(
-    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
+def environment(environment, tmp_path_factory):
     """The environment without the credentials and endpoints of the user."""
     kept = {k: v for k, v in environment.items() if not k.startswith("HUAWEICLOUD_")}
     return {**kept, "HOME": str(tmp_path_factory.mktemp("home"))}
 
 
-def run(
-    command: list[str | Path],
-    environment: dict[str, str],
-    timeout: float = 120,
-    **options: Any,
-) -> subprocess.CompletedProcess[str]:
+def run(command, environment, timeout=120, **options):
     return subprocess.run(
         [str(part) for part in command],
         check=False,
@@ -69,7 +56,7 @@ def run(
     )
 
 
-def expect_success(done: subprocess.CompletedProcess[str], silent: bool = True) -> str:
+def expect_success(done, silent=True):
     failures = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
     assert done.returncode == 0, "\n".join([*failures, done.stderr])
     assert done.stderr == "" or not silent
@@ -77,12 +64,12 @@ def expect_success(done: subprocess.CompletedProcess[str], silent: bool = True) 
 
 
 @pytest.fixture
-def c_programs(build_dir: Path) -> Path:
+def c_programs(build_dir):
     return build_dir / "tests/c"
 
 
 @pytest.fixture
-def check_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+def check_environment(environment, tmp_path):
     """An environment for the check programs."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -90,7 +77,7 @@ def check_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, 
 
 
 @pytest.fixture
-def fixture_file(mock: MockService, tmp_path: Path) -> Path:
+def fixture_file(mock, tmp_path):
     """The fixture values for C, as lines of name=value."""
     ready = json.loads(mock.raw_ready)
     fixtures = {name: value for name, value in ready.items() if isinstance(value, str)}
@@ -111,9 +98,7 @@ def fixture_file(mock: MockService, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("program", ["header_c99", "header_c11", "header_cpp"])
-def test_header_alone_compiles_as_strict_c_and_cpp(
-    c_programs: Path, environment: dict[str, str], program: str
-) -> None:
+def test_header_alone_compiles_as_strict_c_and_cpp(c_programs, environment, program):
     expect_success(run([c_programs / program], environment))
 
 
@@ -130,9 +115,7 @@ def test_header_alone_compiles_as_strict_c_and_cpp(
     ],
 )
 @pytest.mark.parametrize("language", ["c", "c++"])
-def test_wrong_handle_type_does_not_compile(
-    root: Path, environment: dict[str, str], language: str, call: str, compiles: bool
-) -> None:
+def test_wrong_handle_type_does_not_compile(root, environment, language, call, compiles):
     source = f"""
         #include <dbss.h>
         void use(dbss_config *config, dbss_context *ctx, const char *id, dbss_buffer report);
@@ -148,30 +131,24 @@ def test_wrong_handle_type_does_not_compile(
 # The ABI.
 
 
-def test_abi_checks_are_all_run(c_programs: Path, environment: dict[str, str]) -> None:
+def test_abi_checks_are_all_run(c_programs, environment):
     listed = expect_success(run([c_programs / "abi", "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for name, kind in ABI_CHECKS.items()]
     assert len(listed) > 20
 
 
 @pytest.mark.parametrize("check", ABI_CHECKS)
-def test_abi_check_passes(
-    c_programs: Path, environment: dict[str, str], fixture_file: Path, check: str
-) -> None:
+def test_abi_check_passes(c_programs, environment, fixture_file, check):
     done = run([c_programs / "abi", fixture_file, check], environment)
     assert f"ok {check}\n" in expect_success(done)
 
 
-def test_unload_during_name_lookup_does_not_crash(
-    c_programs: Path, library: Path, environment: dict[str, str]
-) -> None:
+def test_unload_during_name_lookup_does_not_crash(c_programs, library, environment):
     expect_success(run([c_programs / "dlclose", library], environment))
 
 
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
-def test_abi_checks_under_valgrind_pass(
-    c_programs: Path, environment: dict[str, str], fixture_file: Path, kind: str
-) -> None:
+def test_abi_checks_under_valgrind_pass(c_programs, environment, fixture_file, kind):
     need_tool("valgrind")
     checks = [name for name, its_kind in ABI_CHECKS.items() if its_kind == kind]
     valgrind = VALGRIND_TLS if kind == "TLS" else VALGRIND

@@ -1,9 +1,6 @@
 """Every function of the ABI with every combination of NULL and valid pointers."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 
@@ -21,18 +18,14 @@ from test_c import (
 __all__ = ["c_programs", "check_environment", "environment", "fixture_file"]
 
 
-def test_null_program_calls_every_function(
-    root: Path, c_programs: Path, environment: dict[str, str]
-) -> None:
+def test_null_program_calls_every_function(root, c_programs, environment):
     listed = expect_success(run([c_programs / "nulls", "--list"], environment)).splitlines()
     description = json.loads((root / "include/dbss-abi.json").read_text())
     assert listed == [f"{one['name']} plain" for one in description["functions"]]
 
 
 @pytest.mark.parametrize("tool", ["", "valgrind"])
-def test_null_argument_behaves_as_documented(
-    c_programs: Path, check_environment: dict[str, str], fixture_file: Path, tool: str
-) -> None:
+def test_null_argument_behaves_as_documented(c_programs, check_environment, fixture_file, tool):
     command = [need_tool(tool), *VALGRIND[1:]] if tool else []
     done = run([*command, c_programs / "nulls", fixture_file], check_environment, 300)
     assert " passed, 0 failed" in expect_success(done, silent=not tool)

@@ -1,14 +1,10 @@
 """The sample programs in C: they are short, compile as their README says, and work."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
 import signal
 import subprocess
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,15 +13,12 @@ from conftest import need_tool
 from mock_service import MockService
 from test_c import VALGRIND
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 SAMPLES = ("download", "generate", "mirror")
 TIME_RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
 
 
 @pytest.fixture(scope="module")
-def mock(build_dir: Path) -> Iterator[MockService]:
+def mock(build_dir):
     """A separate service, because the tests add reports."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
@@ -34,9 +27,7 @@ def mock(build_dir: Path) -> Iterator[MockService]:
 class Samples:
     """Runs the samples in an empty directory, against the mock service."""
 
-    def __init__(
-        self, build_dir: Path, environment: dict[str, str], mock: MockService, directory: Path
-    ) -> None:
+    def __init__(self, build_dir, environment, mock, directory):
         self.programs = build_dir / "samples"
         self.directory = directory
         self.mock = mock
@@ -52,7 +43,7 @@ class Samples:
             "mirror": ["archive"],
         }
 
-    def start(self, name: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    def start(self, name, *arguments, **options):
         streams = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
         program = self.programs / name
         return subprocess.Popen(
@@ -63,7 +54,7 @@ class Samples:
             **streams,
         )
 
-    def run(self, name: str, *arguments: str, **options: Any) -> tuple[int, str, str]:
+    def run(self, name, *arguments, **options):
         with self.start(name, *arguments, **options) as process:
             out, err = process.communicate(timeout=120)
         for secret in (self.mock.token, self.mock.secret_key):
@@ -74,9 +65,7 @@ class Samples:
 
 
 @pytest.fixture
-def samples(
-    build_dir: Path, environment: dict[str, str], mock: MockService, tmp_path: Path
-) -> Samples:
+def samples(build_dir, environment, mock, tmp_path):
     # Faults of a failed test must not affect the next one.
     mock.clear_faults()
     mock.set_generation(percent_per_list=100)
@@ -85,23 +74,21 @@ def samples(
 
 
 @pytest.fixture(params=["plain", "valgrind"])
-def wrap(request: pytest.FixtureRequest) -> list[str]:
+def wrap(request):
     if request.param == "plain":
         return []
     need_tool("valgrind")
     return VALGRIND
 
 
-def test_samples_are_short(root: Path) -> None:
+def test_samples_are_short(root):
     found = sorted((root / "bindings/c").glob("*.c"))
     assert [path.stem for path in found] == list(SAMPLES)
     for path in found:
         assert len(path.read_text().splitlines()) < 100
 
 
-def test_samples_compile_as_the_readme_prints(
-    root: Path, build_dir: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_samples_compile_as_the_readme_prints(root, build_dir, environment, tmp_path):
     """With a pkg-config that names the library here as if it were installed."""
     readme = (root / "bindings/c/README.md").read_text()
     commands = re.findall(r"^cc -o .*$", readme, re.MULTILINE)
@@ -124,13 +111,13 @@ def test_samples_compile_as_the_readme_prints(
 
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("standard", ["c99", "c11"])
-def test_samples_compile_without_extensions(root: Path, name: str, standard: str) -> None:
+def test_samples_compile_without_extensions(root, name, standard):
     strict = (f"-std={standard}", "-pedantic-errors", "-Wall", "-Wextra", "-Werror")
     source = root / f"bindings/c/{name}.c"
     subprocess.run(["cc", *strict, "-I", root / "include", "-fsyntax-only", source], check=True)
 
 
-def test_download_sample_saves_a_report(samples: Samples, wrap: list[str]) -> None:
+def test_download_sample_saves_a_report(samples, wrap):
     code, out, err = samples.run("download", wrap=wrap)
     assert (code, out) == (0, "saved audit-report.pdf\n"), err
     size = samples.mock.pdf["sizes"]["en-us"]
@@ -143,7 +130,7 @@ def test_download_sample_saves_a_report(samples: Samples, wrap: list[str]) -> No
     assert "DBSS_ERR_FILE_EXISTS: " in err
 
 
-def test_download_sample_prints_the_details_of_an_error(samples: Samples) -> None:
+def test_download_sample_prints_the_details_of_an_error(samples):
     body = {
         "error_code": "DBSS.10000001",
         "error_msg": "malformed",
@@ -157,7 +144,7 @@ def test_download_sample_prints_the_details_of_an_error(samples: Samples) -> Non
     assert not os.listdir(samples.directory)
 
 
-def test_download_sample_is_cancelled_by_ctrl_c(samples: Samples) -> None:
+def test_download_sample_is_cancelled_by_ctrl_c(samples):
     samples.mock.fault(samples.mock.pdf["id"], stall_after=10)
     seen = samples.mock.requests()
     with samples.start("download") as process:
@@ -169,7 +156,7 @@ def test_download_sample_is_cancelled_by_ctrl_c(samples: Samples) -> None:
     assert not os.listdir(samples.directory)
 
 
-def test_generate_sample_saves_a_report(samples: Samples, wrap: list[str]) -> None:
+def test_generate_sample_saves_a_report(samples, wrap):
     code, out, err = samples.run("generate", wrap=wrap)
     assert code == 0, err
     assert out == f"saved {samples.mock.made()[-1]} as report.pdf\n"
@@ -179,8 +166,8 @@ def test_generate_sample_saves_a_report(samples: Samples, wrap: list[str]) -> No
     assert steps == sorted(steps, key=int)
 
 
-def test_generate_sample_prints_the_error(samples: Samples) -> None:
-    def fails(*arguments: str, **variables: str) -> str:
+def test_generate_sample_prints_the_error(samples):
+    def fails(*arguments, **variables):
         code, out, err = samples.run("generate", *arguments, env=variables)
         assert (code, out) == (1, "")
         assert not (samples.directory / "report.pdf").exists()
@@ -196,7 +183,7 @@ def test_generate_sample_prints_the_error(samples: Samples) -> None:
     assert message.startswith(f"{samples.mock.made()[-1]}: taken exists already")
 
 
-def test_mirror_sample_brings_an_archive_up_to_date(samples: Samples, wrap: list[str]) -> None:
+def test_mirror_sample_brings_an_archive_up_to_date(samples, wrap):
     code, out, err = samples.run("mirror", wrap=wrap)
     assert (code, err) == (0, "")
     [new] = re.findall(r"^(\d+) new, 0 already there, \d+ not ready yet$", out, re.MULTILINE)
@@ -211,7 +198,7 @@ def test_mirror_sample_brings_an_archive_up_to_date(samples: Samples, wrap: list
     assert out.startswith(f"0 new, {new} already there, ")
 
 
-def test_mirror_sample_prints_failures(samples: Samples) -> None:
+def test_mirror_sample_prints_failures(samples):
     samples.mock.fault(samples.mock.pdf["id"], status=403, json={"error_msg": "not yours"})
     code, out, err = samples.run("mirror")
     assert code == 1

@@ -1,9 +1,5 @@
 """Calls with little memory through the C ABI: checks in C."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
 from mock_service import MockService
@@ -17,10 +13,6 @@ from test_c import (
     run,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 # Imported fixtures; this file does not use the names directly.
 __all__ = ["c_programs", "check_environment", "environment", "fixture_file"]
 
@@ -28,20 +20,20 @@ CHECKS = checks_in("scarcity")
 
 
 @pytest.fixture(scope="module")
-def mock(build_dir: Path) -> Iterator[MockService]:
+def mock(build_dir):
     """A separate service, because the tests add instances permanently."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
-def test_scarcity_checks_are_all_run(c_programs: Path, environment: dict[str, str]) -> None:
+def test_scarcity_checks_are_all_run(c_programs, environment):
     listed = expect_success(run([c_programs / "scarcity", "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for name, kind in CHECKS.items()]
 
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_call_without_memory_does_not_end_the_process(
-    c_programs: Path, check_environment: dict[str, str], fixture_file: Path, check: str
-) -> None:
+    c_programs, check_environment, fixture_file, check
+):
     done = run([c_programs / "scarcity", fixture_file, check], check_environment, 3600)
     assert f"ok {check}\n" in expect_success(done)

@@ -1,23 +1,16 @@
 """The stack use of the calls of the C ABI: checks in C."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import ssl
 import subprocess
 import threading
-from typing import TYPE_CHECKING
 
 import pytest
 
 from conftest import need_tool
 from mock_service import MockService
 from test_c import c_programs, checks_in, environment, fixture_file, run
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 # Imported fixtures; this file does not use the names directly.
 __all__ = ["c_programs", "environment", "fixture_file"]
@@ -29,7 +22,7 @@ RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def mock(build_dir: Path) -> Iterator[MockService]:
+def mock(build_dir):
     """A separate service, because the tests add instances permanently."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
@@ -37,7 +30,7 @@ def mock(build_dir: Path) -> Iterator[MockService]:
 
 # The longest chain that is verified on the calling thread, and the longest allowed.
 @pytest.fixture(scope="module", params=[2, 6])
-def certificates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def certificates(request, tmp_path_factory):
     """A root, a chain of authorities below it, and a server certificate."""
     openssl = need_tool("openssl")
     directory = tmp_path_factory.mktemp("certificates")
@@ -79,14 +72,14 @@ def certificates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @contextlib.contextmanager
-def tls_server(certificates: Path, version: ssl.TLSVersion) -> Iterator[str]:
+def tls_server(certificates, version):
     """Serves a report for every request, with this version of TLS; yields its URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = context.maximum_version = version
     context.load_cert_chain(certificates / "chain.pem", certificates / "server.key")
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
+    def serve():
         while True:
             try:
                 connection, _ = listener.accept()
@@ -113,7 +106,7 @@ def tls_server(certificates: Path, version: ssl.TLSVersion) -> Iterator[str]:
 
 
 @pytest.fixture
-def fixture_file_with_servers(certificates: Path, fixture_file: Path) -> Iterator[Path]:
+def fixture_file_with_servers(certificates, fixture_file):
     """The fixture file, with servers that have long RSA keys."""
     versions = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
     with contextlib.ExitStack() as running:
@@ -127,23 +120,19 @@ def fixture_file_with_servers(certificates: Path, fixture_file: Path) -> Iterato
 @pytest.mark.parametrize(
     "check", [check for check in CHECKS if check != "stack_of_handshakes_is_bounded"]
 )
-def test_call_stays_within_documented_stack(
-    c_programs: Path, environment: dict[str, str], fixture_file: Path, check: str
-) -> None:
+def test_call_stays_within_documented_stack(c_programs, environment, fixture_file, check):
     expect_documented_stack(c_programs, environment, fixture_file, check)
 
 
 def test_certificate_verification_stays_within_documented_stack(
-    c_programs: Path, environment: dict[str, str], fixture_file_with_servers: Path
-) -> None:
+    c_programs, environment, fixture_file_with_servers
+):
     expect_documented_stack(
         c_programs, environment, fixture_file_with_servers, "stack_of_handshakes_is_bounded"
     )
 
 
-def expect_documented_stack(
-    c_programs: Path, environment: dict[str, str], fixture_file: Path, check: str
-) -> None:
+def expect_documented_stack(c_programs, environment, fixture_file, check):
     done = run([c_programs / "stack", fixture_file, check], environment)
     failures = [line for line in done.stdout.splitlines() if not line.startswith("stack ")]
     assert failures == [f"ok {check}", "1 passed, 0 failed"], done.stderr

@@ -4,11 +4,8 @@ These variables make some checks longer: DBSS_TEST_ROUNDS (random cuts, 120) and
 (kills during a save, 80).
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,9 +20,6 @@ from test_c import (
     fixture_file,
     run,
 )
-
-if TYPE_CHECKING:
-    from mock_service import MockService
 
 # Imported fixtures; this file does not use the names directly.
 __all__ = ["c_programs", "environment", "fixture_file"]
@@ -42,7 +36,7 @@ CHECKS = [
 
 
 @pytest.fixture
-def check_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+def check_environment(environment, tmp_path):
     """An environment for the check programs."""
     test_variables = ("DBSS_TEST_ROUNDS", "DBSS_TEST_KILLS")
     scratch = tmp_path / "scratch"
@@ -55,29 +49,20 @@ def check_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, 
 
 
 @pytest.fixture(autouse=True)
-def clear_faults(mock: MockService) -> None:
+def clear_faults(mock):
     # Faults of a failed test must not affect the next one.
     mock.clear_faults()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_transfer_checks_are_all_run(
-    c_programs: Path, environment: dict[str, str], program: str
-) -> None:
+def test_transfer_checks_are_all_run(c_programs, environment, program):
     listed = expect_success(run([c_programs / program, "--list"], environment)).splitlines()
     assert listed == [f"{name} {kind.lower()}" for owner, name, kind in CHECKS if owner == program]
     assert listed
 
 
 @pytest.mark.parametrize(("program", "check", "kind"), CHECKS)
-def test_transfer_check_passes(
-    c_programs: Path,
-    check_environment: dict[str, str],
-    fixture_file: Path,
-    program: str,
-    check: str,
-    kind: str,
-) -> None:
+def test_transfer_check_passes(c_programs, check_environment, fixture_file, program, check, kind):
     done = run([c_programs / program, fixture_file, check], check_environment, 1000)
     assert f"ok {check}\n" in expect_success(done)
     assert not any(Path(check_environment["TMPDIR"]).iterdir())
@@ -86,8 +71,8 @@ def test_transfer_check_passes(
 @pytest.mark.parametrize("kind", ["PLAIN", "TLS"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_transfer_checks_under_valgrind_pass(
-    c_programs: Path, check_environment: dict[str, str], fixture_file: Path, program: str, kind: str
-) -> None:
+    c_programs, check_environment, fixture_file, program, kind
+):
     need_tool("valgrind")
     checks = [name for owner, name, its_kind in CHECKS if (owner, its_kind) == (program, kind)]
     if not checks:

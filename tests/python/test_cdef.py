@@ -1,10 +1,6 @@
 """include/dbss.cdef.h, for C parsers without a preprocessor."""
 
-from __future__ import annotations
-
 import subprocess
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from pycparser import CParser, c_ast, c_generator
@@ -42,21 +38,14 @@ $dbss->dbss_config_free($config);
 
 
 @pytest.fixture(scope="module")
-def cdef(root: Path) -> Path:
+def cdef(root):
     return root / "include/dbss.cdef.h"
 
 
 @pytest.mark.parametrize(
     ("command", "script"), [("luajit", LUA), ("php", PHP)], ids=["luajit", "php"]
 )
-def test_interpreter_loads_cdef_unmodified(
-    cdef: Path,
-    library: Path,
-    tmp_path: Path,
-    command: str,
-    script: str,
-    need_tool: Callable[[str], str],
-) -> None:
+def test_interpreter_loads_cdef_unmodified(cdef, library, tmp_path, command, script, need_tool):
     path = tmp_path / "script"
     path.write_text(script)
     done = subprocess.run(
@@ -68,7 +57,7 @@ def test_interpreter_loads_cdef_unmodified(
     assert (status, parameter) == ("DBSS_ERR_CLOSED", "key")
 
 
-def test_cdef_declares_what_the_header_declares(root: Path, cdef: Path) -> None:
+def test_cdef_declares_what_the_header_declares(root, cdef):
     text = cdef.read_text()
     assert "#" not in text
     # The parser supports neither comments nor the types of the system headers.
@@ -76,7 +65,7 @@ def test_cdef_declares_what_the_header_declares(root: Path, cdef: Path) -> None:
     parsed = CParser().parse(types + text.partition("*/")[2]).ext
     generator = c_generator.CGenerator()
 
-    def declarations(all_of: list[object]) -> set[str]:
+    def declarations(all_of):
         return {
             generator.visit(one)
             for one in all_of

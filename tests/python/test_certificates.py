@@ -1,24 +1,15 @@
 """Which certificates are trusted, and the errors for the others; more is in tls.json."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import ssl
 import subprocess
 import threading
-from typing import TYPE_CHECKING
 
 import dbss
 import pytest
 
 from conftest import need_tool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from mock_service import MockService
 
 REPORT = b"%PDF-1.7\n" + bytes(1000) + b"\n%%EOF\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(REPORT)
@@ -32,11 +23,11 @@ SHA1 = ("-newkey", "rsa:2048", "-sha1")
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> Callable[..., Path]:
+def certificate(tmp_path):
     """Creates a self-signed certificate and its key."""
     openssl = need_tool("openssl")
 
-    def make(*settings: str) -> Path:
+    def make(*settings):
         path, key = tmp_path / "certificate.pem", tmp_path / "certificate.key"
         subject = ("-subj", "/CN=127.0.0.1", "-keyout", str(key), "-out", str(path))
         command = [openssl, "req", "-x509", "-nodes", "-days", "30", *subject, *settings]
@@ -47,14 +38,14 @@ def certificate(tmp_path: Path) -> Callable[..., Path]:
 
 
 @contextlib.contextmanager
-def tls_server(certificate: Path) -> Iterator[str]:
+def tls_server(certificate):
     """Serves a report for every request; yields its URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
+    def serve():
         while True:
             try:
                 connection, _ = listener.accept()
@@ -80,12 +71,12 @@ def tls_server(certificate: Path) -> Iterator[str]:
         thread.join()
 
 
-def download(endpoint: str, ca_file: Path | str) -> bytes:
+def download(endpoint, ca_file):
     with dbss.Client(endpoint=endpoint, token="token", ca_file=ca_file) as client:
         return client.download_report(*IDS)
 
 
-SOUND: dict[str, tuple[str, ...]] = {
+SOUND = {
     "of an authority": (*P256, *CA, *FOR_LOCALHOST),
     "not critical": (*P256, "-addext", "basicConstraints=CA:TRUE,pathlen:0", *FOR_LOCALHOST),
     "for servers": (*P256, *CA, *FOR_LOCALHOST, "-addext", "extendedKeyUsage=serverAuth"),
@@ -94,7 +85,7 @@ SOUND: dict[str, tuple[str, ...]] = {
 }
 OTHER_NAMES = ("-addext", "subjectAltName=DNS:other.example,IP:10.0.0.1")
 # With what the error says.
-UNSOUND: list[tuple[str, tuple[str, ...]]] = [
+UNSOUND = [
     ("names no host in its subject alternative names", (*P256, *CA)),
     ("it is for other.example, 10.0.0.1, and not for 127.0.0.1", (*P256, *CA, *OTHER_NAMES)),
     ("SHA-1", (*SHA1, *CA, *FOR_LOCALHOST)),
@@ -106,16 +97,14 @@ UNSOUND: list[tuple[str, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize("kind", SOUND)
-def test_certificate_in_ca_file_is_accepted(certificate: Callable[..., Path], kind: str) -> None:
+def test_certificate_in_ca_file_is_accepted(certificate, kind):
     path = certificate(*SOUND[kind])
     with tls_server(path) as url:
         assert download(url, path) == REPORT
 
 
 @pytest.mark.parametrize(("says", "settings"), UNSOUND)
-def test_unsound_certificate_in_ca_file_is_rejected_with_reason(
-    certificate: Callable[..., Path], settings: tuple[str, ...], says: str
-) -> None:
+def test_unsound_certificate_in_ca_file_is_rejected_with_reason(certificate, settings, says):
     path = certificate(*settings)
     with tls_server(path) as url, pytest.raises((dbss.CertificateError, dbss.TlsError)) as caught:
         download(url, path)
@@ -127,9 +116,7 @@ def test_unsound_certificate_in_ca_file_is_rejected_with_reason(
     assert "[" not in message
 
 
-def test_certificate_of_unknown_authority_is_rejected(
-    certificate: Callable[..., Path], mock: MockService
-) -> None:
+def test_certificate_of_unknown_authority_is_rejected(certificate, mock):
     with (
         tls_server(certificate(*P256, *CA, *FOR_LOCALHOST)) as url,
         pytest.raises(dbss.CertificateError, match=r"give it with ca_file \(CaUsedAsEndEntity\)"),
@@ -137,10 +124,10 @@ def test_certificate_of_unknown_authority_is_rejected(
         download(url, mock.ca_file)
 
 
-def test_server_without_tls_error_has_the_reason(mock: MockService) -> None:
+def test_server_without_tls_error_has_the_reason(mock):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def respond() -> None:
+        def respond():
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)

@@ -1,7 +1,5 @@
 """dbss.Client and the functions of the package."""
 
-from __future__ import annotations
-
 import copy
 import ctypes
 import gc
@@ -18,17 +16,11 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
 from dbss import _abi as abi
 from dbss import errors, ffi, settings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from mock_service import MockService
 
 MIB = 1024 * 1024
 # An upper limit for every wait; only a hang reaches it.
@@ -36,29 +28,27 @@ TIMEOUT = 60.0
 
 
 @pytest.fixture
-def client(mock: MockService) -> Iterator[dbss.Client]:
+def client(mock):
     with dbss.Client(endpoint=mock.http, token=mock.token) as one:
         yield one
 
 
 @pytest.fixture
-def ids(mock: MockService) -> tuple[str, str, str]:
+def ids(mock):
     return mock.project_id, mock.instance_id, mock.pdf["id"]
 
 
 @pytest.fixture(autouse=True)
-def clear_faults_after_test(mock: MockService) -> Iterator[None]:
+def clear_faults_after_test(mock):
     yield
     mock.clear_faults()
 
 
-def sha256(report: bytes) -> str:
+def sha256(report):
     return hashlib.sha256(report).hexdigest()
 
 
-def python(
-    code: str, environment: dict[str, str], flags: Sequence[str] = ("-W", "error"), **more: str
-) -> subprocess.CompletedProcess[str]:
+def python(code, environment, flags=("-W", "error"), **more):
     """Runs a program in a child process that finds the package."""
     return subprocess.run(
         [sys.executable, *flags, "-c", code],
@@ -69,7 +59,7 @@ def python(
     )
 
 
-def env_for(mock: MockService) -> dict[str, str]:
+def env_for(mock):
     """The variables of the programs below."""
     return {
         "ENDPOINT": mock.http,
@@ -83,12 +73,10 @@ def env_for(mock: MockService) -> dict[str, str]:
 # Reports.
 
 
-def test_ca_file_accepts_any_path(
-    mock: MockService, ids: tuple[str, str, str], tmp_path: Path
-) -> None:
+def test_ca_file_accepts_any_path(mock, ids, tmp_path):
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/ca-\xff.pem")
     Path(odd).write_bytes(Path(mock.ca_file).read_bytes())
-    forms: list[Any] = [os.fsencode(odd), odd, Path(odd)]
+    forms = [os.fsencode(odd), odd, Path(odd)]
     for more in ({"options": {"ca_file": odd}}, *({"ca_file": one} for one in forms)):
         with dbss.Client(endpoint=mock.https, token=mock.token, **more) as client:
             assert type(client.download_report(*ids)) is bytes
@@ -109,17 +97,10 @@ SURROGATE = "a" * 20 + "\udc80" + "a" * 20
         (3, "locale", dbss.InvalidLocaleError),
     ],
 )
-def test_argument_that_c_cannot_represent_is_rejected(
-    mock: MockService,
-    client: dbss.Client,
-    ids: tuple[str, str, str],
-    position: int,
-    parameter: str,
-    kind: type[dbss.Error],
-) -> None:
+def test_argument_that_c_cannot_represent_is_rejected(mock, client, ids, position, parameter, kind):
     before = mock.connections()["total"]
     for value, expected in ((NUL, kind), (SURROGATE, dbss.InvalidUtf8Error)):
-        arguments: list[Any] = [*ids, "en-us"]
+        arguments = [*ids, "en-us"]
         # A valid id before the bad character, so that truncating it would succeed.
         arguments[position] += value[20:]
         with pytest.raises(expected) as caught:
@@ -166,9 +147,7 @@ def test_argument_that_c_cannot_represent_is_rejected(
         ({"endpoint": None}, dbss.NotConfiguredError, None),
     ],
 )
-def test_invalid_argument_is_rejected_at_once(
-    arguments: dict[str, Any], kind: type[dbss.Error], parameter: str | None
-) -> None:
+def test_invalid_argument_is_rejected_at_once(arguments, kind, parameter):
     with pytest.raises(kind) as caught:
         dbss.Client(**{"endpoint": "http://127.0.0.1:1", **arguments})
     assert caught.type is kind
@@ -182,7 +161,7 @@ def test_invalid_argument_is_rejected_at_once(
         assert caught.value.__context__ is None
 
 
-WRONG_TYPES: list[dict[str, Any]] = [
+WRONG_TYPES = [
     *({"token": b"token"}, {"region": 1}, {"endpoint": b"http://127.0.0.1"}, {"ca_file": 1}),
     *({"user_agent_suffix": b"a"}, {"options": {"stall_timeout_ms": 1}}, {"options": {1: "1"}}),
     *({"connect_timeout": "1"}, {"connect_timeout": True}, {"max_retry_after": "1"}),
@@ -194,7 +173,7 @@ WRONG_TYPES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("arguments", WRONG_TYPES)
-def test_argument_of_wrong_type_is_rejected(arguments: dict[str, Any]) -> None:
+def test_argument_of_wrong_type_is_rejected(arguments):
     with pytest.raises(TypeError):
         dbss.Client(**{"endpoint": "http://127.0.0.1:1", **arguments})
 
@@ -211,19 +190,17 @@ def test_argument_of_wrong_type_is_rejected(arguments: dict[str, Any]) -> None:
         (86400, b"86400000"),
     ],
 )
-def test_seconds_are_encoded_as_milliseconds(seconds: float | None, milliseconds: bytes) -> None:
+def test_seconds_are_encoded_as_milliseconds(seconds, milliseconds):
     assert settings.encode_milliseconds("stall_timeout_ms", seconds) == milliseconds
 
 
-def test_timeout_in_seconds_raises_timeout_error(
-    mock: MockService, ids: tuple[str, str, str]
-) -> None:
+def test_timeout_in_seconds_raises_timeout_error(mock, ids):
     mock.fault(ids[2], no_answer=True)
     for name, kind in (
         ("stall_timeout", dbss.StalledError),
         ("total_timeout", dbss.TotalTimeoutError),
     ):
-        arguments: dict[str, Any] = {"stall_timeout": None, "total_timeout": None, name: 0.2}
+        arguments = {"stall_timeout": None, "total_timeout": None, name: 0.2}
         arguments["max_attempts"] = 1
         with dbss.Client(endpoint=mock.http, token=mock.token, **arguments) as client:
             with pytest.raises(TimeoutError) as caught:
@@ -236,7 +213,7 @@ def test_timeout_in_seconds_raises_timeout_error(
 # Closing.
 
 
-def test_closed_client_raises_closed_error(client: dbss.Client, ids: tuple[str, str, str]) -> None:
+def test_closed_client_raises_closed_error(client, ids):
     items = client.reports(ids[1])
     client.close()
     client.close()
@@ -254,7 +231,7 @@ def test_closed_client_raises_closed_error(client: dbss.Client, ids: tuple[str, 
     client.cancel_all()
 
 
-def test_repr_contains_no_secret(mock: MockService) -> None:
+def test_repr_contains_no_secret(mock):
     client = dbss.Client(endpoint=mock.http, token=mock.token)
     assert repr(client) == f"<dbss.Client {mock.http}>"
     client.close()
@@ -264,13 +241,13 @@ def test_repr_contains_no_secret(mock: MockService) -> None:
 
 
 @pytest.fixture
-def freed_contexts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def freed_contexts(monkeypatch):
     """Records each freed context."""
     # Contexts of earlier tests that are in a reference cycle.
     gc.collect()
-    count: list[int] = []
+    count = []
 
-    def free(pointer: abi.Context) -> None:
+    def free(pointer):
         count.append(1)
         context_free(pointer)
 
@@ -279,7 +256,7 @@ def freed_contexts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-def test_context_is_freed_once_by_close_or_collection(freed_contexts: list[int]) -> None:
+def test_context_is_freed_once_by_close_or_collection(freed_contexts):
     client = dbss.Client(endpoint="http://127.0.0.1:1")
     client.close()
     assert len(freed_contexts) == 1
@@ -293,7 +270,7 @@ def test_context_is_freed_once_by_close_or_collection(freed_contexts: list[int])
     assert len(freed_contexts) == 2
 
 
-def test_kept_exception_does_not_keep_the_context(freed_contexts: list[int]) -> None:
+def test_kept_exception_does_not_keep_the_context(freed_contexts):
     kept = []
     with dbss.Client(endpoint="http://127.0.0.1:1", token="token") as client:
         try:
@@ -305,9 +282,7 @@ def test_kept_exception_does_not_keep_the_context(freed_contexts: list[int]) -> 
     assert kept[0].__traceback__ is not None
 
 
-def test_close_ends_calls_and_streams_of_other_threads(
-    mock: MockService, freed_contexts: list[int], client: dbss.Client, ids: tuple[str, str, str]
-) -> None:
+def test_close_ends_calls_and_streams_of_other_threads(mock, freed_contexts, client, ids):
     report = mock.add_report(format="pdf")["id"]
     mock.fault(report, no_answer=True)
     stream = client.open_report(*ids)
@@ -332,15 +307,13 @@ def test_close_ends_calls_and_streams_of_other_threads(
         assert another.download_report(*ids, operation=operation)
 
 
-def test_close_while_threads_start_downloads_is_safe(
-    mock: MockService, ids: tuple[str, str, str]
-) -> None:
+def test_close_while_threads_start_downloads_is_safe(mock, ids):
     """Each call succeeds, is cancelled, or raises ClosedError."""
     for _ in range(20):
         client = dbss.Client(endpoint=mock.http, token=mock.token)
         barrier = threading.Barrier(5)
 
-        def call(client: dbss.Client = client, barrier: threading.Barrier = barrier) -> set[str]:
+        def call(client=client, barrier=barrier):
             seen = set()
             barrier.wait(TIMEOUT)
             for _ in range(1000):
@@ -361,9 +334,7 @@ def test_close_while_threads_start_downloads_is_safe(
                 assert one.result(TIMEOUT) <= {mock.pdf["sha256"]["en-us"]}
 
 
-def test_interpreter_exit_with_open_client_is_silent(
-    mock: MockService, environment: dict[str, str]
-) -> None:
+def test_interpreter_exit_with_open_client_is_silent(mock, environment):
     code = """
 import os, sys, dbss
 client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
@@ -382,12 +353,12 @@ import builtins; builtins.client = client
 # Threads and processes.
 
 
-def test_other_threads_run_during_a_call(mock: MockService, ids: tuple[str, str, str]) -> None:
+def test_other_threads_run_during_a_call(mock, ids):
     report = mock.add_report(format="pdf")["id"]
     mock.fault(report, no_answer=True, times=1)
-    errors_seen: queue.Queue[BaseException] = queue.Queue()
+    errors_seen = queue.Queue()
 
-    def download(client: dbss.Client) -> None:
+    def download(client):
         try:
             client.download_report(*ids[:2], report)
         except dbss.Error as error:
@@ -412,22 +383,20 @@ def test_other_threads_run_during_a_call(mock: MockService, ids: tuple[str, str,
 
 @pytest.mark.parametrize("listener", ["http", "https"])
 @pytest.mark.parametrize("threads", [0, 3])
-def test_forked_children_use_the_inherited_client(
-    mock: MockService, ids: tuple[str, str, str], listener: str, threads: int
-) -> None:
+def test_forked_children_use_the_inherited_client(mock, ids, listener, threads):
     """Also when other threads are inside calls at the moment of the fork."""
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
     endpoint, expected = getattr(mock, listener), {mock.pdf["sha256"]["en-us"]}
     finished = threading.Event()
 
-    def download(times: int) -> set[str]:
+    def download(times):
         return {sha256(client.download_report(*ids)) for _ in range(times)}
 
-    def download_on() -> set[str]:
+    def download_on():
         return set().union(*iter(lambda: set() if finished.is_set() else download(1), set()))
 
-    def child() -> None:
+    def child():
         results.put(download(10))
         client.close()
 
@@ -496,15 +465,7 @@ print(peak() - before)
         ("invalid", "InvalidIdError", 1000, 50_000, 5000),
     ],
 )
-def test_calls_use_bounded_memory(
-    mock: MockService,
-    environment: dict[str, str],
-    kind: str,
-    error: str,
-    warm: int,
-    times: int,
-    kib: int,
-) -> None:
+def test_calls_use_bounded_memory(mock, environment, kind, error, warm, times, kib):
     report = {"missing": "x" * 16, "invalid": "short"}.get(kind, mock.pdf["id"])
     if kind == "announced":
         mock.fault(report, content_length=str(2**62))
@@ -516,9 +477,7 @@ def test_calls_use_bounded_memory(
     assert int(done.stdout) < kib
 
 
-def test_out_of_memory_is_an_error_without_crash(
-    mock: MockService, environment: dict[str, str]
-) -> None:
+def test_out_of_memory_is_an_error_without_crash(mock, environment):
     report = mock.add_report(format="bytes", size=200 * MIB)
     code = """
 import os, resource, dbss
@@ -544,7 +503,7 @@ print("and on")
 # Errors.
 
 
-def error_fields() -> dict[str, Any]:
+def error_fields():
     return {
         "parameter": "id",
         "http_status": 429,
@@ -566,9 +525,7 @@ def error_fields() -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", [*errors.STATUSES.values(), dbss.Error])
 @pytest.mark.parametrize("way", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
-def test_error_survives_pickle_and_copy(
-    kind: type[dbss.Error], way: Callable[[dbss.Error], dbss.Error]
-) -> None:
+def test_error_survives_pickle_and_copy(kind, way):
     error = kind("a message", status=2**31 - 1, status_name="DBSS_ERR_NEW", **error_fields())
     again = way(error)
     assert type(again) is kind
@@ -589,7 +546,7 @@ def test_error_survives_pickle_and_copy(
         (7, dbss.InternalError),
     ],
 )
-def test_unknown_status_raises_its_group(group: int, kind: type[dbss.Error]) -> None:
+def test_unknown_status_raises_its_group(group, kind):
     for status in (group * 100 + 99, *([12345] if kind is dbss.InternalError else [])):
         error = ffi._exception_for_status(status)
         assert type(error) is kind
@@ -598,9 +555,7 @@ def test_unknown_status_raises_its_group(group: int, kind: type[dbss.Error]) -> 
         assert error.message
 
 
-def test_error_of_other_call_on_the_thread_is_not_used(
-    mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
-) -> None:
+def test_error_of_other_call_on_the_thread_is_not_used(mock, client, ids):
     """As when Python runs a signal handler between a call and the reading of its error."""
     with ffi.temporary_handle(abi.Config, abi.config_new, abi.config_free) as config:
         unchecked = ctypes.CDLL(abi.library.path).dbss_config_set_token
@@ -620,9 +575,7 @@ def test_error_of_other_call_on_the_thread_is_not_used(
     assert (type(error), error.http_status) == (dbss.NotFoundError, 404)
 
 
-def test_token_appears_in_no_output_or_exception(
-    mock: MockService, environment: dict[str, str]
-) -> None:
+def test_token_appears_in_no_output_or_exception(mock, environment):
     code = """
 import os, sys, traceback, dbss
 token = os.environ["TOKEN"]
@@ -657,7 +610,7 @@ client.download_report(*ids)
 # Other parts of the package.
 
 
-def test_options_match_the_library() -> None:
+def test_options_match_the_library():
     options = {one.key: one for one in dbss.options()}
     assert len(options) == len(dbss.options()) == abi.option_count(abi.OPTIONS_CONFIG) >= 10
     assert options["stall_timeout_ms"].type == "milliseconds"
@@ -677,7 +630,7 @@ def test_options_match_the_library() -> None:
     assert options["interruptible"].default == "false"
 
 
-def test_features_and_version_match_the_library() -> None:
+def test_features_and_version_match_the_library():
     assert dbss.has_feature("download") is True
     assert dbss.has_feature("token") is True
     assert all(dbss.has_feature(name) and help for name, help in dbss.features().items())
@@ -690,7 +643,7 @@ def test_features_and_version_match_the_library() -> None:
     assert dbss.version() == abi.version().decode()
 
 
-def test_public_names_are_documented() -> None:
+def test_public_names_are_documented():
     for name in dbss.__all__:
         one = getattr(dbss, name)
         if callable(one):
@@ -710,8 +663,8 @@ uint32_t dbss_version_number(void) { return VERSION; }
 
 
 @pytest.fixture
-def make_library(tmp_path: Path, environment: dict[str, str]) -> Callable[[str], Path]:
-    def make(source: str) -> Path:
+def make_library(tmp_path, environment):
+    def make(source):
         path = tmp_path / "other.so"
         cc = environment.get("CC", "cc")
         command = [cc, "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
@@ -730,9 +683,7 @@ def make_library(tmp_path: Path, environment: dict[str, str]) -> Callable[[str],
         (VERSION_ONLY.replace("VERSION", "100"), "has no function dbss_version"),
     ],
 )
-def test_unusable_library_is_rejected(
-    make_library: Callable[[str], Path], environment: dict[str, str], source: str, words: str
-) -> None:
+def test_unusable_library_is_rejected(make_library, environment, source, words):
     path = make_library(source)
     done = python("import dbss", environment, DBSS_LIBRARY=str(path))
     assert done.returncode == 1
@@ -741,7 +692,7 @@ def test_unusable_library_is_rejected(
     assert words in last
 
 
-def test_missing_library_error_names_the_path(environment: dict[str, str], tmp_path: Path) -> None:
+def test_missing_library_error_names_the_path(environment, tmp_path):
     done = python("import dbss", environment, DBSS_LIBRARY="/no/such/libdbss.so")
     assert "ImportError: " in done.stderr
     assert "DBSS_LIBRARY=/no/such/libdbss.so" in done.stderr
@@ -753,9 +704,7 @@ def test_missing_library_error_names_the_path(environment: dict[str, str], tmp_p
         assert place in done.stderr.splitlines()[-1]
 
 
-def test_library_is_found_in_package_or_by_loader(
-    environment: dict[str, str], tmp_path: Path, library: Path
-) -> None:
+def test_library_is_found_in_package_or_by_loader(environment, tmp_path, library):
     code = "import dbss; from dbss import _abi as abi; print(abi.library.path)"
     done = python(code, environment, DBSS_LIBRARY="")
     assert done.stdout == "libdbss.so.0\n", done.stderr
@@ -769,7 +718,7 @@ def test_library_is_found_in_package_or_by_loader(
     assert done.stdout == f"{package / library.name}\n", done.stderr
 
 
-def test_import_needs_no_other_package(environment: dict[str, str]) -> None:
+def test_import_needs_no_other_package(environment):
     code = """
 import sys
 import dbss

@@ -3,8 +3,6 @@
 All else is in tests/conformance/command.json, and in the cases that its driver runs.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -17,7 +15,6 @@ import subprocess
 import termios
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -27,7 +24,6 @@ from command import (
     NO_RETRY,
     TIME_RANGE,
     TIMEOUT,
-    Command,
     Terminal,
     command,
     instance,
@@ -37,9 +33,6 @@ from command import (
 )
 from conftest import need_tool
 from test_c import VALGRIND
-
-if TYPE_CHECKING:
-    from mock_service import MockService
 
 # Imported fixtures; this file does not use the names directly.
 __all__ = ["command", "instance"]
@@ -55,26 +48,24 @@ ID = "0123456789abcdef0123456789abcdef"
 # Signals.
 
 
-def system_call(process: int) -> str:
+def system_call(process):
     """The number of the system call that a process is in."""
     return Path(f"/proc/{process}/syscall").read_text().split()[0]
 
 
-def is_waiting(process: int) -> bool:
+def is_waiting(process):
     """Whether a process waits in poll(), as the library does."""
     # poll, or ppoll on platforms without it.
     return system_call(process) in ("7", "73", "271")
 
 
-def bytes_in_pipe(pipe: int) -> int:
+def bytes_in_pipe(pipe):
     [count] = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, struct.pack("i", 0)))
     return count
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_ends_download_that_connects(
-    mock: MockService, command: Command, number: signal.Signals
-) -> None:
+def test_signal_ends_download_that_connects(mock, command, number):
     download = ("download", "--report", command.report, "--endpoint", mock.never_accepts)
     with command.start(*download) as process:
         wait_until(lambda: is_waiting(process.pid))
@@ -85,7 +76,7 @@ def test_signal_ends_download_that_connects(
     assert command.files() == []
 
 
-def test_signal_ends_command_whose_output_is_not_read(mock: MockService, command: Command) -> None:
+def test_signal_ends_command_whose_output_is_not_read(mock, command):
     large = mock.add_instance("large")
     mock.add_reports(2000, instance=large, name="n" * 200)
     with command.start("reports", "--instance", large) as process:
@@ -100,7 +91,7 @@ def test_signal_ends_command_whose_output_is_not_read(mock: MockService, command
     mock.remove_instances([large])
 
 
-def test_second_signal_ends_the_program_at_once(command: Command) -> None:
+def test_second_signal_ends_the_program_at_once(command):
     # Opening a pipe that nobody writes to waits for ever, whatever signal comes.
     pipe = command.directory.parent / "pipe"
     os.mkfifo(pipe)
@@ -116,7 +107,7 @@ def test_second_signal_ends_the_program_at_once(command: Command) -> None:
         assert process.wait(10) == 130
 
 
-def test_ignored_signal_stays_ignored(mock: MockService, command: Command) -> None:
+def test_ignored_signal_stays_ignored(mock, command):
     report = mock.add_report(format="pdf")
     mock.fault(report["id"], delay_ms=500)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -134,9 +125,7 @@ def test_ignored_signal_stays_ignored(mock: MockService, command: Command) -> No
 # Streams and processes.
 
 
-def test_command_line_and_environment_of_process_have_no_secret(
-    mock: MockService, command: Command, tmp_path: Path
-) -> None:
+def test_command_line_and_environment_of_process_have_no_secret(mock, command, tmp_path):
     (tmp_path / "token").write_text(mock.token + "\n")
     arguments = ("instances", "--token-file", tmp_path / "token")
     mock.clear_requests()
@@ -150,9 +139,7 @@ def test_command_line_and_environment_of_process_have_no_secret(
 
 
 @pytest.mark.parametrize("more", [["reports"], ["reports", "--json"], ["download", "-o", "-"]])
-def test_closed_stdout_pipe_exits_with_7(
-    mock: MockService, command: Command, instance: str, more: list[str]
-) -> None:
+def test_closed_stdout_pipe_exits_with_7(mock, command, instance, more):
     if more[0] == "reports":
         mock.add_reports(1000, instance=instance)
     report = mock.add_report(format="bytes", size=8 * MIB, instance=instance)["id"]
@@ -166,7 +153,7 @@ def test_closed_stdout_pipe_exits_with_7(
         )
 
 
-def test_pipe_that_does_not_block_gets_everything(command: Command) -> None:
+def test_pipe_that_does_not_block_gets_everything(command):
     expected = command.prints("options")
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
@@ -179,7 +166,7 @@ def test_pipe_that_does_not_block_gets_everything(command: Command) -> None:
     assert process.returncode == 0
 
 
-def test_unknown_region_has_a_suggestion(command: Command) -> None:
+def test_unknown_region_has_a_suggestion(command):
     # Where there is no network no name can be resolved.
     offline = (need_tool("unshare"), "--map-root-user", "--net")
     if subprocess.run([*offline, "true"], capture_output=True).returncode != 0:
@@ -195,9 +182,9 @@ def test_unknown_region_has_a_suggestion(command: Command) -> None:
         assert (hint in done.stderr) if hint else ("hint" not in done.stderr)
 
 
-def test_command_under_valgrind_has_no_error(mock: MockService, command: Command) -> None:
+def test_command_under_valgrind_has_no_error(mock, command):
     need_tool("valgrind")
-    key: dict[str, str | None] = {"DBSS_TOKEN": None}
+    key = {"DBSS_TOKEN": None}
     key |= {"HUAWEICLOUD_SDK_AK": mock.access_key, "HUAWEICLOUD_SDK_SK": mock.secret_key}
     agency = f"check --set credentials=metadata --set metadata_endpoint={mock.metadata}"
     template = mock.templates[0]["id"]
@@ -221,9 +208,7 @@ def test_command_under_valgrind_has_no_error(mock: MockService, command: Command
         assert done.returncode == code, (line, done.stderr)
 
 
-def test_systemd_service_command_works(
-    mock: MockService, command: Command, instance: str, root: Path
-) -> None:
+def test_systemd_service_command_works(mock, command, instance, root):
     text = (root / "packaging/systemd/dbss-mirror.service").read_text()
     [line] = re.findall(r"^ExecStart=(.*)$", text.replace("\\\n", " "), re.MULTILINE)
     _, words = line.split("/usr/bin/dbss ")
@@ -245,12 +230,12 @@ def test_systemd_service_command_works(
 # Terminals that are asked.
 
 
-def test_report_is_not_written_to_a_terminal(command: Command) -> None:
+def test_report_is_not_written_to_a_terminal(command):
     written = command.on_terminal("download", "--report", command.report, "--output", "-", code=2)
     assert "--output -: standard output is a terminal" in written
 
 
-def on_a_terminal(command: Command, question: str, reply: str, *arguments: str) -> tuple[int, str]:
+def on_a_terminal(command, question, reply, *arguments):
     """Runs it with a terminal, where it asks and gets the reply: the exit code, what it wrote."""
     terminal = Terminal()
     streams = {"stdin": terminal.slave, "stdout": None, "stderr": terminal.slave}
@@ -264,7 +249,7 @@ def on_a_terminal(command: Command, question: str, reply: str, *arguments: str) 
     return code, written
 
 
-def test_passcode_is_asked_for_on_the_terminal(mock: MockService, command: Command) -> None:
+def test_passcode_is_asked_for_on_the_terminal(mock, command):
     mock.set_iam(passcodes=["123456"])
     try:
         del command.environment["DBSS_TOKEN"], command.environment["DBSS_PROJECT_ID"]
@@ -282,9 +267,7 @@ def test_passcode_is_asked_for_on_the_terminal(mock: MockService, command: Comma
     ("reply", "code"),
     [("y\n", 0), ("YES\n", 0), ("n\n", 130), ("\n", 130), ("\x04", 130), ("yea\n", 130)],
 )
-def test_delete_on_terminal_asks_first(
-    mock: MockService, command: Command, instance: str, reply: str, code: int
-) -> None:
+def test_delete_on_terminal_asks_first(mock, command, instance, reply, code):
     [report] = mock.add_reports(1, instance=instance)
     found, written = on_a_terminal(command, "[y/N] ", reply, "delete", "--report", report)
     assert found == code
@@ -292,9 +275,7 @@ def test_delete_on_terminal_asks_first(
     assert len(mock.requests("@reports.delete")) == (1 if code == 0 else 0)
 
 
-def test_long_name_is_shortened_on_a_terminal(
-    mock: MockService, command: Command, instance: str
-) -> None:
+def test_long_name_is_shortened_on_a_terminal(mock, command, instance):
     item = {"id": instance, "name": "x" * 16_000}
     mock.fault("@instances", json={"instances": [item], "total": 1}, times=2)
     written = command.on_terminal("instances")
@@ -306,7 +287,7 @@ def test_long_name_is_shortened_on_a_terminal(
 # Help, options, completions, man pages.
 
 
-def test_help_is_short_and_full(command: Command) -> None:
+def test_help_is_short_and_full(command):
     short, full = command.prints("-h"), command.prints("--help")
     assert all(f"\n  {name} " in short for name in SUBCOMMANDS)
     assert "\n  man " not in short
@@ -330,9 +311,7 @@ def test_help_is_short_and_full(command: Command) -> None:
 
 
 @pytest.mark.parametrize("name", CONNECTING)
-def test_values_of_flags_may_begin_with_a_hyphen(
-    mock: MockService, command: Command, name: str
-) -> None:
+def test_values_of_flags_may_begin_with_a_hyphen(mock, command, name):
     given = {"--report": "x" * 16, "--template": mock.templates[0]["id"]}
     given |= {"--start-time": "2026-01-01 00:00:00", "--end-time": "2026-01-02 00:00:00"}
     needed = {
@@ -357,7 +336,7 @@ def test_values_of_flags_may_begin_with_a_hyphen(
         assert len(codes) == 1, flag
 
 
-def test_options_are_those_of_the_library(root: Path, command: Command) -> None:
+def test_options_are_those_of_the_library(root, command):
     description = json.loads((root / "include/dbss-abi.json").read_text())
     known = {one["key"]: one for one in description["options"]["config"]}
     # These have no effect here.
@@ -383,7 +362,7 @@ def test_options_are_those_of_the_library(root: Path, command: Command) -> None:
     assert "dbss_" not in text
 
 
-def test_readme_has_all_exit_codes_variables_and_kinds(root: Path, command: Command) -> None:
+def test_readme_has_all_exit_codes_variables_and_kinds(root, command):
     readme = (root / "cli/README.md").read_text()
     full = "".join(command.prints(name, "--help") for name in CONNECTING)
     exit_codes = full.split("Exit codes:\n")[1].split("\n\n")[0]
@@ -400,7 +379,7 @@ def test_readme_has_all_exit_codes_variables_and_kinds(root: Path, command: Comm
         assert f"| `{kind}` |" in readme
 
 
-def test_program_needs_only_libc(command: Command) -> None:
+def test_program_needs_only_libc(command):
     needed = subprocess.run(
         ["readelf", "-d", command.program], check=True, capture_output=True, text=True
     ).stdout
@@ -409,13 +388,13 @@ def test_program_needs_only_libc(command: Command) -> None:
     assert command.program.stat().st_size < 5_000_000
 
 
-def output(*words: str | Path, at: Path) -> str:
+def output(*words, at):
     done = subprocess.run(words, cwd=at, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
-def test_completions_are_valid_in_their_shells(command: Command, tmp_path: Path) -> None:
+def test_completions_are_valid_in_their_shells(command, tmp_path):
     for shell, name in (("bash", "dbss.bash"), ("fish", "dbss.fish"), ("zsh", "_dbss")):
         (tmp_path / name).write_text(command.prints("completions", shell))
     bash = (
@@ -437,7 +416,7 @@ def test_completions_are_valid_in_their_shells(command: Command, tmp_path: Path)
         assert output(zsh, "-f", "-c", code, at=tmp_path) == "_dbss: function\n_dbss\n"
 
 
-def test_man_pages_render_without_warning(command: Command) -> None:
+def test_man_pages_render_without_warning(command):
     command.prints("man", "pages")
     assert command.files() == ["pages"]
     pages = sorted((command.directory / "pages").iterdir())

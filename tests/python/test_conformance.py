@@ -3,14 +3,10 @@
 Select with -k: an area, a case, or a driver, as in -k "download and c-".
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -32,14 +28,7 @@ RUNS = [
 ]
 
 
-def new_runner(
-    name: str,
-    mock: MockService,
-    environment: dict[str, str],
-    build: Path,
-    directory: Path,
-    wrapper: Sequence[str] = (),
-) -> harness.Runner:
+def new_runner(name, mock, environment, build, directory, wrapper=()):
     driver = harness.DRIVERS[name]
     places = {"python": sys.executable, "directory": harness.DIRECTORY, "build": build}
     return harness.Runner(
@@ -56,16 +45,14 @@ def new_runner(
 
 
 @pytest.fixture(scope="module")
-def own_mock() -> Iterator[MockService]:
+def own_mock():
     """A mock service that only the cases use: they clear what it has received."""
     with MockService(BUILD / "bin/dbss-mock") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def runners(
-    own_mock: MockService, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, harness.Runner]]:
+def runners(own_mock, environment, tmp_path_factory):
     running = {
         name: new_runner(name, own_mock, environment, BUILD, tmp_path_factory.mktemp(name))
         for name in harness.DRIVERS
@@ -76,9 +63,7 @@ def runners(
 
 
 @pytest.mark.parametrize(("driver", "case"), RUNS)
-def test_conformance_case(
-    driver: str, case: harness.Case, runners: dict[str, harness.Runner], tmp_path: Path
-) -> None:
+def test_conformance_case(driver, case, runners, tmp_path):
     runners[driver].run(case, tmp_path)
 
 
@@ -86,7 +71,7 @@ def test_conformance_case(
 PARTS = 8
 
 
-def run_part(runner: harness.Runner, cases: list[harness.Case], directory: Path) -> None:
+def run_part(runner, cases, directory):
     """Runs cases one after the other through one driver, which must end without complaint."""
     failures = []
     for number, case in enumerate(cases):
@@ -102,11 +87,11 @@ def run_part(runner: harness.Runner, cases: list[harness.Case], directory: Path)
     assert failures == []
 
 
-def name_of(case: harness.Case) -> tuple[str, str]:
+def name_of(case):
     return case.area, case.data["name"]
 
 
-def first_of(rows: Iterable[harness.Case]) -> list[harness.Case]:
+def first_of(rows):
     """All rows of a case, but only the first of one that starts the driver: that takes seconds."""
     found = list(rows)
     return found[:1] if found[0].own_process() else found
@@ -114,9 +99,7 @@ def first_of(rows: Iterable[harness.Case]) -> list[harness.Case]:
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_conformance_cases_under_valgrind_pass(
-    part: int, tls: bool, own_mock: MockService, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_conformance_cases_under_valgrind_pass(part, tls, own_mock, environment, tmp_path):
     need_tool("valgrind")
     cases = [case for case in CASES if ("https" in json.dumps(case.data).lower()) == tls]
     cases = [case for _, same in itertools.groupby(cases, name_of) for case in first_of(same)]
@@ -132,9 +115,7 @@ def test_conformance_cases_under_valgrind_pass(
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_conformance_cases_with_address_sanitizer_pass(
-    part: int, own_mock: MockService, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_conformance_cases_with_address_sanitizer_pass(part, own_mock, environment, tmp_path):
     if not (BUILD / "asan/tests/conformance/driver").exists():
         pytest.skip("AddressSanitizer: not built; make asan builds and runs it")
     runner = new_runner(
@@ -145,17 +126,17 @@ def test_conformance_cases_with_address_sanitizer_pass(
 
 
 @pytest.mark.parametrize("path", harness.case_files(), ids=lambda path: path.stem)
-def test_conformance_file_matches_the_schema(path: Path) -> None:
+def test_conformance_file_matches_the_schema(path):
     jsonschema.validate(json.loads(path.read_text()), harness.SCHEMA)
 
 
-def test_conformance_names_are_unique() -> None:
+def test_conformance_names_are_unique():
     data = [one for path in harness.case_files() for one in json.loads(path.read_text())["cases"]]
     names = Counter(one["name"] for one in data)
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_conformance_skips_are_those_on_record() -> None:
+def test_conformance_skips_are_those_on_record():
     """Another number of skipped cases is a change that a review must see."""
     recorded = json.loads((harness.DIRECTORY / "skips.json").read_text())
     assert harness.skips() == recorded, "run tests/conformance/format.py"

@@ -1,12 +1,8 @@
 """The C++ header: programs against the mock service, compilers, documentation."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -49,14 +45,14 @@ SCENARIOS = {
 
 
 @pytest.fixture
-def mock(build_dir: Path) -> Iterator[MockService]:
+def mock(build_dir):
     """A service for each test: its reports are counted."""
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
 @pytest.fixture
-def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
+def service(mock, environment):
     """The environment of a program with the settings of a client."""
     mock.add_reports(5)
     return {
@@ -75,14 +71,7 @@ def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_cpp_idiom_holds(
-    build_dir: Path,
-    tmp_path: Path,
-    mock: MockService,
-    service: dict[str, str],
-    scenario: str,
-    program: str,
-) -> None:
+def test_cpp_idiom_holds(build_dir, tmp_path, mock, service, scenario, program):
     path = build_dir / "tests/cpp" / program
     if "clang" in program and not path.exists():
         pytest.skip("clang++ is not installed")
@@ -96,8 +85,8 @@ def test_cpp_idiom_holds(
 @pytest.mark.parametrize("standard", ["17", "20", "23"])
 @pytest.mark.parametrize("compiler", ["c++", "clang++"])
 def test_cpp_header_alone_compiles_without_warnings(
-    root: Path, environment: dict[str, str], tmp_path: Path, compiler: str, standard: str
-) -> None:
+    root, environment, tmp_path, compiler, standard
+):
     need_tool(compiler)
     source = tmp_path / "header.cpp"
     source.write_text("#include <dbss.hpp>\n#include <dbss.hpp>\nint main() {}\n")
@@ -108,8 +97,8 @@ def test_cpp_header_alone_compiles_without_warnings(
 
 
 def test_cpp_objects_pass_between_standards_and_shared_objects(
-    root: Path, build_dir: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
+    root, build_dir, environment, tmp_path
+):
     # A shared object in C++20 that hides its symbols; the program is in C++17.
     (tmp_path / "library.hpp").write_text("""
         #include <dbss.hpp>
@@ -178,7 +167,7 @@ def test_cpp_objects_pass_between_standards_and_shared_objects(
     assert printed.splitlines() == ["cancelled", "from the log", "max_attempts"]
 
 
-def test_cpp_header_uses_every_function_of_the_abi(root: Path) -> None:
+def test_cpp_header_uses_every_function_of_the_abi(root):
     functions = json.loads((root / "include/dbss-abi.json").read_text())["functions"]
     text = "".join((root / "include" / name).read_text() for name in ("dbss.hpp", "dbss_raw.hpp"))
     unused = {one["name"] for one in functions} - set(re.findall(r"\bdbss_\w+", text))
@@ -194,7 +183,7 @@ def test_cpp_header_uses_every_function_of_the_abi(root: Path) -> None:
     }
 
 
-def test_cpp_raw_header_alone_has_a_function_that_is_added(root: Path, tmp_path: Path) -> None:
+def test_cpp_raw_header_alone_has_a_function_that_is_added(root, tmp_path):
     """A getter and an option that are added to the ABI need no line that is written by hand."""
     description = json.loads((root / "include/dbss-abi.json").read_text())
     [getter] = [one for one in description["functions"] if one["name"] == "dbss_error_attempts"]
@@ -210,7 +199,7 @@ def test_cpp_raw_header_alone_has_a_function_that_is_added(root: Path, tmp_path:
     assert "Self &added(std::chrono::milliseconds value)" in text
 
 
-def test_cpp_header_documents_every_name(root: Path, tmp_path: Path) -> None:
+def test_cpp_header_documents_every_name(root, tmp_path):
     need_tool("doxygen")
     settings = {
         "INPUT": f"{root / 'include/dbss.hpp'} {root / 'include/dbss_raw.hpp'}",
@@ -230,9 +219,7 @@ def test_cpp_header_documents_every_name(root: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_cpp_header_example_runs(
-    root: Path, build_dir: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_cpp_header_example_runs(root, build_dir, environment, tmp_path):
     opening = (root / "include/dbss.hpp").read_text().split("// These rules")[0]
     program = "\n".join(re.findall(r"^//     (.*)$", opening, re.MULTILINE))
     assert program.startswith("#include <dbss.hpp>")
@@ -243,9 +230,7 @@ def test_cpp_header_example_runs(
     assert run([binary], environment).returncode == 2
 
 
-def compile_cpp(
-    root: Path, build_dir: Path, environment: dict[str, str], directory: Path, program: str
-) -> Path:
+def compile_cpp(root, build_dir, environment, directory, program):
     source = directory / "program.cpp"
     source.write_text(program)
     flags = ["-std=c++20", *WARNINGS, f"-I{root / 'include'}", "-pthread"]

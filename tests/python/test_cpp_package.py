@@ -1,17 +1,13 @@
 """The C++ header as a user gets it: the README, the samples, the installed files."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from conftest import need_tool
-from mock_service import MockService
 from test_c import environment, expect_success, run
 from test_cpp import compile_cpp, mock, service
 
@@ -22,9 +18,7 @@ SAMPLES = ("download", "generate", "mirror", "stream")
 TIME_RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
 
 
-def test_cpp_readme_programs_run(
-    root: Path, build_dir: Path, service: dict[str, str], mock: MockService, tmp_path: Path
-) -> None:
+def test_cpp_readme_programs_run(root, build_dir, service, mock, tmp_path):
     text = (root / "bindings/cpp/README.md").read_text()
     blocks = re.findall(r"^```cpp\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     outputs = []
@@ -45,14 +39,7 @@ def test_cpp_readme_programs_run(
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_cpp_sample_works_and_prints_its_errors(
-    root: Path,
-    build_dir: Path,
-    service: dict[str, str],
-    mock: MockService,
-    tmp_path: Path,
-    sample: str,
-) -> None:
+def test_cpp_sample_works_and_prints_its_errors(root, build_dir, service, mock, tmp_path, sample):
     assert len((root / f"bindings/cpp/{sample}.cpp").read_text().splitlines()) < 100
     arguments = {
         "download": [mock.instance_id, mock.pdf["id"], "."],
@@ -79,7 +66,7 @@ def test_cpp_sample_works_and_prints_its_errors(
 
 
 @pytest.fixture
-def installed(root: Path, build_dir: Path, tmp_path: Path) -> Path:
+def installed(root, build_dir, tmp_path):
     """The prefix of an installed library, from which nothing leads back to the sources."""
     # As a package would: into another directory first.
     stage = ["make", "-C", root, "install", f"BUILD={build_dir}"]
@@ -89,15 +76,13 @@ def installed(root: Path, build_dir: Path, tmp_path: Path) -> Path:
     return prefix
 
 
-def run_quietly(command: list[object], **options: object) -> None:
+def run_quietly(command, **options):
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, **options)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_installed_header_serves_an_empty_project(
-    root: Path, installed: Path, service: dict[str, str], mock: MockService, tmp_path: Path
-) -> None:
+def test_installed_header_serves_an_empty_project(root, installed, service, mock, tmp_path):
     for tool in ("pkg-config", "cmake"):
         need_tool(tool)
     project = tmp_path / "project"

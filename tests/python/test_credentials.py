@@ -3,8 +3,6 @@
 What holds for every language is in the conformance suite, credentials.json.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ctypes
 import dataclasses
@@ -22,18 +20,11 @@ import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
 from dbss import _abi as abi
 from dbss import ffi
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from mock_service import MockService
 
 # An upper limit for every wait; only a hang reaches it.
 TIMEOUT = 60.0
@@ -42,9 +33,7 @@ UNREACHABLE = "http://127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
-def reset_mock(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[None]:
+def reset_mock(mock, monkeypatch, tmp_path):
     """Resets the mock service after each test; gives each test an empty home directory."""
     monkeypatch.setenv("HOME", str(tmp_path))
     mock.clear_requests()
@@ -54,14 +43,14 @@ def reset_mock(
 
 
 @pytest.fixture
-def report(mock: MockService) -> str:
+def report(mock):
     """A report that no other test requests."""
-    added: str = mock.add_report(format="bytes", size=3000)["id"]
+    added = mock.add_report(format="bytes", size=3000)["id"]
     return added
 
 
 @pytest.fixture
-def login(mock: MockService) -> dict[str, Any]:
+def login(mock):
     """The arguments for a login at the mock service."""
     return {
         "endpoint": mock.http,
@@ -73,7 +62,7 @@ def login(mock: MockService) -> dict[str, Any]:
     }
 
 
-def sent_headers(mock: MockService, report: str, header: str) -> list[str | None]:
+def sent_headers(mock, report, header):
     """A header of each request for a report or a call."""
     return [
         {name.lower(): value for name, value in one["headers"]}.get(header)
@@ -81,7 +70,7 @@ def sent_headers(mock: MockService, report: str, header: str) -> list[str | None
     ]
 
 
-def python(code: str, environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
+def python(code, environment, **more):
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env={**environment, **more},
@@ -91,10 +80,10 @@ def python(code: str, environment: dict[str, str], **more: str) -> subprocess.Co
     )
 
 
-def all_text_of(error: BaseException) -> str:
+def all_text_of(error):
     """All visible text of an exception and of its chained exceptions."""
     seen = []
-    todo: list[BaseException | None] = [error]
+    todo = [error]
     while todo:
         one = todo.pop()
         if one is None:
@@ -122,9 +111,7 @@ def all_text_of(error: BaseException) -> str:
 @pytest.mark.parametrize(
     "first", [{"token": "t"}, {"iam_domain": "d"}, {"credentials": "environment"}]
 )
-def test_credentials_of_two_kinds_are_rejected(
-    first: dict[str, Any], second: dict[str, Any]
-) -> None:
+def test_credentials_of_two_kinds_are_rejected(first, second):
     if {*first, *second} <= {"iam_user", "iam_password", "iam_domain"} or set(first) == set(second):
         return
     with pytest.raises(TypeError, match="exclude each other"):
@@ -149,9 +136,7 @@ SURROGATE = "a" * 20 + "\udc80"
         ({"endpoint": [f"{UNREACHABLE},{UNREACHABLE}"]}, dbss.InvalidEndpointError, "endpoint"),
     ],
 )
-def test_invalid_argument_is_rejected_at_once(
-    arguments: dict[str, Any], kind: type[dbss.Error], parameter: str
-) -> None:
+def test_invalid_argument_is_rejected_at_once(arguments, kind, parameter):
     with pytest.raises(kind) as caught:
         dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
     assert caught.value.parameter == parameter
@@ -170,14 +155,12 @@ def test_invalid_argument_is_rejected_at_once(
         {"endpoint": 1},
     ],
 )
-def test_argument_of_wrong_type_is_rejected(arguments: dict[str, Any]) -> None:
+def test_argument_of_wrong_type_is_rejected(arguments):
     with pytest.raises(TypeError):
         dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
 
 
-def test_each_kind_of_credentials_is_an_argument(
-    mock: MockService, login: dict[str, Any], report: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_kind_of_credentials_is_an_argument(mock, login, report, monkeypatch):
     key = {"access_key": mock.access_key, "secret_key": mock.secret_key}
     agency = {"agency_name": mock.agency, "agency_domain": mock.agency_domain}
     iam = {"iam_endpoint": mock.iam, "region": mock.region}
@@ -198,9 +181,7 @@ def test_each_kind_of_credentials_is_an_argument(
     assert body["auth"]["identity"]["assume_role"]["duration_seconds"] == 1800
 
 
-def test_found_credentials_are_constant_and_without_secrets(
-    mock: MockService, login: dict[str, Any]
-) -> None:
+def test_found_credentials_are_constant_and_without_secrets(mock, login):
     with dbss.Client(**login) as client:
         credentials = client.find_credentials()
         assert mock.password not in repr(credentials) + repr(client)
@@ -209,22 +190,20 @@ def test_found_credentials_are_constant_and_without_secrets(
     ahead = credentials.expires_at - datetime.now(timezone.utc)
     assert timedelta(hours=23) < ahead < timedelta(hours=25)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        credentials.source = "x"  # type: ignore[misc]
+        credentials.source = "x"
 
 
 @pytest.mark.parametrize("kind", [list, tuple, ",".join])
-def test_endpoints_are_a_list_or_a_text(
-    mock: MockService, report: str, kind: Callable[..., Any]
-) -> None:
+def test_endpoints_are_a_list_or_a_text(mock, report, kind):
     both = [UNREACHABLE, mock.http]
     with dbss.Client(endpoint=kind(both), token=mock.token) as client:
         assert client.download_report(mock.project_id, mock.instance_id, report)
         assert repr(client) == f"<dbss.Client {','.join(both)}>"
 
 
-def test_check_of_wrong_type_or_of_a_closed_client_is_rejected(mock: MockService) -> None:
+def test_check_of_wrong_type_or_of_a_closed_client_is_rejected(mock):
     with dbss.Client(endpoint=mock.http, token=mock.token) as client, pytest.raises(TypeError):
-        client.check(1)  # type: ignore[arg-type]
+        client.check(1)
     for call in (client.check, client.find_credentials):
         with pytest.raises(ValueError, match="the client is closed"):
             call()
@@ -233,9 +212,7 @@ def test_check_of_wrong_type_or_of_a_closed_client_is_rejected(mock: MockService
 # No text of an exception has a secret, nor what its variables hold.
 
 
-def test_wrong_password_is_nowhere_in_the_exception(
-    mock: MockService, login: dict[str, Any]
-) -> None:
+def test_wrong_password_is_nowhere_in_the_exception(mock, login):
     password = "wrong-wrong-wrong"
     with dbss.Client(**{**login, "iam_password": password}) as client:
         for call in (client.find_credentials, client.check):
@@ -244,9 +221,7 @@ def test_wrong_password_is_nowhere_in_the_exception(
             assert password not in all_text_of(caught.value) + repr(client)
 
 
-def test_token_that_the_service_repeats_is_nowhere_in_the_exception(
-    mock: MockService, report: str
-) -> None:
+def test_token_that_the_service_repeats_is_nowhere_in_the_exception(mock, report):
     with provider_client(mock, mock.token) as client:
         for fault in ({"status": 400, "json": {"error_msg": mock.token}}, {"no_answer": True}):
             mock.fault(report, times=1, **fault)
@@ -261,7 +236,7 @@ def test_token_that_the_service_repeats_is_nowhere_in_the_exception(
 # Token providers.
 
 
-def provider_client(mock: MockService, provided: Any, **more: Any) -> dbss.Client:
+def provider_client(mock, provided, **more):
     """A client whose provider is a function, or returns a constant."""
     provider = provided if callable(provided) else lambda refused: provided
     return dbss.Client(
@@ -269,20 +244,20 @@ def provider_client(mock: MockService, provided: Any, **more: Any) -> dbss.Clien
     )
 
 
-async def coroutine(token: str) -> str:
+async def coroutine(token):
     await asyncio.sleep(0)
     return token
 
 
 class Asynchronous:
-    def __init__(self, token: str) -> None:
+    def __init__(self, token):
         self.token = token
 
-    async def __call__(self, refused: bool) -> dbss.Token:
+    async def __call__(self, refused):
         return dbss.Token(await coroutine(self.token))
 
 
-def in_1h() -> datetime:
+def in_1h():
     return datetime.now(timezone.utc) + timedelta(hours=1)
 
 
@@ -299,7 +274,7 @@ def in_1h() -> datetime:
         Asynchronous,
     ],
 )
-def test_provider_token_is_used(mock: MockService, report: str, make: Callable[..., Any]) -> None:
+def test_provider_token_is_used(mock, report, make):
     with provider_client(mock, make(mock.token)) as client:
         for _ in range(3):
             assert len(client.download_report(None, mock.instance_id, report)) == 3000
@@ -309,7 +284,7 @@ def test_provider_token_is_used(mock: MockService, report: str, make: Callable[.
     assert sent_headers(mock, report, "x-auth-token") == [mock.token] * 4
 
 
-def test_provider_expiry_is_found(mock: MockService) -> None:
+def test_provider_expiry_is_found(mock):
     expires = in_1h()
     with provider_client(mock, (mock.token, expires)) as client:
         credentials = client.find_credentials()
@@ -327,12 +302,12 @@ class CustomError(Exception):
 
 
 class UnprintableError(Exception):
-    def __str__(self) -> str:
+    def __str__(self):
         raise RuntimeError
 
 
-def provider_that_raises(error: BaseException) -> Callable[[bool], str]:
-    def inner(refused: bool) -> str:
+def provider_that_raises(error):
+    def inner(refused):
         raise error
 
     return inner
@@ -352,10 +327,8 @@ def provider_that_raises(error: BaseException) -> Callable[[bool], str]:
     ],
 )
 @pytest.mark.parametrize("kind", ["function", "coroutine function"])
-def test_provider_exception_is_the_cause(
-    mock: MockService, report: str, error: BaseException, words: str, kind: str
-) -> None:
-    async def asynchronous(refused: bool) -> str:
+def test_provider_exception_is_the_cause(mock, report, error, words, kind):
+    async def asynchronous(refused):
         await asyncio.sleep(0)
         raise error
 
@@ -400,10 +373,8 @@ SECRET = "secret-secret-secret"
         (SECRET * 6000, dbss.InvalidTokenError, "token"),
     ],
 )
-def test_provider_invalid_token_is_reported_without_it(
-    mock: MockService, report: str, provided: Any, kind: type[Exception], words: str
-) -> None:
-    messages: list[str] = []
+def test_provider_invalid_token_is_reported_without_it(mock, report, provided, kind, words):
+    messages = []
     with provider_client(
         mock, provided, log=lambda record: messages.append(record.message)
     ) as client:
@@ -419,10 +390,10 @@ def test_provider_invalid_token_is_reported_without_it(
     assert SECRET not in repr(dbss.Token(SECRET, in_1h()))
 
 
-def test_provider_is_called_in_a_thread_of_its_own(mock: MockService) -> None:
-    threads: list[threading.Thread] = []
+def test_provider_is_called_in_a_thread_of_its_own(mock):
+    threads = []
 
-    def provider(refused: bool) -> str:
+    def provider(refused):
         assert refused is False
         threads.append(threading.current_thread())
         return mock.token
@@ -434,11 +405,11 @@ def test_provider_is_called_in_a_thread_of_its_own(mock: MockService) -> None:
     assert thread is not threading.main_thread()
 
 
-def test_provider_failure_is_the_cause_in_32_threads(mock: MockService, report: str) -> None:
+def test_provider_failure_is_the_cause_in_32_threads(mock, report):
     error = CustomError("nothing for anybody")
     barrier = threading.Barrier(32)
 
-    def download(_: int) -> BaseException | None:
+    def download(_):
         barrier.wait(TIMEOUT)
         try:
             client.download_report(None, mock.instance_id, report)
@@ -453,10 +424,10 @@ def test_provider_failure_is_the_cause_in_32_threads(mock: MockService, report: 
         assert set(pool.map(download, range(32), timeout=TIMEOUT)) == {error}
 
 
-def test_passcode_provider_exception_is_the_cause(mock: MockService, login: dict[str, Any]) -> None:
+def test_passcode_provider_exception_is_the_cause(mock, login):
     error = RuntimeError("the device is at home")
 
-    def provider(refused: bool) -> str:
+    def provider(refused):
         raise error
 
     with (
@@ -470,18 +441,15 @@ def test_passcode_provider_exception_is_the_cause(mock: MockService, login: dict
     assert half.value.parameter == "iam_user_id"
 
 
-def test_coroutine_of_a_provider_hangs_calls_keep_their_own_limits(
-    mock: MockService, report: str
-) -> None:
+def test_coroutine_of_a_provider_hangs_calls_keep_their_own_limits(mock, report):
     done = threading.Event()
 
-    async def provider(refused: bool) -> str:
+    async def provider(refused):
         await asyncio.get_running_loop().run_in_executor(None, done.wait, TIMEOUT)
         return mock.token
 
     with provider_client(mock, provider, max_attempts=1) as client:
         try:
-            limits: dict[str, Any]
             for limits, error in (
                 ({"total_timeout": 0.2}, dbss.TotalTimeoutError),
                 ({"stall_timeout": 0.2}, dbss.StalledError),
@@ -494,11 +462,11 @@ def test_coroutine_of_a_provider_hangs_calls_keep_their_own_limits(
         assert client.download_report(None, mock.instance_id, report)
 
 
-def test_provider_hangs_ctrl_c_ends_the_call(mock: MockService, report: str) -> None:
+def test_provider_hangs_ctrl_c_ends_the_call(mock, report):
     done = threading.Event()
-    interrupted: list[float] = []
+    interrupted = []
 
-    def provider(refused: bool) -> str:
+    def provider(refused):
         interrupted.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
         assert done.wait(TIMEOUT)
@@ -524,16 +492,14 @@ void ask(void (*f)(void *, void *), void *user_data, void *request)
 """
 
 
-def test_provider_request_interrupted_by_signal_is_not_lost(
-    tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_provider_request_interrupted_by_signal_is_not_lost(tmp_path, environment):
     path = tmp_path / "trampoline.so"
     command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
     subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=TIMEOUT)
     request_token = ctypes.CDLL(str(path)).ask
     request_token.argtypes = (abi.TokenProviderFn, ctypes.py_object, abi.TokenRequest)
     request_token.restype = None
-    requests: ffi.RequestQueue = queue.SimpleQueue()
+    requests = queue.SimpleQueue()
     config = abi.Config()
     abi.config_new(ffi.byref(config))
     try:
@@ -548,11 +514,11 @@ def test_provider_request_interrupted_by_signal_is_not_lost(
     assert sender() is None
 
 
-def provider_threads() -> list[threading.Thread]:
+def provider_threads():
     return [one for one in threading.enumerate() if one.name == "dbss token provider"]
 
 
-def test_provider_thread_ends_with_the_context(mock: MockService, report: str) -> None:
+def test_provider_thread_ends_with_the_context(mock, report):
     assert provider_threads() == []
     client = provider_client(mock, mock.token)
     # No thread before the first request.
@@ -586,11 +552,11 @@ def test_provider_thread_ends_with_the_context(mock: MockService, report: str) -
     assert not thread.is_alive()
 
 
-def test_provider_is_not_called_after_close(mock: MockService, report: str) -> None:
-    requested: list[bool] = []
+def test_provider_is_not_called_after_close(mock, report):
+    requested = []
     first, end = threading.Event(), threading.Event()
 
-    def provider(refused: bool) -> str:
+    def provider(refused):
         requested.append(refused)
         first.set()
         end.wait(TIMEOUT)
@@ -611,9 +577,9 @@ def test_provider_is_not_called_after_close(mock: MockService, report: str) -> N
     assert requested == [False]
 
 
-def test_provider_is_released_when_client_creation_fails() -> None:
+def test_provider_is_released_when_client_creation_fails():
     class Function:
-        def __call__(self, refused: bool) -> str:
+        def __call__(self, refused):
             return "token"
 
     function = Function()
@@ -628,9 +594,7 @@ def test_provider_is_released_when_client_creation_fails() -> None:
 
 
 @pytest.mark.parametrize("state", ["idle", "asked", "failed"])
-def test_provider_at_interpreter_exit_is_silent(
-    mock: MockService, report: str, environment: dict[str, str], state: str
-) -> None:
+def test_provider_at_interpreter_exit_is_silent(mock, report, environment, state):
     code = """
 import asyncio, os, sys, threading, dbss
 asked = threading.Event()
@@ -662,7 +626,7 @@ else:
     assert done.stdout.strip() in expected[state]
 
 
-def env_for(mock: MockService, report: str) -> dict[str, str]:
+def env_for(mock, report):
     return {
         "ENDPOINT": mock.http,
         "TOKEN": mock.token,
@@ -673,7 +637,7 @@ def env_for(mock: MockService, report: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("before", ["unused", "used", "asked"])
-def test_provider_works_in_forked_children(mock: MockService, report: str, before: str) -> None:
+def test_provider_works_in_forked_children(mock, report, before):
     """Whatever its thread did in the parent."""
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
@@ -684,20 +648,20 @@ def test_provider_works_in_forked_children(mock: MockService, report: str, befor
     inherited = f"{before}-" * 30
     mock.add_token(inherited)
 
-    def provider(refused: bool) -> str:
+    def provider(refused):
         if os.getpid() == parent and before == "asked":
             requested.set()
             assert done.wait(TIMEOUT)
         return mock.token if refused or os.getpid() != parent else inherited
 
-    def child() -> None:
+    def child():
         try:
             results.put([download() for _ in range(3)])
         except BaseException as error:
             results.put(repr(error))
             raise
 
-    def download() -> int:
+    def download():
         return len(client.download_report(None, mock.instance_id, report))
 
     with provider_client(mock, provider) as client, ThreadPoolExecutor(1) as pool:
@@ -722,9 +686,7 @@ def test_provider_works_in_forked_children(mock: MockService, report: str, befor
         assert download() == 3000
 
 
-def test_provider_many_requests_leak_nothing(
-    mock: MockService, report: str, environment: dict[str, str]
-) -> None:
+def test_provider_many_requests_leak_nothing(mock, report, environment):
     code = """
 import gc, os, threading, dbss
 from dbss import ffi
@@ -763,18 +725,18 @@ print(after[2] - before[2])
     assert int(pages) < 2000
 
 
-def test_login_in_forked_child_works(mock: MockService, login: dict[str, Any], report: str) -> None:
+def test_login_in_forked_child_works(mock, login, report):
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
 
-    def child() -> None:
+    def child():
         try:
             results.put(len(client.download_report(None, mock.instance_id, report)))
         except BaseException as error:
             results.put(repr(error))
             raise
 
-    def run() -> None:
+    def run():
         process = fork.Process(target=child)
         process.start()
         process.join(TIMEOUT)

@@ -1,23 +1,14 @@
 """`make demo` saves two reports that match their hashes."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from mock_service import MockService
-
-
-def demo(root: Path, environment: dict[str, str]) -> str:
+def demo(root, environment):
     done = subprocess.run(
         ["make", "-C", root, "demo"],
         env={**environment, "PYTHON": sys.executable},
@@ -29,9 +20,7 @@ def demo(root: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_demo_saves_a_pdf_and_a_zip(
-    root: Path, build_dir: Path, environment: dict[str, str], need_tool: Callable[[str], None]
-) -> None:
+def test_demo_saves_a_pdf_and_a_zip(root, build_dir, environment, need_tool):
     out = demo(root, environment)
     files = sorted((build_dir / "demo").iterdir())
     assert [f.name for f in files] == ["audit-report-en-us.pdf", "audit-report-zh-cn.zip"]
@@ -49,9 +38,7 @@ def test_demo_saves_a_pdf_and_a_zip(
 
 
 @pytest.mark.parametrize("credentials", ["token", "found"])
-def test_demo_uses_the_service_of_the_environment(
-    root: Path, build_dir: Path, environment: dict[str, str], mock: MockService, credentials: str
-) -> None:
+def test_demo_uses_the_service_of_the_environment(root, build_dir, environment, mock, credentials):
     service = {
         "DBSS_ENDPOINT": mock.https,
         "DBSS_CA_FILE": mock.ca_file,

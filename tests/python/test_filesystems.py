@@ -19,7 +19,7 @@ import traceback
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import dbss
@@ -28,9 +28,6 @@ import pytest
 from conftest import need_tool
 from fusefs import CannotMountError, FuseMount
 from mock_service import MockService
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64",
@@ -47,11 +44,11 @@ ANY = 0xFFFFFFFF
 Rule = tuple[int, int, int, int]
 
 
-def refuse(rules: list[Rule]) -> None:
+def refuse(rules):
     """Has the system calls of this process refused from now on."""
     load, jump_equal, jump_set, give = 0x20, 0x15, 0x45, 0x06
     errno_of_filter, allow = 0x00050000, 0x7FFF0000
-    program: list[tuple[int, int, int, int]] = []
+    program = []
     for number, error, argument, bits in rules:
         program.append((load, 0, 0, 0))
         if bits == 0:
@@ -70,7 +67,7 @@ def refuse(rules: list[Rule]) -> None:
         os._exit(77)
 
 
-def in_child(rules: list[Rule], body: Callable[[], None]) -> None:
+def in_child(rules, body):
     """Runs a function where the calls are refused; what it asserts holds here."""
     child = os.fork()
     if child == 0:
@@ -90,32 +87,32 @@ def in_child(rules: list[Rule], body: Callable[[], None]) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def no_unnamed_files(error: int = errno.EOPNOTSUPP) -> list[Rule]:
+def no_unnamed_files(error=errno.EOPNOTSUPP):
     return [(OPENAT, error, 2, O_TMPFILE)]
 
 
-def no_links(error: int = errno.EPERM) -> list[Rule]:
+def no_links(error=errno.EPERM):
     return [(LINK, error, 0, 0), (LINKAT, error, 0, 0)]
 
 
-def no_rename_flags(error: int = errno.EINVAL) -> list[Rule]:
+def no_rename_flags(error=errno.EINVAL):
     return [(RENAMEAT2, error, 4, ANY)]
 
 
-def no_chmod(error: int = errno.EPERM) -> list[Rule]:
+def no_chmod(error=errno.EPERM):
     return [(FCHMOD, error, 0, 0)]
 
 
-def no_fsync(error: int = errno.EINVAL) -> list[Rule]:
+def no_fsync(error=errno.EINVAL):
     return [(FSYNC, error, 0, 0), (FDATASYNC, error, 0, 0)]
 
 
-def no_renames(error: int = errno.EPERM) -> list[Rule]:
+def no_renames(error=errno.EPERM):
     return [(one, error, 0, 0) for one in (RENAME, RENAMEAT, RENAMEAT2)]
 
 
 MODE, SYNC, RACE = "mode", "on the disk", "same moment"
-LACKING: dict[str, tuple[list[Rule], list[str]]] = {
+LACKING = {
     "nothing": ([], []),
     "unnamed files": (no_unnamed_files(), []),
     "unnamed files, as an old kernel": (no_unnamed_files(errno.EISDIR), []),
@@ -145,33 +142,28 @@ LACKING: dict[str, tuple[list[Rule], list[str]]] = {
 
 
 @pytest.fixture(scope="module")
-def service(build_dir: Path) -> Iterator[MockService]:
+def service(build_dir):
     with MockService(build_dir / "bin/dbss-mock") as running:
         yield running
 
 
-def open_client(service: MockService, **options: Any) -> dbss.Client:
+def open_client(service, **options):
     return dbss.Client(
-        endpoint=service.http,
-        token=service.token,
-        project_id=service.project_id,
-        **options,
+        endpoint=service.http, token=service.token, project_id=service.project_id, **options
     )
 
 
-def names(directory: Path) -> list[str]:
+def names(directory):
     return sorted(str(one.relative_to(directory)) for one in directory.rglob("*") if one.is_file())
 
 
 @pytest.mark.parametrize("lacking", LACKING)
-def test_a_report_is_saved_whole_whatever_the_file_system_lacks(
-    service: MockService, tmp_path: Path, lacking: str
-) -> None:
+def test_a_report_is_saved_whole_whatever_the_file_system_lacks(service, tmp_path, lacking):
     rules, warned = LACKING[lacking]
-    told: list[str] = []
+    told = []
     report = service.pdf["id"]
 
-    def body() -> None:
+    def body():
         with open_client(service, log=lambda record: told.append(record.message)) as client:
             expected = client.download_report(None, service.instance_id, report)
             client.download_report_to(None, service.instance_id, report, tmp_path / "new.pdf")
@@ -195,14 +187,12 @@ def test_a_report_is_saved_whole_whatever_the_file_system_lacks(
 
 
 @pytest.mark.parametrize("lacking", LACKING)
-def test_an_archive_is_complete_whatever_the_file_system_lacks(
-    service: MockService, tmp_path: Path, lacking: str
-) -> None:
+def test_an_archive_is_complete_whatever_the_file_system_lacks(service, tmp_path, lacking):
     rules, _ = LACKING[lacking]
     instance = service.add_instance()
     service.add_reports(5, instance=instance)
 
-    def body() -> None:
+    def body():
         with open_client(service) as client:
             assert client.mirror(tmp_path, instance_id=instance).downloaded == 5
             assert client.mirror(tmp_path, instance_id=instance, verify=True).present == 5
@@ -214,12 +204,10 @@ def test_an_archive_is_complete_whatever_the_file_system_lacks(
     assert len(lines) == 5
 
 
-def test_a_file_system_that_cannot_rename_is_refused_before_any_request(
-    service: MockService, tmp_path: Path
-) -> None:
+def test_a_file_system_that_cannot_rename_is_refused_before_any_request(service, tmp_path):
     report = service.add_report(format="pdf")["id"]
 
-    def body() -> None:
+    def body():
         with open_client(service) as client, contextlib.suppress(dbss.FileError):
             client.download_report_to(None, service.instance_id, report, tmp_path / "new.pdf")
             raise AssertionError("it was saved")
@@ -232,7 +220,7 @@ def test_a_file_system_that_cannot_rename_is_refused_before_any_request(
 # File systems that can be mounted here.
 
 # What FUSE has, and the warnings that it makes.
-FUSE: dict[str, tuple[dict[str, Any], list[str]]] = {
+FUSE = {
     "plain": ({}, []),
     "links": ({"refused": {"link": errno.EPERM}}, []),
     "links, as some say it": ({"refused": {"link": errno.EOPNOTSUPP}}, []),
@@ -271,7 +259,7 @@ FUSE: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-def run(*command: str | Path) -> str:
+def run(*command):
     """What is wrong with a command, in its own words; nothing where it worked."""
     try:
         done = subprocess.run(command, capture_output=True, text=True)
@@ -281,7 +269,7 @@ def run(*command: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def mount(kind: str, directory: Path) -> Iterator[Path]:
+def mount(kind, directory):
     target = directory / "mounted"
     for name in ("mounted", "lower", "upper", "work"):
         (directory / name).mkdir()
@@ -304,7 +292,7 @@ def mount(kind: str, directory: Path) -> Iterator[Path]:
         assert run("umount", "--lazy", target) == ""
 
 
-def start_fuse(directory: Path, **options: Any) -> FuseMount:
+def start_fuse(directory, **options):
     """What is mounted has the files of a directory beside it, "stored"."""
     need_tool("fusermount3")
     for name in ("mounted", "stored"):
@@ -325,7 +313,7 @@ class Mounted:
 
 
 @pytest.fixture(params=["tmpfs", "overlay", "vfat", *(f"fuse: {kind}" for kind in FUSE)])
-def mounted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mounted]:
+def mounted(request, tmp_path):
     kind = request.param
     if kind in ("tmpfs", "overlay", "vfat"):
         with mount(kind, tmp_path) as directory:
@@ -339,14 +327,14 @@ def mounted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mounted]
 ACCENTS = "Pr\u00fcfung \u00e9 \ud55c\uae00"
 
 
-def test_files_on_a_mounted_file_system(service: MockService, mounted: Mounted) -> None:
+def test_files_on_a_mounted_file_system(service, mounted):
     report = service.add_report(format="pdf")["id"]
     named = service.add_report(format="pdf")["id"]
     name = f"{ACCENTS}.pdf"
     headers = [["Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}"]]
     service.fault(named, headers=headers)
     path = mounted.directory / "new.pdf"
-    told: list[str] = []
+    told = []
     with open_client(service, log=lambda record: told.append(record.message)) as client:
         what = (None, service.instance_id, report)
         expected = client.download_report(*what)
@@ -373,7 +361,7 @@ def test_files_on_a_mounted_file_system(service: MockService, mounted: Mounted) 
     assert found == sorted([f"directory/{name}", "new.pdf"])
 
 
-def test_an_archive_on_a_mounted_file_system(service: MockService, mounted: Mounted) -> None:
+def test_an_archive_on_a_mounted_file_system(service, mounted):
     instance = service.add_instance()
     one, other = os.urandom(8).hex(), os.urandom(8).hex()
     reports = [
@@ -390,7 +378,7 @@ def test_an_archive_on_a_mounted_file_system(service: MockService, mounted: Moun
     for name, report in reports:
         service.add_report(format="pdf", instance=instance, name=name, id=report)
 
-    def check() -> None:
+    def check():
         text = (archive / "manifest.jsonl").read_text()
         lines = [json.loads(line) for line in text.splitlines()]
         assert {(line["name"], line["id"]) for line in lines} == set(reports)
@@ -424,13 +412,13 @@ class Trouble:
     # Those of FUSE.
     options: dict[str, Any]
 
-    def check(self, error: dbss.Error) -> None:
+    def check(self, error):
         is_full = self.code in (errno.ENOSPC, errno.EDQUOT)
         assert type(error) is (dbss.DiskFullError if is_full else dbss.FileError)
         assert error.os_code == self.code
 
 
-def refusing(code: int, *operations: str, **options: str) -> Trouble:
+def refusing(code, *operations, **options):
     return Trouble(code, {"refused": dict.fromkeys(operations, code), **options})
 
 
@@ -453,9 +441,7 @@ TROUBLE_OF_MANIFEST = {
 
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("name", TROUBLE)
-def test_a_file_system_in_trouble_gets_no_file(
-    service: MockService, tmp_path: Path, name: str, replace: bool
-) -> None:
+def test_a_file_system_in_trouble_gets_no_file(service, tmp_path, name, replace):
     trouble = TROUBLE[name]
     report = service.add_report(format="bytes", size=1 << 20)["id"]
     stored = tmp_path / "stored"
@@ -477,9 +463,7 @@ def test_a_file_system_in_trouble_gets_no_file(
 
 
 @pytest.mark.parametrize("name", TROUBLE)
-def test_an_archive_goes_on_when_a_file_systems_trouble_is_over(
-    service: MockService, tmp_path: Path, name: str
-) -> None:
+def test_an_archive_goes_on_when_a_file_systems_trouble_is_over(service, tmp_path, name):
     trouble = TROUBLE[name]
     instance = service.add_instance()
     reports = service.add_reports(6, instance=instance, format="bytes", size=30_000)
@@ -508,9 +492,7 @@ def test_an_archive_goes_on_when_a_file_systems_trouble_is_over(
 
 
 @pytest.mark.parametrize("name", TROUBLE_OF_MANIFEST)
-def test_a_manifest_that_cannot_be_written_is_an_error(
-    service: MockService, tmp_path: Path, name: str
-) -> None:
+def test_a_manifest_that_cannot_be_written_is_an_error(service, tmp_path, name):
     trouble = TROUBLE_OF_MANIFEST[name]
     instance = service.add_instance()
     service.add_reports(3, instance=instance)
@@ -525,9 +507,7 @@ def test_a_manifest_that_cannot_be_written_is_an_error(
         assert client.mirror(stored, instance_id=instance, verify=True).present == 3
 
 
-def test_a_file_system_whose_process_has_ended_is_told(
-    service: MockService, tmp_path: Path
-) -> None:
+def test_a_file_system_whose_process_has_ended_is_told(service, tmp_path):
     mounted = start_fuse(tmp_path)
     directory = tmp_path / "mounted"
     report = service.add_report(format="pdf")["id"]
@@ -548,7 +528,7 @@ def test_a_file_system_whose_process_has_ended_is_told(
         mounted.close()
 
 
-def test_a_file_system_without_locks_has_no_archive(service: MockService, tmp_path: Path) -> None:
+def test_a_file_system_without_locks_has_no_archive(service, tmp_path):
     instance = service.add_instance()
     with start_fuse(tmp_path, refused={"flock": errno.ENOSYS}) as directory:
         service.clear_requests()
@@ -558,9 +538,7 @@ def test_a_file_system_without_locks_has_no_archive(service: MockService, tmp_pa
         assert service.requests() == []
 
 
-def test_a_name_is_shortened_where_only_short_ones_are_taken(
-    service: MockService, tmp_path: Path
-) -> None:
+def test_a_name_is_shortened_where_only_short_ones_are_taken(service, tmp_path):
     name = "\u5ba1" * 60 + ".pdf"
     headers = [["Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}"]]
     report = service.add_report(format="pdf")["id"]

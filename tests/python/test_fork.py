@@ -1,31 +1,24 @@
 """Forked processes, and the exit of the interpreter, with calls of the Python package."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import dbss
 import pytest
 
-from downloads import TIMEOUT, NewReport, Report, client, new_report, run_program, sha256
-from mock_service import MockService
+from downloads import TIMEOUT, client, new_report, run_program, sha256
 
 __all__ = ["client", "new_report"]
 
 both_listeners = pytest.mark.parametrize("listener", ["http", "https"])
 
 
-def use_in_child(
-    client: dbss.Client, report: Report, path: Path, stream: Any, operation: Any
-) -> Any:
-    got: list[object] = []
+def use_in_child(client, report, path, stream, operation):
+    got = []
     for rejected in (
         lambda: stream.read(10),
         lambda: client.download_report(*report.ids, operation=operation),
@@ -46,15 +39,13 @@ def use_in_child(
 
 
 @both_listeners
-def test_forked_child_downloads_during_parents_call(
-    mock: MockService, new_report: NewReport, tmp_path: Path, listener: str
-) -> None:
+def test_forked_child_downloads_during_parents_call(mock, new_report, tmp_path, listener):
     fork = multiprocessing.get_context("fork")
     slow, quick = new_report(), new_report()
     slow.fault(drip={"bytes": 10_000, "every_ms": 20})
     results = fork.SimpleQueue()
 
-    def child() -> None:
+    def child():
         try:
             results.put(use_in_child(client, quick, tmp_path / str(os.getpid()), stream, operation))
         except BaseException as error:
@@ -89,9 +80,7 @@ def test_forked_child_downloads_during_parents_call(
 
 
 @both_listeners
-def test_processes_with_the_same_id_are_distinguished(
-    mock: MockService, new_report: NewReport, environment: dict[str, str], listener: str
-) -> None:
+def test_processes_with_the_same_id_are_distinguished(mock, new_report, environment, listener):
     """Each PID namespace has a process with the number 1."""
     code = """
 import ctypes, hashlib, json, os, sys, dbss
@@ -156,9 +145,7 @@ print("end")
 """
 
 
-def test_forked_child_exit_does_not_wait_for_parents_calls(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_forked_child_exit_does_not_wait_for_parents_calls(new_report, environment):
     code = """
 client = dbss.Client(**settings)
 operation = dbss.Operation()
@@ -188,9 +175,7 @@ print("end")
     assert run_program(code, new_report(stall_after=100_000), environment) == "end\n"
 
 
-def test_interpreter_exit_with_open_objects_is_silent(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_interpreter_exit_with_open_objects_is_silent(new_report, environment):
     code = """
 client = dbss.Client(**settings, log=lambda record: None)
 operation = dbss.Operation()
@@ -204,9 +189,7 @@ builtins.held = (operation, stream, client)
     assert run_program(code, new_report(stall_after=100_000), environment) == "1000\n"
 
 
-def test_interpreter_exit_with_daemon_thread_in_call_succeeds(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_interpreter_exit_with_daemon_thread_in_call_succeeds(new_report, environment):
     """Python ends such a thread as soon as it tries to run Python code."""
     code = """
 client = dbss.Client(**settings, log=lambda record: None)
@@ -236,9 +219,7 @@ begun.wait(30)
     assert run_program(code + SLOW, new_report(stall_after=100_000), environment) == "end\n"
 
 
-def test_interpreter_exit_ends_no_thread_inside_a_callback(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_interpreter_exit_ends_no_thread_inside_a_callback(new_report, environment):
     """Daemon threads make all kinds of calls while the main thread returns."""
     report = new_report(200_000)
     code = """
@@ -274,9 +255,7 @@ for _ in range(6): inside.acquire()
         assert run_program(code, report, environment) == ""
 
 
-def test_interpreter_exit_does_not_wait_for_function_that_never_returns(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_interpreter_exit_does_not_wait_for_function_that_never_returns(new_report, environment):
     code = """
 dbss.operation.EXIT_TIMEOUT = 0.2
 client = dbss.Client(**settings)
@@ -293,9 +272,7 @@ print("end")
     assert run_program(code, new_report(), environment) == "end\n"
 
 
-def test_interpreter_exit_with_running_user_function_succeeds(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_interpreter_exit_with_running_user_function_succeeds(new_report, environment):
     """Python ends the thread when the function continues."""
     report = new_report()
     code = """

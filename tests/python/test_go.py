@@ -3,24 +3,17 @@
 `make test-go` runs the tests that are written in Go.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from command import sha256
-
-if TYPE_CHECKING:
-    from mock_service import MockService
 
 VERSION = "0.1.0"
 # As outside of the tests, whose home directory is empty.
@@ -76,7 +69,7 @@ PACKAGES = {
 class Project:
     """An empty project, which has got the module from a proxy in a directory."""
 
-    def __init__(self, go: str, directory: Path, proxy: Path, environment: dict[str, str]) -> None:
+    def __init__(self, go, directory, proxy, environment):
         self.go = go
         self.directory = directory
         self.environment = {
@@ -92,7 +85,7 @@ class Project:
         (directory / "main.go").write_text('package main\n\nimport _ "example.com/dbss"\n')
         self.run("get", f"example.com/dbss@v{VERSION}")
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments):
         done = subprocess.run(
             [self.go, *arguments],
             cwd=self.directory,
@@ -104,20 +97,14 @@ class Project:
         assert done.returncode == 0, done.stderr
         return done
 
-    def build(self, package: str, name: str) -> Path:
+    def build(self, package, name):
         self.run("vet", package)
         self.run("build", "-o", name, package)
         return self.directory / name
 
 
 @pytest.fixture(scope="module")
-def project(
-    root: Path,
-    build_dir: Path,
-    environment: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
-    need_tool: Callable[[str], str],
-) -> Project:
+def project(root, build_dir, environment, tmp_path_factory, need_tool):
     go = need_tool("go")
     proxy = tmp_path_factory.mktemp("proxy")
     library = f"{PLATFORM}={build_dir / 'lib/libdbss.a'}"
@@ -127,7 +114,7 @@ def project(
 
 
 @pytest.fixture
-def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
+def service(mock, environment):
     return {
         **environment,
         "DBSS_ENDPOINT": mock.http,
@@ -136,7 +123,7 @@ def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
     }
 
 
-def test_go_calls_every_function_of_the_abi(root: Path) -> None:
+def test_go_calls_every_function_of_the_abi(root):
     description = json.loads((root / "include/dbss-abi.json").read_text())
     folder = root / "bindings/go/internal/abi"
     text = "".join(path.read_text() for path in folder.iterdir())
@@ -145,7 +132,7 @@ def test_go_calls_every_function_of_the_abi(root: Path) -> None:
     assert {one["name"] for one in description["functions"]} - called == {"dbss_last_error"}
 
 
-def test_go_module_has_the_version_of_the_product(root: Path, project: Project) -> None:
+def test_go_module_has_the_version_of_the_product(root, project):
     cargo = (root / "Cargo.toml").read_text()
     assert f'\nversion = "{VERSION}"\n' in cargo
     listed = json.loads(project.run("list", "-m", "-json", "example.com/dbss").stdout)
@@ -155,9 +142,7 @@ def test_go_module_has_the_version_of_the_product(root: Path, project: Project) 
     assert not {name for name in files if name.endswith("_test.go")}
 
 
-def test_go_readme_blocks_run(
-    root: Path, project: Project, mock: MockService, service: dict[str, str], tmp_path: Path
-) -> None:
+def test_go_readme_blocks_run(root, project, mock, service, tmp_path):
     text = (root / "bindings/go/README.md").read_text()
     blocks = re.findall(r"^```go\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert len(blocks) >= 7
@@ -199,9 +184,7 @@ def test_go_readme_blocks_run(
     assert saved.read_bytes().startswith(b"%PDF-")
 
 
-def test_readme_go_program_runs(
-    root: Path, project: Project, mock: MockService, service: dict[str, str], tmp_path: Path
-) -> None:
+def test_readme_go_program_runs(root, project, mock, service, tmp_path):
     text = (root / "README.md").read_text()
     [program] = re.findall(r"^```go\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (project.directory / "root").mkdir()
@@ -212,7 +195,7 @@ def test_readme_go_program_runs(
     assert sha256(tmp_path / "report.pdf") == mock.pdf["sha256"]["en-us"]
 
 
-def test_go_readme_fragments_are_formatted(root: Path, project: Project) -> None:
+def test_go_readme_fragments_are_formatted(root, project):
     text = (root / "bindings/go/README.md").read_text()
     for block in re.findall(r"^```go\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         gofmt = Path(project.go).with_name("gofmt")
@@ -221,24 +204,22 @@ def test_go_readme_fragments_are_formatted(root: Path, project: Project) -> None
 
 
 @pytest.fixture(scope="module")
-def samples(project: Project) -> dict[str, Path]:
+def samples(project):
     return {
         name: project.build(f"example.com/dbss/samples/{name}", f"sample-{name}")
         for name in SAMPLES
     }
 
 
-def test_go_samples_are_short(root: Path) -> None:
+def test_go_samples_are_short(root):
     found = sorted((root / "bindings/go/samples").glob("*/main.go"))
     assert [path.parent.name for path in found] == list(SAMPLES)
     for path in found:
         assert len(path.read_text().splitlines()) < 100
 
 
-def test_go_samples_run(
-    samples: dict[str, Path], mock: MockService, service: dict[str, str], tmp_path: Path
-) -> None:
-    def run(name: str, *arguments: str, code: int = 0) -> str:
+def test_go_samples_run(samples, mock, service, tmp_path):
+    def run(name, *arguments, code=0):
         done = subprocess.run(
             [samples[name], *arguments],
             env=service,

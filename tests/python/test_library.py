@@ -1,11 +1,8 @@
 """The built library: its exports, its name, its size, linking and installation."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -27,7 +24,7 @@ int main(void)
 """
 
 
-def run(*command: str | Path, **options: object) -> str:
+def run(*command, **options):
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, timeout=300, **options
     )
@@ -35,19 +32,19 @@ def run(*command: str | Path, **options: object) -> str:
     return done.stdout
 
 
-def header_functions(root: Path) -> set[str]:
+def header_functions(root):
     text = re.sub(r"/\*.*?\*/", "", (root / "include/dbss.h").read_text(), flags=re.DOTALL)
     return set(re.findall(r"\b(dbss_\w+)\(", text))
 
 
-def test_library_exports_exactly_header_functions(root: Path, library: Path) -> None:
+def test_library_exports_exactly_header_functions(root, library):
     lines = run("nm", "-D", "--defined-only", library).splitlines()
     exported = {line.split()[-1] for line in lines}
     assert exported == header_functions(root)
     assert len(exported) > 30
 
 
-def test_shared_library_has_soname_and_stays_loaded(library: Path) -> None:
+def test_shared_library_has_soname_and_stays_loaded(library):
     dynamic = run("readelf", "--dynamic", "--wide", library)
     assert "Library soname: [libdbss.so.0]" in dynamic
     assert re.search(r"\(FLAGS_1\).*\bNODELETE\b", dynamic)
@@ -56,14 +53,12 @@ def test_shared_library_has_soname_and_stays_loaded(library: Path) -> None:
     assert all(re.fullmatch(allowed, name) for name in needed), needed
 
 
-def test_stripped_library_is_small(library: Path) -> None:
+def test_stripped_library_is_small(library):
     assert ".symtab" not in run("readelf", "--sections", "--wide", library)
     assert library.stat().st_size <= 3 * MIB
 
 
-def test_program_links_the_static_library(
-    root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_program_links_the_static_library(root, build_dir, tmp_path, environment):
     source = tmp_path / "smoke.c"
     source.write_text(SMOKE)
     program = tmp_path / "smoke"
@@ -77,7 +72,7 @@ def test_program_links_the_static_library(
     assert run(program).strip() == run_version(root)
 
 
-def run_version(root: Path) -> str:
+def run_version(root):
     version = re.search(r'^version = "(.*)"', (root / "Cargo.toml").read_text(), re.MULTILINE)
     assert version
     return version[1]
@@ -95,7 +90,7 @@ endforeach()
 
 
 @pytest.fixture
-def installed(root: Path, tmp_path: Path, environment: dict[str, str]) -> dict[str, Path]:
+def installed(root, tmp_path, environment):
     """The variables of an installation with a directory of its own for each kind of file."""
     prefix = tmp_path / "usr"
     variables = {
@@ -107,9 +102,7 @@ def installed(root: Path, tmp_path: Path, environment: dict[str, str]) -> dict[s
     return variables
 
 
-def make(
-    root: Path, environment: dict[str, str], target: str, variables: dict[str, Path]
-) -> subprocess.CompletedProcess[str]:
+def make(root, environment, target, variables):
     words = [f"{name}={value}" for name, value in variables.items()]
     return subprocess.run(
         ["make", "-C", root, target, *words],
@@ -120,9 +113,7 @@ def make(
     )
 
 
-def test_installed_files_compile_link_and_run(
-    root: Path, tmp_path: Path, installed: dict[str, Path], environment: dict[str, str]
-) -> None:
+def test_installed_files_compile_link_and_run(root, tmp_path, installed, environment):
     need_tool("pkg-config")
     source = tmp_path / "smoke.c"
     source.write_text(SMOKE)
@@ -137,9 +128,7 @@ def test_installed_files_compile_link_and_run(
     assert run(installed["PREFIX"] / "bin/dbss", "--version")
 
 
-def test_installed_cmake_package_is_found(
-    root: Path, tmp_path: Path, installed: dict[str, Path], environment: dict[str, str]
-) -> None:
+def test_installed_cmake_package_is_found(root, tmp_path, installed, environment):
     need_tool("cmake")
     (tmp_path / "smoke.c").write_text(SMOKE)
     (tmp_path / "CMakeLists.txt").write_text(CMAKE_PROJECT)
@@ -166,10 +155,8 @@ def test_installed_cmake_package_is_found(
     assert "version: " in done.stderr
 
 
-def test_uninstall_leaves_nothing(
-    root: Path, installed: dict[str, Path], environment: dict[str, str]
-) -> None:
-    def files() -> list[Path]:
+def test_uninstall_leaves_nothing(root, installed, environment):
+    def files():
         return [path for path in installed["PREFIX"].rglob("*") if not path.is_dir()]
 
     before = files()
@@ -184,7 +171,7 @@ def test_uninstall_leaves_nothing(
     make(root, environment, "uninstall", installed)
 
 
-def test_installed_programs_are_hardened(installed: dict[str, Path]) -> None:
+def test_installed_programs_are_hardened(installed):
     for path in (installed["PREFIX"] / "bin/dbss", installed["LIBDIR"] / "libdbss.so.0"):
         assert "DYN (" in run("readelf", "--file-header", path)
         assert "GNU_RELRO" in run("readelf", "--program-headers", path)
@@ -209,9 +196,7 @@ int main(void) { printf("%d %d %s", other(0), other(1), dbss_version()); return 
 """
 
 
-def test_static_library_links_next_to_another_rust_library(
-    root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_static_library_links_next_to_another_rust_library(root, build_dir, tmp_path, environment):
     (tmp_path / "other.rs").write_text(OTHER)
     (tmp_path / "both.c").write_text(BOTH_LIBRARIES)
     archive, other, program = (
@@ -229,12 +214,12 @@ def test_static_library_links_next_to_another_rust_library(
         assert run(program, env=environment) == f"2 1 {run_version(root)}"
 
 
-def test_static_library_exports_only_header_functions(root: Path, build_dir: Path) -> None:
+def test_static_library_exports_only_header_functions(root, build_dir):
     defined = run("nm", "-g", "--defined-only", build_dir / "lib/libdbss.a").splitlines()
     assert {line.split()[-1] for line in defined if " " in line} == header_functions(root)
 
 
-def test_install_builds_nothing(root: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_install_builds_nothing(root, tmp_path, environment):
     """The installing user is root, and often has no Rust."""
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -250,9 +235,7 @@ def test_install_builds_nothing(root: Path, tmp_path: Path, environment: dict[st
     assert "run make all first" in refused.stderr
 
 
-def test_cross_build_never_installs_the_native_library(
-    root: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_cross_build_never_installs_the_native_library(root, tmp_path, environment):
     foreign = {**environment, "CARGO_BUILD_TARGET": "riscv64gc-unknown-linux-musl"}
     build = ["make", "-C", root, "lib", f"BUILD={tmp_path / 'build'}", "CARGO=true"]
     refused = subprocess.run(build, env=foreign, capture_output=True, text=True)

@@ -3,15 +3,12 @@
 What lists hold is in tests/conformance/lists.json.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import gc
 import threading
 import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
@@ -21,10 +18,6 @@ from memory import run_and_measure
 from mock_service import MockService
 from test_reports import ID, TIME_RANGE, TIMEOUT, client, connect
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
 # An imported fixture.
 __all__ = ["client"]
 
@@ -32,14 +25,14 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(autouse=True)
-def reset_mock(mock: MockService) -> Iterator[None]:
+def reset_mock(mock):
     mock.clear_requests()
     yield
     mock.clear_faults()
     mock.set_shapes()
 
 
-def ids(items: Any) -> list[str]:
+def ids(items):
     return [item.id for item in items]
 
 
@@ -61,39 +54,28 @@ def ids(items: Any) -> list[str]:
         (2**60, str(2**60), 2**60),
     ],
 )
-def test_field_of_another_type_is_converted(
-    mock: MockService,
-    client: dbss.Client,
-    instance: str,
-    value: Any,
-    text: str | None,
-    number: int | None,
-) -> None:
+def test_field_of_another_type_is_converted(mock, client, instance, value, text, number):
     mock.add_report(format="pdf", instance=instance, percentum=value, extra={"name": value})
     [report] = client.reports(instance)
     assert (report.name, report.percentum) == (text, number)
     assert report.raw["name"] == report.raw["percentum"] == value
 
 
-def test_report_is_an_immutable_value(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_report_is_an_immutable_value(mock, client, instance):
     extra = {"from_the_future": {"a": [1, None, 1.5]}, "large": 2**70}
     mock.add_report(format="pdf", instance=instance, extra=extra, omit=["url"], finish_time=None)
     [report] = client.reports(instance)
     assert {name: report.raw[name] for name in extra} == extra
     assert (report.url, report.raw["finish_time"], "url" in report.raw) == (None, None, False)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        report.name = "another"  # type: ignore[misc]
+        report.name = "another"
     same = next(client.reports(instance))
     assert report == same
     assert hash(report) == hash(same)
     assert "from_the_future" not in repr(report)
 
 
-def test_report_is_ready_only_at_100_percent(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_report_is_ready_only_at_100_percent(mock, client, instance):
     for percentum in (None, 0, 99, 100, "100", 100.0):
         mock.add_report(format="pdf", instance=instance, percentum=percentum)
     found = list(client.reports(instance))[::-1]
@@ -103,9 +85,9 @@ def test_report_is_ready_only_at_100_percent(
 # Arguments.
 
 
-def test_argument_of_another_type_is_a_type_error(mock: MockService, client: dbss.Client) -> None:
+def test_argument_of_another_type_is_a_type_error(mock, client):
     before = mock.connections()["total"]
-    wrong: list[Callable[[Any], object]] = [
+    wrong = [
         lambda value: client.instances(value),
         lambda value: client.instances(page_size=value),
         lambda value: client.reports(value),
@@ -123,12 +105,12 @@ def test_argument_of_another_type_is_a_type_error(mock: MockService, client: dbs
     with pytest.raises(TypeError):
         client.instances(page_size=True)
     with pytest.raises(TypeError, match="db_ids"):
-        client.update_schedule(ID, ID, db_ids=7)  # type: ignore[arg-type]
+        client.update_schedule(ID, ID, db_ids=7)
     for size in (-1, 2**32 + 1):
         with pytest.raises(dbss.InvalidValueError) as caught:
             client.instances(page_size=size)
         assert caught.value.parameter == "page_size"
-    refused: list[tuple[Callable[[], object], type[dbss.Error], str]] = [
+    refused = [
         (lambda: client.instances("x" * 32 + "\0"), dbss.InvalidIdError, "project"),
         (lambda: client.reports(ID, name="\udc80"), dbss.InvalidUtf8Error, "name"),
         (lambda: client.create_report(ID, "a\0", *TIME_RANGE), dbss.InvalidIdError, "template_id"),
@@ -150,7 +132,7 @@ def test_argument_of_another_type_is_a_type_error(mock: MockService, client: dbs
     assert mock.connections()["total"] == before
 
 
-def test_closed_client_or_operation_raises_closed_error(mock: MockService, instance: str) -> None:
+def test_closed_client_or_operation_raises_closed_error(mock, instance):
     mock.add_reports(2, instance=instance)
     client = connect(mock)
     found = client.reports(instance, page_size=1)
@@ -173,9 +155,7 @@ def test_closed_client_or_operation_raises_closed_error(mock: MockService, insta
 # The iterator.
 
 
-def test_list_error_has_no_chained_exception(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_list_error_has_no_chained_exception(mock, client, instance):
     mock.add_reports(3, instance=instance)
     mock.fault("@reports.list", status=403, json={"error_code": "DBSS.9"})
     found = client.reports(instance)
@@ -187,14 +167,12 @@ def test_list_error_has_no_chained_exception(
         assert text.count("Traceback") == 1
 
 
-def test_abandoned_list_frees_its_cursor(
-    mock: MockService, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_abandoned_list_frees_its_cursor(mock, client, instance, monkeypatch):
     mock.add_reports(3, instance=instance)
     freed = []
     real = lists.abi.cursor_free
 
-    def free(pointer: Any) -> None:
+    def free(pointer):
         freed.append(bool(pointer))
         real(pointer)
 
@@ -227,9 +205,7 @@ def test_abandoned_list_frees_its_cursor(
         gc.enable()
 
 
-def test_list_can_be_read_by_several_threads(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_list_can_be_read_by_several_threads(mock, client, instance):
     added = mock.add_reports(40, instance=instance)[::-1]
     found = client.reports(instance, page_size=3)
     seen = []
@@ -240,10 +216,10 @@ def test_list_can_be_read_by_several_threads(
 
     # Concurrently: each item once, or BusyError.
     found = client.reports(instance, page_size=3)
-    taken: list[str] = []
-    refused: list[int] = []
+    taken = []
+    refused = []
 
-    def take() -> None:
+    def take():
         while True:
             try:
                 taken.append(next(found).id)
@@ -260,9 +236,7 @@ def test_list_can_be_read_by_several_threads(
     assert sorted(taken) == sorted(added)
 
 
-def test_concurrent_lists_are_independent(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_concurrent_lists_are_independent(mock, client, instance):
     added = mock.add_reports(100, instance=instance)[::-1]
     with ThreadPoolExecutor(8) as pool:
         results = [
@@ -271,7 +245,7 @@ def test_concurrent_lists_are_independent(
         assert all(one.result(TIMEOUT) == added for one in results)
 
 
-def test_list_keeps_its_operation(mock: MockService, client: dbss.Client, instance: str) -> None:
+def test_list_keeps_its_operation(mock, client, instance):
     mock.add_reports(3, instance=instance)
     with dbss.Operation(stall_timeout=0.2, max_attempts=1) as operation:
         found = client.reports(instance, page_size=1, operation=operation)
@@ -294,9 +268,7 @@ def test_list_keeps_its_operation(mock: MockService, client: dbss.Client, instan
 
 @pytest.mark.parametrize("value", ["[" * 200000 + "]" * 200000, "9" * 10000])
 @pytest.mark.parametrize("kind", ["instances", "reports"])
-def test_list_beyond_python_limits_is_rejected(
-    mock: MockService, client: dbss.Client, kind: str, value: str
-) -> None:
+def test_list_beyond_python_limits_is_rejected(mock, client, kind, value):
     item = f'{{"id": "{ID}", "more": {value}}}'
     if kind == "reports":
         item = f'{{"report": {item}}}'
@@ -320,9 +292,7 @@ print(*{look(one) for _ in range(3) for one in
 """
 
 
-def test_endless_response_uses_bounded_memory(
-    mock: MockService, environment: dict[str, str], instance: str
-) -> None:
+def test_endless_response_uses_bounded_memory(mock, environment, instance):
     for call in ("@instances", "@reports.list", "@templates"):
         mock.fault(call, fill={"size": 1024 * MIB, "byte": 32}, framing="chunked")
     status, grown = run_and_measure(environment, mock, LOOK, INSTANCE=instance)
@@ -333,9 +303,7 @@ def test_endless_response_uses_bounded_memory(
 # The versions of the list of instances.
 
 
-def test_version_of_instances_is_remembered_for_each_endpoint(
-    mock: MockService, build_dir: Path
-) -> None:
+def test_version_of_instances_is_remembered_for_each_endpoint(mock, build_dir):
     mock.set_shapes(versions=["v1_dbss"])
     with MockService(build_dir / "bin/dbss-mock") as first:
         first.set_shapes(versions=["v1"])

@@ -1,30 +1,24 @@
 """The log of the Python package."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import dbss
 import pytest
 
-from downloads import KIB, TIMEOUT, CustomError, NewReport, new_report, sha256
-from mock_service import MockService
+from downloads import KIB, TIMEOUT, CustomError, new_report, sha256
 
 __all__ = ["new_report"]
 
 
-def test_log_records_come_on_the_thread_of_the_call(
-    mock: MockService, new_report: NewReport, tmp_path: Path
-) -> None:
+def test_log_records_come_on_the_thread_of_the_call(mock, new_report, tmp_path):
     report = new_report(300 * KIB, cut_after=100_000, times=1)
-    records: list[dbss.LogRecord] = []
-    threads: set[int] = set()
+    records = []
+    threads = set()
 
-    def log(record: dbss.LogRecord) -> None:
+    def log(record):
         records.append(record)
         threads.add(threading.get_ident())
 
@@ -44,9 +38,7 @@ def test_log_records_come_on_the_thread_of_the_call(
         assert "another-token" not in repr(one)
 
 
-def test_log_to_logger_has_attributes(
-    mock: MockService, new_report: NewReport, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_log_to_logger_has_attributes(mock, new_report, caplog):
     report = new_report(300 * KIB, cut_after=100_000, times=1)
     logger = logging.getLogger("reports")
     caplog.set_level(logging.INFO, "reports")
@@ -70,12 +62,12 @@ def test_log_to_logger_has_attributes(
             dbss.Client(endpoint=mock.http, log=rejected)
 
 
-def test_log_records_come_during_the_call(mock: MockService, new_report: NewReport) -> None:
+def test_log_records_come_during_the_call(mock, new_report):
     report = new_report(300 * KIB, status=503, headers=[["Retry-After", "50"]])
     operation = dbss.Operation()
-    came: list[str] = []
+    came = []
 
-    def log(record: dbss.LogRecord) -> None:
+    def log(record):
         came.append(record.message)
         operation.cancel()
 
@@ -88,14 +80,12 @@ def test_log_records_come_during_the_call(mock: MockService, new_report: NewRepo
     assert "503" in came[0]
 
 
-def test_log_function_may_call_and_gets_its_own_records(
-    mock: MockService, new_report: NewReport
-) -> None:
+def test_log_function_may_call_and_gets_its_own_records(mock, new_report):
     report, other = new_report(300 * KIB, cut_after=100_000, times=1), new_report(1000)
-    seen: list[str | None] = []
-    errors: list[dbss.Error] = []
+    seen = []
+    errors = []
 
-    def log(record: dbss.LogRecord) -> None:
+    def log(record):
         seen.append(record.report_id)
         if record.level == dbss.LOG_WARNING:
             assert sha256(client.download_report(*other.ids)) == other.sha256
@@ -113,15 +103,13 @@ def test_log_function_may_call_and_gets_its_own_records(
     assert "x" * 16 in seen
 
 
-def test_log_exception_does_not_end_the_call(
-    mock: MockService, new_report: NewReport, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_log_exception_does_not_end_the_call(mock, new_report, monkeypatch):
     report = new_report(300 * KIB, cut_after=100_000, times=1)
     exception = CustomError()
-    hooked: list[object] = []
+    hooked = []
     monkeypatch.setattr(sys, "unraisablehook", lambda one: hooked.append(one.exc_value))
 
-    def log(record: dbss.LogRecord) -> None:
+    def log(record):
         raise exception
 
     with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:

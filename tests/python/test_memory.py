@@ -1,20 +1,15 @@
 """The memory that calls of the Python package need and leave."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil
-from pathlib import Path
 
-from downloads import KIB, MIB, NewReport, new_report, run_program
+from downloads import KIB, MIB, new_report, run_program
 
 __all__ = ["new_report"]
 
 
-def test_report_of_two_gibibytes_uses_little_memory(
-    new_report: NewReport, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_report_of_two_gibibytes_uses_little_memory(new_report, environment, tmp_path):
     """More than a signed 32-bit length can hold. DBSS_TEST_LARGE is the size in MiB."""
     size = int(os.environ.get("DBSS_TEST_LARGE", "2048")) * MIB
     report = new_report(size)
@@ -53,9 +48,7 @@ print(operation.received, operation.resumed, proc("VmHWM:") - before)
     assert max(saved, grown) < 8 * KIB
 
 
-def test_many_calls_leak_nothing(
-    new_report: NewReport, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_many_calls_leak_nothing(new_report, environment, tmp_path):
     code = """
 client = dbss.Client(**settings, log=lambda record: None)
 def used():
@@ -84,17 +77,14 @@ after = used()
 print(after[0] - before[0], after[1] - before[1])
 """
     memory, descriptors = map(
-        int,
-        run_program(code, new_report(100 * KIB), environment, DIRECTORY=str(tmp_path)).split(),
+        int, run_program(code, new_report(100 * KIB), environment, DIRECTORY=str(tmp_path)).split()
     )
     # Less than one KiB for each of 3000 calls, whose reports were 240 MiB.
     assert memory < 3000
     assert descriptors == 0
 
 
-def test_reference_cycle_is_freed_once_and_not_used_again(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_reference_cycle_is_freed_once_and_not_used_again(new_report, environment):
     """Python finalizes the parts in any order."""
     code = """
 class Knot: pass

@@ -3,8 +3,6 @@
 What a mirror does is in tests/conformance/mirror.json.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import errno
@@ -20,17 +18,11 @@ import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
 
 from memory import run_and_measure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from mock_service import MockService
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -44,44 +36,44 @@ ARCHIVE_FILES = {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 class Archive:
     """A directory to mirror to, and its instance."""
 
-    def __init__(self, mock: MockService, client: dbss.Client, directory: Path) -> None:
+    def __init__(self, mock, client, directory):
         self.mock, self.client, self.directory = mock, client, directory
         self.instance = mock.add_instance()
 
-    def add(self, **report: Any) -> str:
+    def add(self, **report):
         return self.mock.add_report(**{"format": "pdf", "instance": self.instance, **report})["id"]
 
-    def add_many(self, count: int, **reports: Any) -> list[str]:
+    def add_many(self, count, **reports):
         return self.mock.add_reports(count, instance=self.instance, **reports)
 
-    def mirror(self, **more: Any) -> dbss.MirrorResult:
+    def mirror(self, **more):
         values = {"project_id": self.mock.project_id, "instance_id": self.instance, **more}
         return self.client.mirror(self.directory, **values)
 
-    def fails(self, kind: type[dbss.Error], **more: Any) -> Any:
+    def fails(self, kind, **more):
         """Mirrors, and returns the exception, which has exactly this class."""
         with pytest.raises(kind) as caught:
             self.mirror(**more)
         assert caught.type is kind
         return caught.value
 
-    def requested(self) -> Counter[str]:
+    def requested(self):
         """The number of downloads by report; clears the request log."""
         found = Counter(one["report"] for one in self.mock.requests() if one["report"][:1] != "@")
         self.mock.clear_requests()
         return found
 
-    def files(self) -> list[str]:
+    def files(self):
         """The paths of all files but the archive's own, relative to the archive."""
         found = (one for one in self.directory.rglob("*") if not one.is_dir())
         return sorted({str(one.relative_to(self.directory)) for one in found} - ARCHIVE_FILES)
 
-    def lines(self) -> list[dict[str, Any]]:
+    def lines(self):
         text = (self.directory / "manifest.jsonl").read_text()
         assert text == "" or text.endswith("\n")
         return [json.loads(line) for line in text.splitlines()]
 
-    def check(self, reports: list[str]) -> None:
+    def check(self, reports):
         """Checks that the archive has exactly these reports, and that all of it fits."""
         records = {one["id"]: one for one in self.lines()}
         assert set(records) == set(reports)
@@ -95,18 +87,18 @@ class Archive:
 
 
 @pytest.fixture
-def archive(mock: MockService, tmp_path: Path) -> Iterator[Archive]:
+def archive(mock, tmp_path):
     with dbss.Client(endpoint=mock.http, token=mock.token, max_attempts=1) as client:
         mock.clear_requests()
         yield Archive(mock, client, tmp_path / "archive")
     mock.clear_faults()
 
 
-def sha256(data: bytes) -> str:
+def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def wait_until(true: Callable[[], bool]) -> None:
+def wait_until(true):
     until = time.monotonic() + TIMEOUT
     while not true():
         assert time.monotonic() < until
@@ -116,7 +108,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 # Values and exceptions.
 
 
-def test_mirror_result_is_a_value(archive: Archive) -> None:
+def test_mirror_result_is_a_value(archive):
     assert archive.mirror() == dbss.MirrorResult()
     for day in ("2026-02-28", "2026-03-02"):
         archive.add(start_time=f"{day} 00:00:00", type="AUDIT_REPORT_DAY")
@@ -125,7 +117,7 @@ def test_mirror_result_is_a_value(archive: Archive) -> None:
     assert result == dbss.MirrorResult(listed=1, downloaded=1, gaps=(gap,))
 
 
-def test_mirror_partial_error_has_the_result(archive: Archive) -> None:
+def test_mirror_partial_error_has_the_result(archive):
     archive.add_many(2)
     bad = archive.add()
     archive.mock.fault(bad, status=500)
@@ -152,26 +144,24 @@ def test_mirror_partial_error_has_the_result(archive: Archive) -> None:
         {"progress": 1},
     ],
 )
-def test_mirror_argument_of_wrong_type_is_rejected(
-    archive: Archive, arguments: dict[str, Any]
-) -> None:
+def test_mirror_argument_of_wrong_type_is_rejected(archive, arguments):
     with pytest.raises(TypeError):
         archive.mirror(**arguments)
     with pytest.raises(TypeError):
-        archive.client.mirror(None)  # type: ignore[arg-type]
+        archive.client.mirror(None)
     assert not archive.directory.exists()
 
 
-def test_mirror_text_that_is_no_unicode_is_rejected(archive: Archive) -> None:
+def test_mirror_text_that_is_no_unicode_is_rejected(archive):
     assert archive.fails(dbss.InvalidUtf8Error, name="\udc80").parameter == "name"
     assert archive.fails(dbss.InvalidValueError, until="2026-11-24\0").parameter == "until"
 
 
-def test_mirror_is_ended_by_ctrl_c_and_progress_function(archive: Archive) -> None:
+def test_mirror_is_ended_by_ctrl_c_and_progress_function(archive):
     slow, other = archive.add(), archive.add()
     archive.mock.fault(slow, stall_after=100)
 
-    def interrupt() -> None:
+    def interrupt():
         wait_until(lambda: archive.mock.requests(slow))
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -184,7 +174,7 @@ def test_mirror_is_ended_by_ctrl_c_and_progress_function(archive: Archive) -> No
     class Stop(Exception):
         pass
 
-    def stop(now: dbss.Progress) -> None:
+    def stop(now):
         if now.received:
             raise Stop
 
@@ -200,14 +190,14 @@ def test_mirror_is_ended_by_ctrl_c_and_progress_function(archive: Archive) -> No
 # Kills, and limits.
 
 
-def test_mirror_continues_after_kill(archive: Archive) -> None:
+def test_mirror_continues_after_kill(archive):
     """Kills child processes at random moments."""
     reports = archive.add_many(500)
     fork = multiprocessing.get_context("fork")
     chance = random.Random(11)
     manifest = archive.directory / "manifest.jsonl"
 
-    def size() -> int:
+    def size():
         return manifest.stat().st_size if manifest.exists() else 0
 
     killed = 0
@@ -240,7 +230,7 @@ def test_mirror_continues_after_kill(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("start", [b"", b'{"id":"', b" "])
-def test_manifest_endless_line_is_an_error(archive: Archive, start: bytes) -> None:
+def test_manifest_endless_line_is_an_error(archive, start):
     archive.directory.mkdir(exist_ok=True)
     manifest = archive.directory / "manifest.jsonl"
     manifest.write_bytes(start)
@@ -253,7 +243,7 @@ def test_manifest_endless_line_is_an_error(archive: Archive, start: bytes) -> No
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_mirror_directory_without_permission_is_an_error(archive: Archive) -> None:
+def test_mirror_directory_without_permission_is_an_error(archive):
     archive.add()
     archive.directory.mkdir(0o500)
     assert archive.fails(dbss.FileError).os_code == 13
@@ -261,7 +251,7 @@ def test_mirror_directory_without_permission_is_an_error(archive: Archive) -> No
 
 
 @contextlib.contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
+def file_size_limit(size):
     """RLIMIT_FSIZE simulates a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
@@ -271,7 +261,7 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_mirror_full_disk_stops_the_run(archive: Archive) -> None:
+def test_mirror_full_disk_stops_the_run(archive):
     small = archive.add_many(3)
     archive.mirror()
     big = archive.add_many(60, format="bytes", size=64 * KIB)
@@ -285,7 +275,7 @@ def test_mirror_full_disk_stops_the_run(archive: Archive) -> None:
     archive.check([*small, *big])
 
 
-def test_mirror_full_disk_for_manifest_leaves_valid_manifest(archive: Archive) -> None:
+def test_mirror_full_disk_for_manifest_leaves_valid_manifest(archive):
     reports = archive.add_many(30, format="bytes", size=200)
     limit = 1000
     with file_size_limit(limit):
@@ -302,13 +292,13 @@ def test_mirror_full_disk_for_manifest_leaves_valid_manifest(archive: Archive) -
     archive.check(reports)
 
 
-def test_mirror_disk_space_freed_meanwhile_leaves_valid_manifest(archive: Archive) -> None:
+def test_mirror_disk_space_freed_meanwhile_leaves_valid_manifest(archive):
     """As when the partial files of cancelled downloads are deleted."""
     reports = archive.add_many(60, format="bytes", size=200)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     over = threading.Event()
 
-    def make_room(manifest: Path) -> None:
+    def make_room(manifest):
         # The limit is reached within a line.
         while not over.is_set() and not (manifest.exists() and manifest.stat().st_size == 1000):
             pass
@@ -329,7 +319,7 @@ def test_mirror_disk_space_freed_meanwhile_leaves_valid_manifest(archive: Archiv
         archive.check(reports)
 
 
-def mirror_with_file_size_limit(archive: Archive, limit: int) -> None:
+def mirror_with_file_size_limit(archive, limit):
     """Mirrors in a process with a file size limit; exits with 0 if the error is right."""
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -340,7 +330,7 @@ def mirror_with_file_size_limit(archive: Archive, limit: int) -> None:
     os._exit(0)
 
 
-def test_mirror_file_size_limit_for_own_files_is_an_error(archive: Archive) -> None:
+def test_mirror_file_size_limit_for_own_files_is_an_error(archive):
     reports = archive.add_many(40, size=6000)
     child = multiprocessing.get_context("fork").Process(
         target=mirror_with_file_size_limit, args=(archive, 7000)
@@ -364,21 +354,21 @@ class EndlessListHandler(BaseHTTPRequestHandler):
     name = ""
     instances = ("0" * 32,)
 
-    def respond(self, body: dict[str, Any]) -> None:
+    def respond(self, body):
         data = json.dumps(body).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
 
-    def do_GET(self) -> None:
+    def do_GET(self):
         if "templates" in self.path:
             template = {"id": "t" * 16, "name": "daily"}
             self.respond({"templates": [{"template": template}], "total": 1})
         else:
             self.respond({"servers": [{"id": one} for one in self.instances], "total": 1})
 
-    def do_POST(self) -> None:
+    def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         kind = type(self)
         if self.path.endswith("/create"):
@@ -395,11 +385,11 @@ class EndlessListHandler(BaseHTTPRequestHandler):
         kind.reports += 1000
         self.respond({"reports": items, "total": 10**9})
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, *_):
         pass
 
 
-def call_with_endless_list(tmp_path: Path, call: str, **settings: Any) -> None:
+def call_with_endless_list(tmp_path, call, **settings):
     """Makes a call that reads an endless list of a server in a child process."""
     service = type("Service", (EndlessListHandler,), settings)
     reading, writing = os.pipe()
@@ -424,7 +414,7 @@ def call_with_endless_list(tmp_path: Path, call: str, **settings: Any) -> None:
         os.waitpid(child, 0)
 
 
-def check_memory(tmp_path: Path, call: str, **settings: Any) -> None:
+def check_memory(tmp_path, call, **settings):
     limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 220 * KIB
     with pytest.raises(dbss.Error) as caught:
         call_with_endless_list(tmp_path, call, **settings)
@@ -446,9 +436,7 @@ def check_memory(tmp_path: Path, call: str, **settings: Any) -> None:
         ("generate", {"name": "x"}),
     ],
 )
-def test_endless_list_uses_bounded_memory(
-    tmp_path: Path, call: str, settings: dict[str, Any]
-) -> None:
+def test_endless_list_uses_bounded_memory(tmp_path, call, settings):
     fork = multiprocessing.get_context("fork")
     child = fork.Process(target=check_memory, args=(tmp_path, call), kwargs=settings)
     child.start()
@@ -456,7 +444,7 @@ def test_endless_list_uses_bounded_memory(
     assert child.exitcode == 0
 
 
-def mirror_with_descriptor_limit(archive: Archive, count: int) -> None:
+def mirror_with_descriptor_limit(archive, count):
     """Mirrors in a process with few free descriptors; the exit code is the outcome."""
     highest = max(map(int, os.listdir("/proc/self/fd")))
     while os.dup(0) < highest:
@@ -483,7 +471,7 @@ def mirror_with_descriptor_limit(archive: Archive, count: int) -> None:
     os._exit(["done", "partial", "refused"].index(ended))
 
 
-def test_mirror_with_few_descriptors_uses_fewer_threads(archive: Archive) -> None:
+def test_mirror_with_few_descriptors_uses_fewer_threads(archive):
     archive.add_many(40)
     fork = multiprocessing.get_context("fork")
     ended = {}
@@ -501,9 +489,7 @@ def test_mirror_with_few_descriptors_uses_fewer_threads(archive: Archive) -> Non
     assert {code for count, code in ended.items() if count <= 4} == {2}
 
 
-def test_mirror_large_reports_use_little_memory(
-    archive: Archive, environment: dict[str, str]
-) -> None:
+def test_mirror_large_reports_use_little_memory(archive, environment):
     for _ in range(6):
         archive.add(format="bytes", size=48 * MIB)
     code = "print(client.mirror(os.environ['TO'], instance_id=os.environ['FROM']).downloaded)"

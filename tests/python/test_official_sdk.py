@@ -4,16 +4,12 @@ So the mock service follows the real protocol, and not only our reading of it. H
 credentials, project and hosts, and make and delete reports, is compared in tests/sdk.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
 
 import dbss
 import pytest
@@ -43,27 +39,25 @@ FIELDS = {
 
 
 @pytest.fixture
-def theirs(mock: MockService, monkeypatch: pytest.MonkeyPatch) -> Iterator[sdk.DbssClient]:
+def theirs(mock, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield sdk_client(mock, mock.secret_key)
     mock.clear_faults()
 
 
 @pytest.fixture
-def ours(mock: MockService) -> Iterator[dbss.Client]:
+def ours(mock):
     with dbss.Client(endpoint=mock.http, token=mock.token, project_id=mock.project_id) as client:
         yield client
 
 
-def sdk_client(mock: MockService, secret_key: str) -> sdk.DbssClient:
+def sdk_client(mock, secret_key):
     credentials = BasicCredentials(mock.access_key, secret_key, mock.project_id)
     builder = sdk.DbssClient.new_builder().with_credentials(credentials)
     return builder.with_endpoint(mock.http).build()
 
 
-def download(
-    client: sdk.DbssClient, instance: str, report: str, locale: str | None = None
-) -> bytes:
+def download(client, instance, report, locale=None):
     received = io.BytesIO()
     response = client.download_audit_report(
         sdk.DownloadAuditReportRequest(instance, report, locale)
@@ -74,15 +68,13 @@ def download(
     return received.getvalue()
 
 
-def list_page(
-    client: sdk.DbssClient, instance: str, page: int = 1, size: int = 1000, name: str | None = None
-) -> tuple[list[Any], int]:
+def list_page(client, instance, page=1, size=1000, name=None):
     body = sdk.ReportGetReportsRequest(name=name, page=page, size=size)
     response = client.list_audit_reports(sdk.ListAuditReportsRequest(instance, body))
     return [one.report for one in response.reports], response.total
 
 
-def expect_refused(call: Callable[[], object], status: int, code: str) -> None:
+def expect_refused(call, status, code):
     with pytest.raises(ClientRequestException) as caught:
         call()
     assert (caught.value.status_code, caught.value.error_code) == (status, code)
@@ -90,13 +82,7 @@ def expect_refused(call: Callable[[], object], status: int, code: str) -> None:
 
 @pytest.mark.parametrize("locale", [None, "en-us", "zh-cn"])
 @pytest.mark.parametrize("kind", ["pdf", "zip"])
-def test_official_sdk_downloads_the_same_bytes(
-    mock: MockService,
-    theirs: sdk.DbssClient,
-    ours: dbss.Client,
-    kind: str,
-    locale: str | None,
-) -> None:
+def test_official_sdk_downloads_the_same_bytes(mock, theirs, ours, kind, locale):
     report = mock.add_report(format=kind)
     data = download(theirs, mock.instance_id, report["id"], locale)
     assert hashlib.sha256(data).hexdigest() == report["sha256"][locale or "en-us"]
@@ -111,7 +97,7 @@ def test_official_sdk_downloads_the_same_bytes(
     assert ("x-auth-token" in sent[0], "authorization" in sent[1]) == (False, False)
 
 
-def test_official_sdk_finds_its_domain(mock: MockService, theirs: sdk.DbssClient) -> None:
+def test_official_sdk_finds_its_domain(mock, theirs):
     before = len(mock.requests("@iam.domains"))
     credentials = GlobalCredentials(mock.access_key, mock.secret_key)
     credentials.with_iam_endpoint(mock.iam)
@@ -121,9 +107,7 @@ def test_official_sdk_finds_its_domain(mock: MockService, theirs: sdk.DbssClient
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 100), (1, 1), (250, 7), (250, 100), (1100, 1000)])
-def test_official_sdk_lists_the_same_pages(
-    build_dir: Any, monkeypatch: pytest.MonkeyPatch, count: int, size: int
-) -> None:
+def test_official_sdk_lists_the_same_pages(build_dir, monkeypatch, count, size):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     # A separate service, because the list shows the instances of all tests.
     with MockService(build_dir / "bin/dbss-mock") as mock:
@@ -154,9 +138,7 @@ def test_official_sdk_lists_the_same_pages(
             assert [one.instance_id for one in new.instances] == wanted[:100]
 
 
-def test_official_sdk_reads_the_same_fields(
-    mock: MockService, theirs: sdk.DbssClient, ours: dbss.Client, instance: str
-) -> None:
+def test_official_sdk_reads_the_same_fields(mock, theirs, ours, instance):
     mock.add_report(instance=instance, **FIELDS)
     template = mock.templates[0]["id"]
     schedule = theirs.show_audit_topic_report_scheduler_config(
@@ -192,9 +174,7 @@ def test_official_sdk_reads_the_same_fields(
     assert second["scheduler"].keys() == first["scheduler"].keys() - {"retention"}
 
 
-def test_official_sdk_makes_a_report(
-    mock: MockService, theirs: sdk.DbssClient, instance: str
-) -> None:
+def test_official_sdk_makes_a_report(mock, theirs, instance):
     template = next(one for one in mock.templates if one["type"] == "SOX")
     body = sdk.CreateReportRequestBody(
         template_id=template["id"],
@@ -223,9 +203,7 @@ def test_official_sdk_makes_a_report(
     expect_refused(lambda: download(theirs, instance, made), 404, "DBSS.10021004")
 
 
-def test_official_sdk_gets_error_responses(
-    mock: MockService, theirs: sdk.DbssClient, instance: str
-) -> None:
+def test_official_sdk_gets_error_responses(mock, theirs, instance):
     stranger = sdk_client(mock, mock.secret_key[::-1])
     expect_refused(lambda: download(stranger, mock.instance_id, mock.pdf["id"]), 401, "APIG.0301")
     body = sdk.CreateReportRequestBody(template_id="x" * 32, start_time="s", end_time="e")

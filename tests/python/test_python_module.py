@@ -1,37 +1,30 @@
 """``python -m dbss``, and the package without its library."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from command import wait_until
 
-if TYPE_CHECKING:
-    from mock_service import MockService
-
 MODULE = (sys.executable, "-m", "dbss")
 
 
-def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(environment, *arguments):
     return subprocess.run(
         [*MODULE, *arguments], env=environment, capture_output=True, text=True, timeout=60
     )
 
 
 @pytest.fixture
-def with_program(build_dir: Path, environment: dict[str, str]) -> dict[str, str]:
+def with_program(build_dir, environment):
     return {**environment, "PATH": f"{build_dir / 'bin'}:{os.environ['PATH']}"}
 
 
-def test_module_runs_the_program(with_program: dict[str, str]) -> None:
+def test_module_runs_the_program(with_program):
     done = run(with_program, "--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"dbss \d.*\n", done.stdout)
@@ -40,9 +33,7 @@ def test_module_runs_the_program(with_program: dict[str, str]) -> None:
     assert "--no-such-flag" in done.stderr
 
 
-def test_module_passes_signals_to_the_program(
-    with_program: dict[str, str], mock: MockService
-) -> None:
+def test_module_passes_signals_to_the_program(with_program, mock):
     mock.fault(mock.pdf["id"], no_answer=True)
     mock.clear_requests()
     service = {
@@ -61,7 +52,7 @@ def test_module_passes_signals_to_the_program(
     assert process.returncode == 130
 
 
-def test_module_without_program_prints_one_line(environment: dict[str, str]) -> None:
+def test_module_without_program_prints_one_line(environment):
     done = run({**environment, "PATH": "/no/such/directory"}, "--help")
     assert (done.returncode, done.stdout) == (7, "")
     [line] = done.stderr.splitlines()
@@ -71,7 +62,7 @@ def test_module_without_program_prints_one_line(environment: dict[str, str]) -> 
 @pytest.mark.skipif(
     sys.version_info < (3, 10), reason="Python 3.9 does not tell how it was started"
 )
-def test_module_without_library_prints_one_line(with_program: dict[str, str]) -> None:
+def test_module_without_library_prints_one_line(with_program):
     library = "/no/such/libdbss.so"
     done = run({**with_program, "DBSS_LIBRARY": library}, "--help")
     assert (done.returncode, done.stdout) == (7, "")
@@ -80,9 +71,7 @@ def test_module_without_library_prints_one_line(with_program: dict[str, str]) ->
     assert library in line
 
 
-def test_package_without_library_raises_import_error(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_package_without_library_raises_import_error(environment, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/__init__.py").write_text("try: import dbss\nexcept ImportError: print(1)\n")
     (tmp_path / "other/__main__.py").write_text("print(2)\n")

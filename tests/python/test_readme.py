@@ -1,24 +1,17 @@
 """The programs printed in the README and in the header compile and run as printed."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from test_cpp import compile_cpp
 
-if TYPE_CHECKING:
-    from mock_service import MockService
-
 
 @pytest.fixture
-def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
+def service(mock, environment):
     return {
         **environment,
         "DBSS_ENDPOINT": mock.http,
@@ -29,11 +22,11 @@ def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
     }
 
 
-def code_blocks(root: Path, language: str) -> list[str]:
+def code_blocks(root, language):
     return re.findall(rf"^```{language}\n(.*?)^```", (root / "README.md").read_text(), re.M | re.S)
 
 
-def compile_program(root: Path, build_dir: Path, environment: dict[str, str], source: Path) -> Path:
+def compile_program(root, build_dir, environment, source):
     program = source.with_suffix("")
     flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{root / 'include'}"]
     link = [f"-L{build_dir / 'lib'}", "-ldbss", "-o", program]
@@ -41,9 +34,7 @@ def compile_program(root: Path, build_dir: Path, environment: dict[str, str], so
     return program
 
 
-def test_readme_c_program_runs(
-    root: Path, build_dir: Path, tmp_path: Path, service: dict[str, str], mock: MockService
-) -> None:
+def test_readme_c_program_runs(root, build_dir, tmp_path, service, mock):
     source = tmp_path / "readme.c"
     [text] = code_blocks(root, "c")
     source.write_text(text)
@@ -59,9 +50,7 @@ def test_readme_c_program_runs(
     assert done.stderr.startswith(b"DBSS_ERR_UNAUTHENTICATED: ")
 
 
-def test_readme_cpp_program_runs(
-    root: Path, build_dir: Path, tmp_path: Path, service: dict[str, str], mock: MockService
-) -> None:
+def test_readme_cpp_program_runs(root, build_dir, tmp_path, service, mock):
     [text] = code_blocks(root, "cpp")
     program = compile_cpp(root, build_dir, service, tmp_path, text)
     done = subprocess.run([program], env=service, capture_output=True, timeout=60)
@@ -73,7 +62,7 @@ def test_readme_cpp_program_runs(
     assert done.stderr.startswith(b"DBSS_ERR_UNAUTHENTICATED: ")
 
 
-def test_readme_python_programs_run(root: Path, service: dict[str, str], mock: MockService) -> None:
+def test_readme_python_programs_run(root, service, mock):
     plain, with_asyncio = code_blocks(root, "python")
     assert output(plain, service) == f"{mock.pdf['sizes']['zh-cn']} bytes\n"
     *listed, last = output(with_asyncio, service).splitlines()
@@ -81,7 +70,7 @@ def test_readme_python_programs_run(root: Path, service: dict[str, str], mock: M
     assert last == f"{mock.pdf['sizes']['en-us']} bytes"
 
 
-def output(program: str, service: dict[str, str]) -> str:
+def output(program, service):
     done = subprocess.run(
         [sys.executable, "-c", program], env=service, capture_output=True, text=True, timeout=60
     )
@@ -89,9 +78,7 @@ def output(program: str, service: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_header_example_program_runs(
-    root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_header_example_program_runs(root, build_dir, tmp_path, environment):
     opening = (root / "include/dbss.h").read_text().split("*/")[0]
     lines = re.findall(r"^ \*     (.*)$|^ \*$", opening, re.MULTILINE)
     program = "\n".join(lines[: lines.index("}") + 1]).strip() + "\n"

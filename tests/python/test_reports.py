@@ -3,22 +3,14 @@
 What these calls do is in tests/conformance/reports.json.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mock_service import MockService
 
 # An upper limit for every wait; only a hang reaches it.
 TIMEOUT = 60.0
@@ -26,18 +18,18 @@ TIME_RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
 ID = "0123456789abcdef0123456789abcdef"
 
 
-def connect(mock: MockService, **more: Any) -> dbss.Client:
+def connect(mock, **more):
     settings = {"token": mock.token, "project_id": mock.project_id, "poll_interval": 0.01}
     return dbss.Client(**{"endpoint": mock.http, **settings, **more})
 
 
 @pytest.fixture
-def client(mock: MockService) -> Iterator[dbss.Client]:
+def client(mock):
     with connect(mock) as one:
         yield one
 
 
-def test_duration_that_is_no_number_is_rejected() -> None:
+def test_duration_that_is_no_number_is_rejected():
     for settings in (
         {"wait_timeout": -1},
         {"poll_interval": 90000},
@@ -51,9 +43,7 @@ def test_duration_that_is_no_number_is_rejected() -> None:
     dbss.Operation(wait_timeout=None, poll_interval=86400).close()
 
 
-def test_create_on_stale_connection_succeeds(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_create_on_stale_connection_succeeds(mock, client, instance):
     # After this response the mock service closes a connection that the client would reuse.
     mock.fault("@reports.list", headers=[["Connection", "keep-alive"]], times=1)
     assert list(client.reports(instance)) == []
@@ -62,7 +52,7 @@ def test_create_on_stale_connection_succeeds(
     assert len(list(client.reports(instance))) == 1
 
 
-def wait_for_closed_connection(mock: MockService) -> None:
+def wait_for_closed_connection(mock):
     """Waits until this machine has seen the mock service close all connections."""
     port = int(mock.http.rsplit(":", 1)[1])
     until = time.monotonic() + TIMEOUT
@@ -75,9 +65,7 @@ def wait_for_closed_connection(mock: MockService) -> None:
     pytest.fail("the mock service keeps a connection")
 
 
-def test_create_accepts_a_list_of_databases_and_returns_nothing(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_create_accepts_a_list_of_databases_and_returns_nothing(mock, client, instance):
     template = mock.templates[0]["id"]
     assert client.create_report(instance, template, *TIME_RANGE, db_ids=["7", "8"]) is None
     client.update_schedule(instance, template, db_ids=["7", "8"])
@@ -90,10 +78,8 @@ def test_create_accepts_a_list_of_databases_and_returns_nothing(
     assert (first.rds_audit_switch_mismatch, second.rds_audit_switch_mismatch) == (False, True)
 
 
-def test_generate_raises_what_its_progress_function_raises(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
-    def progress(now: dbss.Progress) -> None:
+def test_generate_raises_what_its_progress_function_raises(mock, client, instance):
+    def progress(now):
         assert now.percent is None
         raise ZeroDivisionError("mine")
 
@@ -101,18 +87,14 @@ def test_generate_raises_what_its_progress_function_raises(
         client.generate_report(instance, mock.templates[0]["id"], *TIME_RANGE, progress=progress)
 
 
-def test_report_that_is_not_ready_is_a_timeout_error(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_report_that_is_not_ready_is_a_timeout_error(mock, client, instance):
     report = mock.add_report(format="pdf", instance=instance, percentum=0)["id"]
     with dbss.Operation(wait_timeout=0.1) as operation, pytest.raises(TimeoutError) as caught:
         client.wait_for_report(instance, report, operation=operation)
     assert isinstance(caught.value, dbss.NotReadyError)
 
 
-def test_readme_five_lines_generate_and_save_a_report(
-    root: Path, mock: MockService, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_readme_five_lines_generate_and_save_a_report(root, mock, environment, tmp_path):
     """The program in the README of the package, with credentials of the environment."""
     blocks = re.findall(
         r"^```python\n(.*?)^```", (root / "bindings/python/README.md").read_text(), re.M | re.S

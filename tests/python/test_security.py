@@ -1,7 +1,5 @@
 """The promises of SECURITY.md: each names existing tests, some of which are here."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json
@@ -14,17 +12,11 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
 
 import harness
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mock_service import MockService
 
 ROOT = Path(__file__).parents[2]
 # An upper limit for every wait; only a hang reaches it.
@@ -32,9 +24,7 @@ TIMEOUT = 60.0
 
 
 # A response that is a complete report, apart from the given parts.
-def response(
-    *headers: bytes, start: bytes = b"HTTP/1.1 200 OK", body: bytes = b"%PDF-1.7"
-) -> bytes:
+def response(*headers, start=b"HTTP/1.1 200 OK", body=b"%PDF-1.7"):
     return b"\r\n".join([start, *headers, b"", body])
 
 
@@ -44,7 +34,7 @@ LENGTH = b"Content-Length: 8"
 class RawServer:
     """A server that sends raw bytes: `serve` handles the connections one by one."""
 
-    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+    def __init__(self, serve):
         self.serve = serve
         self.closing = False
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -53,7 +43,7 @@ class RawServer:
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
-    def run(self) -> None:
+    def run(self):
         while True:
             connection, _ = self.socket.accept()
             with connection:
@@ -65,22 +55,22 @@ class RawServer:
                 with contextlib.suppress(ConnectionError):
                     self.serve(connection)
 
-    def __enter__(self) -> RawServer:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.closing = True
         # Wakes the thread.
         socket.create_connection(("127.0.0.1", self.port), TIMEOUT).close()
         self.thread.join(TIMEOUT)
         self.socket.close()
 
-    def client(self, scheme: str = "http", **options: Any) -> dbss.Client:
+    def client(self, scheme="http", **options):
         arguments = {"token": "a-token-of-the-test", "max_attempts": 1, **options}
         return dbss.Client(endpoint=f"{scheme}://127.0.0.1:{self.port}", **arguments)
 
 
-def read_request(connection: socket.socket) -> bytes:
+def read_request(connection):
     """Reads a request without a body; empty if the client has disconnected."""
     received = b""
     while not received.endswith(b"\r\n\r\n"):
@@ -96,10 +86,10 @@ VALID = json.loads((ROOT / "tests/conformance/security.json").read_text())["tabl
 
 
 @pytest.mark.parametrize("name", VALID)
-def test_response_that_arrives_byte_by_byte_is_accepted(name: str) -> None:
+def test_response_that_arrives_byte_by_byte_is_accepted(name):
     raw = harness.bytes_of(VALID[name])
 
-    def serve(connection: socket.socket) -> None:
+    def serve(connection):
         read_request(connection)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in raw[:400]:
@@ -111,14 +101,14 @@ def test_response_that_arrives_byte_by_byte_is_accepted(name: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["with the response", "after the response", "after an error"])
-def test_unsolicited_response_is_not_used(moment: str) -> None:
+def test_unsolicited_response_is_not_used(moment):
     """An extra response must not be used for the next request."""
     extra = response(b"Content-Length: 5", body=b"ahead")
     first = threading.Event()
     received = threading.Event()
     sent = threading.Event()
 
-    def serve(connection: socket.socket) -> None:
+    def serve(connection):
         while read_request(connection):
             begins = not first.is_set()
             first.set()
@@ -149,8 +139,8 @@ def test_unsolicited_response_is_not_used(moment: str) -> None:
         assert listener.connections == 2
 
 
-def test_slow_header_ends_with_total_timeout() -> None:
-    def serve(connection: socket.socket) -> None:
+def test_slow_header_ends_with_total_timeout():
+    def serve(connection):
         read_request(connection)
         for byte in response(LENGTH, *[b"X-Slow: y"] * 1000):
             connection.sendall(bytes([byte]))
@@ -163,7 +153,7 @@ def test_slow_header_ends_with_total_timeout() -> None:
         assert time.monotonic() - began < 5
 
 
-PASSWORD_FORMS: list[Callable[[bytes], bytes]] = [
+PASSWORD_FORMS = [
     lambda value: value,
     lambda value: value.split()[1],
     lambda value: base64.b64decode(value.split()[1]).split(b":")[1],
@@ -173,12 +163,10 @@ PASSWORD_FORMS: list[Callable[[bytes], bytes]] = [
 
 
 @pytest.mark.parametrize("form", PASSWORD_FORMS)
-def test_proxy_password_repeated_by_proxy_is_redacted(
-    mock: MockService, form: Callable[[bytes], bytes]
-) -> None:
-    lines: list[str] = []
+def test_proxy_password_repeated_by_proxy_is_redacted(mock, form):
+    lines = []
 
-    def serve(connection: socket.socket) -> None:
+    def serve(connection):
         value = re.search(rb"Proxy-Authorization: (.*)\r\n", read_request(connection))
         assert value
         connection.sendall(b"HTTP/1.1 403 no " + form(value[1]) + b"\r\n\r\n")
@@ -202,14 +190,14 @@ def test_proxy_password_repeated_by_proxy_is_redacted(
         assert base64.b64encode(b"proxy-user:correct-horse").decode() not in text
 
 
-def server_hello(version: int) -> bytes:
+def server_hello(version):
     """TLS: the first message of a server that chooses this version."""
     body = struct.pack(">H32sBHB", version, bytes(range(32)), 0, 0xC02F, 0)
     handshake = b"\x02" + len(body).to_bytes(3, "big") + body
     return struct.pack(">BHH", 22, version, len(handshake)) + handshake
 
 
-def offered_versions(hello: bytes) -> set[int]:
+def offered_versions(hello):
     """TLS: the versions in the first message of a client (RFC 8446, 4.2.1)."""
     found = re.search(rb"\x00\x2b\x00(.)(.)((?:\x03.)+)", hello, re.DOTALL)
     assert found
@@ -219,10 +207,10 @@ def offered_versions(hello: bytes) -> set[int]:
 
 
 @pytest.mark.parametrize("version", [0x0300, 0x0301, 0x0302])
-def test_old_tls_versions_are_neither_offered_nor_accepted(version: int) -> None:
-    hellos: list[bytes] = []
+def test_old_tls_versions_are_neither_offered_nor_accepted(version):
+    hellos = []
 
-    def serve(connection: socket.socket) -> None:
+    def serve(connection):
         hellos.append(connection.recv(65536))
         connection.sendall(server_hello(version))
         # The alert of the client.
@@ -237,7 +225,7 @@ def test_old_tls_versions_are_neither_offered_nor_accepted(version: int) -> None
     assert offered_versions(hellos[0]) == {0x0303, 0x0304}
 
 
-def test_python_package_has_no_dependencies_and_tools_are_pinned() -> None:
+def test_python_package_has_no_dependencies_and_tools_are_pinned():
     project = (ROOT / "bindings/python/pyproject.toml").read_text()
     table = re.search(r"^\[project\]\n(.*?)^\[", project, re.DOTALL | re.MULTILINE)
     assert table
@@ -267,9 +255,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-def test_plain_http_to_name_of_another_host_is_rejected(
-    environment: dict[str, str], tmp_path: Path, allowed: bool
-) -> None:
+def test_plain_http_to_name_of_another_host_is_rejected(environment, tmp_path, allowed):
     source = tmp_path / "astray.c"
     source.write_text(FAKE_GETADDRINFO)
     preloaded = source.with_suffix(".so")
@@ -280,7 +266,7 @@ def test_plain_http_to_name_of_another_host_is_rejected(
         timeout=TIMEOUT,
     )
 
-    def serve(connection: socket.socket) -> None:
+    def serve(connection):
         read_request(connection)
         connection.sendall(response(LENGTH))
 
@@ -305,14 +291,14 @@ with dbss.Client(endpoint="http://localhost:{listener.port}", token="a-token-of-
         assert listener.connections == int(allowed)
 
 
-def test_options_cannot_disable_certificate_verification() -> None:
+def test_options_cannot_disable_certificate_verification():
     names = [one.key for one in dbss.options()]
     assert "ca_file" in names
     for name in names:
         assert not re.search("insecure|verif|skip|unsafe|self_signed|hostname", name)
 
 
-def test_unsafe_code_is_only_in_two_folders() -> None:
+def test_unsafe_code_is_only_in_two_folders():
     library = (ROOT / "src/lib.rs").read_text()
     assert "#![deny(unsafe_code)]" in library
     allowing = {
@@ -323,7 +309,7 @@ def test_unsafe_code_is_only_in_two_folders() -> None:
     assert allowing == {"ffi/lib.rs", "sys/mod.rs"}
 
 
-def test_descriptors_are_opened_in_one_folder() -> None:
+def test_descriptors_are_opened_in_one_folder():
     """In sys, which keeps them away from the standard streams."""
     makes = re.compile(
         r"File::(open|create)|(^\s*|[Oo]ptions(\(\))?)\.open\(|fs::(read|write|copy|File::)|read_dir|Socket::new|"
@@ -345,11 +331,11 @@ def test_descriptors_are_opened_in_one_folder() -> None:
 SECURITY = (ROOT / "SECURITY.md").read_text()
 
 
-def promises() -> dict[str, list[str]]:
+def promises():
     """Each promise with the tests that it names."""
     _, rest = SECURITY.split("## What is promised\n")
     promised, _ = rest.split("## What is not promised\n")
-    found: dict[str, list[str]] = {}
+    found = {}
     for item in re.split(r"^- ", promised, flags=re.MULTILINE)[1:]:
         lines = re.split(r"\n\n|\n#", item)[0].splitlines()
         held = [line.strip() for line in lines if re.fullmatch(r"  `.+(::.+|deny)`", line)]
@@ -358,7 +344,7 @@ def promises() -> dict[str, list[str]]:
     return found
 
 
-def find_test_names(path: Path) -> set[str]:
+def find_test_names(path):
     """The names of the tests in a file, for each kind of file."""
     if not path.is_file():
         return set()
@@ -373,7 +359,7 @@ def find_test_names(path: Path) -> set[str]:
     return set(re.findall(pattern, text, re.MULTILINE))
 
 
-def test_security_promises_name_existing_tests() -> None:
+def test_security_promises_name_existing_tests():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     found = promises()
     assert len(found) > 30

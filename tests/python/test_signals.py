@@ -10,10 +10,9 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ctypes import CDLL, c_int32, py_object
 from dataclasses import dataclass
-from pathlib import Path
 
 import dbss
 import pytest
@@ -28,7 +27,6 @@ from downloads import (
     PROMPT,
     TIMEOUT,
     CustomError,
-    NewReport,
     Report,
     client,
     every_method,
@@ -36,7 +34,6 @@ from downloads import (
     sha256,
     wait_until,
 )
-from mock_service import MockService
 
 __all__ = ["client", "new_report"]
 
@@ -49,13 +46,13 @@ class Phase:
     endpoint: str
     reached: Callable[[], object]
 
-    def client(self) -> dbss.Client:
+    def client(self):
         mock = self.report.mock
         return dbss.Client(endpoint=self.endpoint, token=mock.token, ca_file=mock.ca_file)
 
 
 @pytest.fixture(params=["connect", "handshake", "header", "body", "retry"])
-def phase(request: pytest.FixtureRequest, mock: MockService, new_report: NewReport) -> Phase:
+def phase(request, mock, new_report):
     report = new_report()
     if request.param == "connect":
         # Not visible from outside: the attempt is counted right before.
@@ -77,13 +74,11 @@ def phase(request: pytest.FixtureRequest, mock: MockService, new_report: NewRepo
 
 
 @contextlib.contextmanager
-def signal_sent(
-    number: int, reached: Callable[[], object], operation: dbss.Operation | None = None
-) -> Iterator[list[float]]:
+def signal_sent(number, reached, operation=None):
     """Sends a signal to this process as soon as its call waits; gives the time."""
-    sent: list[float] = []
+    sent = []
 
-    def send() -> None:
+    def send():
         wait_until(lambda: reached() and (operation is None or operation.attempts))
         sent.append(time.monotonic())
         os.kill(os.getpid(), number)
@@ -97,7 +92,7 @@ def signal_sent(
 
 
 @pytest.fixture
-def set_usr1_handler() -> Iterator[Callable[[Callable[[], object]], None]]:
+def set_usr1_handler():
     """Sets the handler of SIGUSR1 for one test."""
     before = signal.getsignal(signal.SIGUSR1)
     yield lambda function: signal.signal(signal.SIGUSR1, lambda *_: function()) and None
@@ -110,17 +105,12 @@ SetHandler = Callable[[Callable[[], object]], None]
 @every_method
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_signal_handler_exception_ends_call_in_every_phase(
-    phase: Phase,
-    tmp_path: Path,
-    method: Callable[..., bytes],
-    number: int,
-    set_usr1_handler: SetHandler,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+    phase, tmp_path, method, number, set_usr1_handler, capfd
+):
     """The handler of Ctrl-C is that of Python."""
     exception = CustomError("from the handler")
 
-    def handler() -> None:
+    def handler():
         raise exception
 
     set_usr1_handler(handler)
@@ -140,17 +130,15 @@ def test_signal_handler_exception_ends_call_in_every_phase(
         assert "handler" in [one.name for one in traceback.extract_tb(exception.__traceback__)]
 
 
-def test_ctrl_c_without_operation_ends_call(client: dbss.Client, new_report: NewReport) -> None:
+def test_ctrl_c_without_operation_ends_call(client, new_report):
     report = new_report(no_answer=True)
     with signal_sent(signal.SIGINT, report.requests), pytest.raises(KeyboardInterrupt):
         client.download_report(*report.ids)
 
 
-def test_signal_handler_that_returns_does_not_end_the_call(
-    client: dbss.Client, new_report: NewReport, set_usr1_handler: SetHandler
-) -> None:
+def test_signal_handler_that_returns_does_not_end_the_call(client, new_report, set_usr1_handler):
     report = new_report(delay_ms=700)
-    ran: list[float] = []
+    ran = []
     set_usr1_handler(lambda: ran.append(time.monotonic()))
     with signal_sent(signal.SIGUSR1, report.requests):
         got = client.download_report(*report.ids)
@@ -159,14 +147,12 @@ def test_signal_handler_that_returns_does_not_end_the_call(
     assert ran[0] < ended
 
 
-def test_signal_handler_may_cancel_and_call(
-    client: dbss.Client, new_report: NewReport, set_usr1_handler: SetHandler
-) -> None:
+def test_signal_handler_may_cancel_and_call(client, new_report, set_usr1_handler):
     report, other = new_report(no_answer=True), new_report(1000)
     operation = dbss.Operation()
-    got: list[object] = []
+    got = []
 
-    def handler() -> None:
+    def handler():
         got.append(sha256(client.download_report(*other.ids)))
         try:
             client.download_report(*report.ids[:2], "x" * 16)
@@ -182,18 +168,16 @@ def test_signal_handler_may_cancel_and_call(
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_full_pipe_wait_is_ended_by_ctrl_c_and_cancel(
-    client: dbss.Client, new_report: NewReport, blocking: bool
-) -> None:
+def test_full_pipe_wait_is_ended_by_ctrl_c_and_cancel(client, new_report, blocking):
     report = new_report(2 * MIB)
     reading, writing = os.pipe()
     os.set_blocking(writing, blocking)
-    seen: list[dbss.Progress] = []
+    seen = []
 
-    def progress(now: dbss.Progress) -> None:
+    def progress(now):
         seen.append(now)
 
-    def is_full() -> bool:
+    def is_full():
         # No progress since the last callback.
         return len(seen) > 1 and seen[-1].received > 0 and seen[-1] == seen[-2]
 
@@ -213,10 +197,10 @@ def test_full_pipe_wait_is_ended_by_ctrl_c_and_cancel(
         os.close(writing)
 
 
-def test_log_function_with_ctrl_c_ends_the_call(mock: MockService, new_report: NewReport) -> None:
+def test_log_function_with_ctrl_c_ends_the_call(mock, new_report):
     report = new_report(300 * KIB, cut_after=100_000, times=1)
 
-    def log(record: dbss.LogRecord) -> None:
+    def log(record):
         if record.level == dbss.LOG_WARNING:
             signal.raise_signal(signal.SIGINT)
 
@@ -238,7 +222,7 @@ void message(void (*f)(void *, const void *), void *user_data)
 
 
 @pytest.fixture(scope="module")
-def trampoline(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> CDLL:
+def trampoline(tmp_path_factory, environment):
     """Calls callbacks with a pending signal that Python has not handled yet."""
     path = tmp_path_factory.mktemp("trampoline") / "trampoline.so"
     command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
@@ -251,7 +235,7 @@ def trampoline(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, 
     return library
 
 
-def test_signal_right_before_progress_callback_is_not_lost(trampoline: CDLL) -> None:
+def test_signal_right_before_progress_callback_is_not_lost(trampoline):
     monitor = operation_module.CallMonitor(operation_module.Control())
     assert trampoline.tick(ffi._PROGRESS_CALLBACK, monitor._callback_loop) == 1
     assert type(monitor._raised) is KeyboardInterrupt
@@ -259,7 +243,7 @@ def test_signal_right_before_progress_callback_is_not_lost(trampoline: CDLL) -> 
     assert [next(monitor._callback_loop), next(monitor._callback_loop)] == [1, 1]
 
 
-def test_signal_right_before_log_callback_is_not_lost(trampoline: CDLL) -> None:
+def test_signal_right_before_log_callback_is_not_lost(trampoline):
     log = log_module.LogForwarder(lambda _: None)
     monitor = operation_module.CallMonitor(operation_module.Control(), log=log)
     held = functools.partial(log.relay)

@@ -1,15 +1,11 @@
 """Signatures match those of the official SDK, byte for byte."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
 import random
 import subprocess
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import dbss
@@ -24,13 +20,8 @@ with warnings.catch_warnings():
     from huaweicloudsdkcore.signer.signer import Signer
     from huaweicloudsdkdbss.v1 import DbssClient, DownloadAuditReportRequest
 
-if TYPE_CHECKING:
-    from mock_service import MockService
 
-
-def sdk_authorization(
-    key: tuple[str, str], method: str, url: str, headers: dict[str, str], body: str = ""
-) -> str:
+def sdk_authorization(key, method, url, headers, body=""):
     class Key:
         ak, sk = key
 
@@ -44,11 +35,11 @@ def sdk_authorization(
         header_params=dict(headers),
         body=body,
     )
-    signed: str = Signer(Key).sign(request).header_params["Authorization"]
+    signed = Signer(Key).sign(request).header_params["Authorization"]
     return signed
 
 
-def signature_table() -> list[dict[str, object]]:
+def signature_table():
     """Requests whose paths and queries need encoding, with and without a body and a token."""
     keys = [("AKEXAMPLE", "secret"), ("HPUA0123456789ABCDEF", "k+/=~" * 12)]
     dates = ["20250910T080000Z", "19700101T000000Z", "20991231T235959Z"]
@@ -91,7 +82,7 @@ def signature_table() -> list[dict[str, object]]:
     return table
 
 
-def test_signatures_match_the_official_sdk(root: Path, tmp_path: Path) -> None:
+def test_signatures_match_the_official_sdk(root, tmp_path):
     table = tmp_path / "table.json"
     table.write_text(json.dumps(signature_table()))
     test = "credentials::signature::tests::signatures_match_official_sdk_table"
@@ -107,7 +98,7 @@ def test_signatures_match_the_official_sdk(root: Path, tmp_path: Path) -> None:
     assert "1 passed" in done.stdout
 
 
-def test_sent_signature_matches_the_official_sdk(mock: MockService) -> None:
+def test_sent_signature_matches_the_official_sdk(mock):
     for locale, token in itertools.product((None, "zh-cn"), (None, "a-security-token")):
         report = mock.add_report(format="bytes", size=1000)
         with dbss.Client(
@@ -129,9 +120,7 @@ def test_sent_signature_matches_the_official_sdk(mock: MockService) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_project_lookup_matches_the_official_sdk(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_project_lookup_matches_the_official_sdk(mock, monkeypatch):
     """With an access key, a region and no project, both send the same request."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     BasicCredentials._CACHE.clear()

@@ -1,8 +1,5 @@
 """The C tests with many threads, under ThreadSanitizer. `make tsan` builds and runs them."""
 
-from __future__ import annotations
-
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,9 +35,7 @@ CHECKS = [
 ]
 
 
-def run_sanitized(
-    build_dir: Path, environment: dict[str, str], program: str, *arguments: Path | str
-) -> subprocess.CompletedProcess[str]:
+def run_sanitized(build_dir, environment, program, *arguments):
     built = build_dir / "tsan" / program
     if not built.exists():
         pytest.skip("ThreadSanitizer: not built; make tsan builds and runs it")
@@ -48,16 +43,14 @@ def run_sanitized(
     return run([built, *arguments], {**environment, "TSAN_OPTIONS": options}, 600)
 
 
-def test_sanitizer_detects_deliberate_race(build_dir: Path, environment: dict[str, str]) -> None:
+def test_sanitizer_detects_deliberate_race(build_dir, environment):
     done = run_sanitized(build_dir, environment, "racy")
     assert done.returncode == 66
     assert "data race" in done.stderr
 
 
 @pytest.mark.parametrize(("program", "check"), CHECKS)
-def test_checks_have_no_data_race(
-    build_dir: Path, environment: dict[str, str], fixture_file: Path, program: str, check: str
-) -> None:
+def test_checks_have_no_data_race(build_dir, environment, fixture_file, program, check):
     done = run_sanitized(build_dir, environment, program, fixture_file, check)
     assert done.returncode == 0, done.stdout + done.stderr[:20000]
     assert f"ok {check}\n" in done.stdout
