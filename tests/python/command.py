@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import pty
@@ -12,35 +11,18 @@ import struct
 import subprocess
 import termios
 import threading
-import time
 import unicodedata
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from harness import TERMINAL_CONTROLS
+from comparing import TERMINAL_CONTROLS
 from mock_service import MockService
-
-TIMEOUT = 60.0
-MIB = 1024 * 1024
+from support import BUILD, TIMEOUT
 
 # A single attempt, so that one fault is enough.
 NO_RETRY = ("--max-attempts", "1")
 FAST_POLL = ("--poll-interval", "0.02")
 TIME_RANGE = ("--start-time", "2026-01-01 00:00:00", "--end-time", "2026-01-02 00:00:00")
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
@@ -69,30 +51,17 @@ class Process(subprocess.Popen[bytes]):
 
 
 class Command:
-    """Runs dbss in an empty directory, with a new instance, and checks that it prints no secret."""
+    """Runs dbss in an empty directory, and checks that it prints no secret."""
 
-    def __init__(
-        self, program: Path, mock: MockService, environment: dict[str, str], directory: Path
-    ) -> None:
-        self.program = program
-        self.mock = mock
+    def __init__(self, mock: MockService, service: dict[str, str], directory: Path) -> None:
+        self.program = BUILD / "bin/dbss"
         self.directory = directory / "here"
         self.directory.mkdir()
         self.report: str = mock.pdf["id"]
         self.secrets = [mock.token, mock.secret_key, mock.password]
-        self.environment = {
-            **{name: value for name, value in environment.items() if name != "NO_COLOR"},
-            "HOME": str(directory),
-            "TERM": "xterm",
-            "DBSS_PROJECT_ID": mock.project_id,
-            "DBSS_INSTANCE_ID": mock.instance_id,
-            "DBSS_ENDPOINT": mock.http,
-            "DBSS_TOKEN": mock.token,
-        }
-        self.environment.pop("XDG_CONFIG_HOME", None)
-
-    def env(self, changes: dict[str, str | None]) -> dict[str, str]:
-        return {k: v for k, v in {**self.environment, **changes}.items() if v is not None}
+        self.environment = {**service, "HOME": str(directory), "TERM": "xterm"}
+        for name in ("NO_COLOR", "XDG_CONFIG_HOME", "DBSS_REPORT_ID"):
+            self.environment.pop(name, None)
 
     def start(
         self,
@@ -102,9 +71,10 @@ class Command:
         **options: Any,
     ) -> Process:
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        merged = {**self.environment, **(env or {})}
         return Process(
             [*wrap, str(self.program), *map(str, arguments)],
-            env=self.env(env or {}),
+            env={name: value for name, value in merged.items() if value is not None},
             cwd=self.directory,
             **{**streams, **options},
         )
@@ -132,22 +102,20 @@ class Command:
         *arguments: str | Path,
         columns: int = 80,
         code: int = 0,
-        stdin: bool = False,
         **options: Any,
     ) -> str:
         """Runs it with a terminal as its output; returns everything that it wrote there."""
         terminal = Terminal(columns)
-        streams = {"stdin": terminal.slave if stdin else subprocess.DEVNULL}
+        streams = {
+            "stdin": subprocess.DEVNULL,
+            **dict.fromkeys(("stdout", "stderr"), terminal.slave),
+        }
         try:
-            done = self.run(
-                *arguments,
-                **{**streams, "stdout": terminal.slave, "stderr": terminal.slave, **options},
-            )
+            done = self.run(*arguments, stdin=subprocess.DEVNULL, **streams, **options)
         finally:
             written = terminal.close()
         assert done.returncode == code, written
-        for secret in self.secrets:
-            assert secret not in written
+        assert not any(secret in written for secret in self.secrets)
         return written
 
 
@@ -162,14 +130,12 @@ class Terminal:
         self._reader.start()
 
     def _read(self) -> None:
-        while True:
-            try:
-                part = os.read(self.master, 4096)
-            except OSError:
-                return
-            if not part:
-                return
-            self.written += part
+        try:
+            while part := os.read(self.master, 4096):
+                self.written += part
+        except OSError:
+            # The other side is closed.
+            return
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
@@ -193,39 +159,10 @@ def frames(written: str) -> list[str]:
 
 def final_screen(written: str) -> list[str]:
     """The lines that are left in the end; the bar has one line, and is wiped."""
-    lines: list[str] = []
+    lines = []
     for line in written.split("\n"):
-        wiped = re.split(r"\x1b\[2K", line)[-1]
-        cells: list[str] = []
-        at = 0
-        for one in ESCAPE.sub("", wiped):
-            if one == "\r":
-                at = 0
-                continue
-            cells[at : at + 1] = one
-            at += 1
-        lines.append("".join(cells).rstrip())
+        left = ""
+        for text in ESCAPE.sub("", line.rpartition("\x1b[2K")[2]).split("\r"):
+            left = text + left[len(text) :]
+        lines.append(left.rstrip())
     return [line for line in lines if line]
-
-
-@pytest.fixture
-def command(
-    build_dir: Path, mock: MockService, environment: dict[str, str], tmp_path: Path
-) -> Iterator[Command]:
-    """The command with the mock service's first instance."""
-    mock.clear_faults()
-    yield Command(build_dir / "bin/dbss", mock, environment, tmp_path)
-    mock.clear_faults()
-    mock.set_generation()
-    mock.set_metadata()
-
-
-@pytest.fixture
-def instance(command: Command, mock: MockService) -> Iterator[str]:
-    """A new instance, which the command uses."""
-    added = mock.add_instance("mine")
-    command.environment["DBSS_INSTANCE_ID"] = added
-    mock.clear_requests()
-    mock.set_generation()
-    yield added
-    mock.remove_instances([added])
