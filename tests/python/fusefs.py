@@ -172,6 +172,11 @@ def serve(options: dict[str, Any], source: str, target: str) -> None:
                 inodes = {".": 1, "..": 1} | {one.name: one.inode() for one in found}
             return [(name, {"st_ino": inode}, 0) for name, inode in inodes.items()]
 
+        # Of its parameters mfusepy asks how many there are.
+        def create(self, path: str, mode: int, flags: int) -> int:
+            refuse("create", path)
+            return os.open(place(path), flags | os.O_CREAT, mode)
+
         mkdir = simple("mkdir", lambda path, mode: os.mkdir(place(path), mode))
         rmdir = simple("rmdir", lambda path: os.rmdir(place(path)))
         unlink = simple("unlink", lambda path: os.unlink(place(path)))
@@ -179,7 +184,6 @@ def serve(options: dict[str, Any], source: str, target: str) -> None:
         rename = simple("rename", move)
         rename_flags = simple("rename_flags", move)
         chmod = simple("chmod", lambda path, mode: os.chmod(place(path), mode))
-        create = simple("create", lambda p, mode, how: os.open(place(p), how | os.O_CREAT, mode))
         open = simple("open", lambda path, flags: os.open(place(path), flags))
         read = simple("read", lambda path, size, offset, fh: os.pread(fh, size, offset))
         write = simple("write", store)

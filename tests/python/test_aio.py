@@ -1,10 +1,8 @@
 """The client for asyncio, dbss.aio."""
 
 import asyncio
-import hashlib
 import inspect
 import io
-import subprocess
 import sys
 import threading
 import time
@@ -14,49 +12,40 @@ import dbss
 import pytest
 from dbss import aio
 
-from mock_service import MockService
+import support
+from support import MIB, TIME_RANGE, TIMEOUT, sha256
 
-KIB = 1024
-MIB = 1024 * 1024
-# An upper limit for every wait; only a hang reaches it.
-TIMEOUT = 60.0
 # Far less than the default stall timeout of 60 seconds.
 PROMPT = 5.0
-TIME_RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
 
-
-@pytest.fixture(scope="module")
-def service(build_dir):
-    """A separate service, because lists show the reports of all tests."""
-    with MockService(build_dir / "bin/dbss-mock") as running:
-        yield running
+# Lists show the reports of all tests, so the service is one of its own.
+mock = pytest.fixture(scope="module")(support.new_mock)
 
 
 @pytest.fixture(autouse=True)
-def reset_mock(service):
-    service.clear_requests()
+def ended_threads(mock):
     yield
-    service.clear_faults()
-    service.set_generation()
     for thread in threading.enumerate():
         if thread.name == "dbss async call":
             thread.join(TIMEOUT)
             assert not thread.is_alive()
 
 
-def connect(service, **more):
-    settings = {"token": service.token, "project_id": service.project_id, "poll_interval": 0.01}
-    return aio.AsyncClient(**{"endpoint": service.http, **settings, **more})
+@pytest.fixture
+def connect(mock):
+    settings = {"token": mock.token, "project_id": mock.project_id, "poll_interval": 0.01}
+    return lambda **more: aio.AsyncClient(**{"endpoint": mock.http, **settings, **more})
 
 
-def run(service, body, **more):
+@pytest.fixture
+def run(connect):
     """Runs a coroutine function with a client."""
 
-    async def main():
-        async with connect(service, **more) as client:
+    async def main(body, more):
+        async with connect(**more) as client:
             return await body(client)
 
-    return asyncio.run(main())
+    return lambda body, **more: asyncio.run(main(body, more))
 
 
 async def wait_until(condition):
@@ -65,30 +54,6 @@ async def wait_until(condition):
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.005)
-
-
-def sha256(report):
-    return hashlib.sha256(report).hexdigest()
-
-
-def run_program(code, service, environment):
-    """The output of a child process that runs a program."""
-    variables = {
-        "ENDPOINT": service.http,
-        "TOKEN": service.token,
-        "PROJECT": service.project_id,
-        "INSTANCE": service.instance_id,
-        "REPORT": service.pdf["id"],
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env={**environment, **variables},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
 
 
 # The interface.
@@ -100,32 +65,32 @@ def test_async_client_has_all_client_methods_with_same_parameters():
 
     assert public(dbss.Client) - {"close"} == public(aio.AsyncClient) - {"aclose"}
     for name in public(dbss.Client) - {"close"}:
-        theirs = inspect.signature(getattr(dbss.Client, name))
-        ours = inspect.signature(getattr(aio.AsyncClient, name))
+        theirs, ours = (getattr(kind, name) for kind in (dbss.Client, aio.AsyncClient))
+        theirs, ours = inspect.signature(theirs), inspect.signature(ours)
         assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
         assert getattr(aio.AsyncClient, name).__doc__
 
 
-def test_aio_is_imported_only_on_demand(service, environment):
+def test_aio_is_imported_only_on_demand(environment):
     code = "import sys, dbss; print({'asyncio', 'dbss.aio'} & set(sys.modules))"
-    assert run_program(code, service, environment) == "set()\n"
+    assert support.output(sys.executable, "-c", code, env=environment) == "set()\n"
 
 
-def test_async_download_methods_return_the_report(service, tmp_path):
-    names = (service.project_id, service.instance_id, service.pdf["id"])
+def test_async_download_methods_return_the_report(mock, run, tmp_path):
+    names = (mock.project_id, mock.instance_id, mock.pdf["id"])
 
     async def body(client):
         assert await client.check() is None
         assert (await client.find_credentials()).source == "token"
-        expected = service.pdf["sha256"]["zh-cn"]
+        expected = mock.pdf["sha256"]["zh-cn"]
         assert sha256(await client.download_report(*names, "zh-cn")) == expected
         path = await client.download_report_to(*names, f"{tmp_path}/", locale="zh-cn")
-        assert sha256(path.read_bytes()) == expected
+        assert sha256(path) == expected
         into = io.BytesIO()
         assert await client.download_report_to(*names, into, locale="zh-cn") is None
         assert sha256(into.getvalue()) == expected
         async with await client.open_report(*names, "zh-cn") as stream:
-            assert stream.size == service.pdf["sizes"]["zh-cn"]
+            assert stream.size == mock.pdf["sizes"]["zh-cn"]
             assert (stream.format, stream.filename) == ("pdf", path.name)
             read = await stream.read(10)
             assert len(read) == 10
@@ -136,19 +101,18 @@ def test_async_download_methods_return_the_report(service, tmp_path):
         with pytest.raises(dbss.ClosedError):
             await stream.read()
 
-    run(service, body)
+    run(body)
 
 
-def test_async_lists_fetch_page_by_page(service):
-    instance = service.add_instance("for lists")
-    ids = service.add_reports(25, instance=instance)
+def test_async_lists_fetch_page_by_page(mock, run, instance):
+    ids = mock.add_reports(25, instance=instance)
 
     async def body(client):
         items = client.reports(instance, page_size=10)
         assert items.total is None
         found = [(await items.__anext__()).id]
         assert items.total == 25
-        assert len(service.requests("@reports.list")) == 1
+        assert len(mock.requests("@reports.list")) == 1
         found += [report.id async for report in items]
         assert sorted(found) == sorted(ids)
         assert instance in [one.id async for one in client.instances()]
@@ -157,84 +121,82 @@ def test_async_lists_fetch_page_by_page(service):
         await items.aclose()
         assert [one async for one in items] == []
 
-    run(service, body)
+    run(body)
 
 
-def test_async_report_is_generated_mirrored_and_deleted(service, tmp_path):
-    instance = service.add_instance("for reports")
-    service.set_generation(percent_per_list=50)
+def test_async_report_is_generated_mirrored_and_deleted(mock, run, instance, tmp_path):
+    mock.set("generation", percent_per_list=50)
 
     async def body(client):
-        template = await client.templates(instance).__anext__()
+        template = (await client.templates(instance).__anext__()).id
         seen = []
-        id = await client.generate_report(instance, template.id, *TIME_RANGE, progress=seen.append)
+        id = await client.generate_report(instance, template, *TIME_RANGE, progress=seen.append)
         assert seen[-1].percent == 100
         await client.wait_for_report(instance, id)
-        await client.create_report(instance, template.id, *TIME_RANGE)
+        await client.create_report(instance, template, *TIME_RANGE)
         result = await client.mirror(tmp_path, instance_id=instance)
         assert result.downloaded >= 1
         await client.delete_report(instance, id)
         with pytest.raises(dbss.NotFoundError):
             await client.delete_report(instance, id)
 
-    run(service, body)
+    run(body)
 
 
-def test_async_errors_have_the_same_classes(service, tmp_path):
-    names = (service.project_id, service.instance_id, service.pdf["id"])
+def test_async_errors_have_the_same_classes(mock, connect, run, tmp_path):
+    names = (mock.project_id, mock.instance_id, mock.pdf["id"])
+    path = tmp_path / "report.pdf"
+    path.touch()
 
     async def body(client):
+        for call, kind in {
+            lambda: client.open_report(*names[:2], "\0"): dbss.InvalidIdError,
+            lambda: client.download_report_to(*names, path): FileExistsError,
+            lambda: client.download_report(*names, progress=lambda _: 1 // 0): ZeroDivisionError,
+            # Not asyncio.CancelledError: the task was not cancelled.
+            lambda: client.download_report(*names, progress=lambda _: False): dbss.CancelledError,
+        }.items():
+            with pytest.raises(kind):
+                await call()
         with pytest.raises(dbss.NotFoundError) as caught:
             await client.download_report(*names[:2], "no-such-report-at-all")
         assert caught.value.http_status == 404
-        with pytest.raises(dbss.InvalidIdError):
-            await client.open_report(*names[:2], "\0")
         with pytest.raises(dbss.InvalidValueError):
             client.reports(names[1], page_size=-1)
         with pytest.raises(TypeError, match="nonsense"):
             await client.check(nonsense=1)
-        path = tmp_path / "report.pdf"
-        path.write_bytes(b"")
-        with pytest.raises(FileExistsError):
-            await client.download_report_to(*names, path)
-        with pytest.raises(ZeroDivisionError):
-            await client.download_report(*names, progress=lambda _: 1 // 0)
-        # Not asyncio.CancelledError: the task was not cancelled.
-        with pytest.raises(dbss.CancelledError):
-            await client.download_report(*names, progress=lambda _: False)
         client.set_token("not-the-token")
-        with pytest.raises(dbss.UnauthenticatedError):
-            await client.check()
-        with pytest.raises(dbss.UnauthenticatedError):
-            await client.instances().__anext__()
+        for call in (client.check, client.instances().__anext__):
+            with pytest.raises(dbss.UnauthenticatedError):
+                await call()
 
-    run(service, body)
+    run(body)
     for wrong in (True, 1.0, "1"):
         with pytest.raises(TypeError, match="max_threads"):
-            connect(service, max_threads=wrong)
+            connect(max_threads=wrong)
     with pytest.raises(dbss.InvalidValueError, match="max_threads"):
-        connect(service, max_threads=0)
+        connect(max_threads=0)
     with pytest.raises(dbss.InvalidEndpointError):
         aio.AsyncClient(endpoint="")
 
 
-def test_async_many_calls_share_the_threads(service):
-    reports = [service.add_report(format="bytes", size=20_000 + n) for n in range(300)]
+def test_async_many_calls_share_the_threads(new_report, run):
+    reports = [new_report(20_000 + n) for n in range(300)]
 
     async def body(client):
-        got = await asyncio.gather(
-            *(client.download_report(None, service.instance_id, one["id"]) for one in reports)
-        )
-        assert [sha256(one) for one in got] == [one["sha256"]["en-us"] for one in reports]
+        got = await asyncio.gather(*(client.download_report(*one.ids) for one in reports))
+        assert [sha256(one) for one in got] == [one.sha256 for one in reports]
         names = [thread.name for thread in threading.enumerate()]
         assert names.count("dbss async call") == 8
 
-    run(service, body, max_threads=8)
+    run(body, max_threads=8)
 
 
 # Cancelled tasks.
 
 
+ID = "a" * 32
+# The calls of a client, with an instance, a report and a directory; where they are held.
 CALLS = {
     "download_report": ("", lambda c, i, r, _: c.download_report(None, i, r)),
     "download_report_to": ("", lambda c, i, r, d: c.download_report_to(None, i, r, f"{d}/")),
@@ -246,36 +208,28 @@ CALLS = {
     "reports": ("@reports.list", lambda c, i, *_: c.reports(i).__anext__()),
     "templates": ("@templates", lambda c, i, *_: c.templates(i).__anext__()),
     "databases": ("@databases", lambda c, i, *_: c.databases(i).__anext__()),
-    "schedule": ("@schedule.show", lambda c, i, *_: c.schedule(i, "a" * 32)),
-    "update_schedule": (
-        "@schedule.show",
-        lambda c, i, *_: c.update_schedule(i, "a" * 32, status="ON"),
-    ),
-    "create_report": (
-        "@reports.create",
-        lambda c, i, *_: c.create_report(i, "a" * 32, *TIME_RANGE),
-    ),
-    "generate_report": ("@templates", lambda c, i, *_: c.generate_report(i, "a" * 32, *TIME_RANGE)),
+    "schedule": ("@schedule.show", lambda c, i, *_: c.schedule(i, ID)),
+    "update_schedule": ("@schedule.show", lambda c, i, *_: c.update_schedule(i, ID, status="ON")),
+    "create_report": ("@reports.create", lambda c, i, *_: c.create_report(i, ID, *TIME_RANGE)),
+    "generate_report": ("@templates", lambda c, i, *_: c.generate_report(i, ID, *TIME_RANGE)),
     "wait_for_report": ("@reports.list", lambda c, i, r, _: c.wait_for_report(i, r)),
     "delete_report": ("@reports.delete", lambda c, i, r, _: c.delete_report(i, r)),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_async_cancelled_task_cancels_its_call(service, name, tmp_path):
-    instance = service.add_instance("for a cancel")
-    report = service.add_report(format="pdf", size=5 * MIB, instance=instance)["id"]
+def test_async_cancelled_task_cancels_its_call(mock, run, instance, name, tmp_path):
+    report = mock.add_report(size=5 * MIB, instance=instance)["id"]
     place, call = CALLS[name]
     # For calls that write bytes, some have arrived.
     is_file = name in ("download_report_to", "mirror", "a writer")
-    fault = {"stall_after": MIB} if is_file else {"no_answer": True}
-    service.fault(place or report, **fault)
+    mock.fault(place or report, **({"stall_after": MIB} if is_file else {"no_answer": True}))
 
     async def body(client):
         task = asyncio.ensure_future(call(client, instance, report, tmp_path))
-        await wait_until(lambda: service.requests(place or report))
+        await wait_until(lambda: mock.requests(place or report))
         if is_file:
-            await wait_until(lambda: service.requests(report)[0]["sent"] >= MIB)
+            await wait_until(lambda: mock.requests(report)[0]["sent"] >= MIB)
         started = time.monotonic()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -284,30 +238,28 @@ def test_async_cancelled_task_cancels_its_call(service, name, tmp_path):
         # The call has ended; it does not continue in the background.
         assert client._pool._futures == set()
 
-    run(service, body)
+    run(body)
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert left <= {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 
 
-def test_async_cancelled_read_ends_the_stream(service):
-    report = service.add_report(format="pdf", size=5 * MIB)["id"]
-    service.fault(report, stall_after=MIB)
+def test_async_cancelled_read_ends_the_stream(new_report, run):
+    report = new_report(5 * MIB, stall_after=MIB)
 
     async def body(client):
-        async with await client.open_report(None, service.instance_id, report) as stream:
+        async with await client.open_report(*report.ids) as stream:
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(stream.read(), 0.2)
             with pytest.raises(dbss.CancelledError):
                 await stream.read()
 
     started = time.monotonic()
-    run(service, body)
+    run(body)
     assert time.monotonic() - started < PROMPT
 
 
-def test_async_stream_opened_during_cancel_is_closed(service, monkeypatch):
-    opened = threading.Event()
-    may_continue = threading.Event()
+def test_async_stream_opened_during_cancel_is_closed(new_report, run, monkeypatch):
+    opened, may_continue = threading.Event(), threading.Event()
     streams = []
     open_report = dbss.Client.open_report
 
@@ -320,8 +272,7 @@ def test_async_stream_opened_during_cancel_is_closed(service, monkeypatch):
     monkeypatch.setattr(dbss.Client, "open_report", open_slowly)
 
     async def body(client):
-        call = client.open_report(None, service.instance_id, service.pdf["id"])
-        task = asyncio.ensure_future(call)
+        task = asyncio.ensure_future(client.open_report(*new_report().ids))
         await wait_until(opened.is_set)
         task.cancel()
         await asyncio.sleep(0)
@@ -330,39 +281,36 @@ def test_async_stream_opened_during_cancel_is_closed(service, monkeypatch):
             await task
         assert streams[0].closed
 
-    run(service, body)
+    run(body)
 
 
-def test_async_list_continues_after_cancel(service):
-    instance = service.add_instance("for a list")
-    ids = service.add_reports(15, instance=instance)
+def test_async_list_continues_after_cancel(mock, run, instance):
+    ids = mock.add_reports(15, instance=instance)
 
     async def body(client):
         items = client.reports(instance, page_size=10)
         found = [(await items.__anext__()).id for _ in range(10)]
-        service.fault("@reports.list", no_answer=True)
+        mock.fault("@reports.list", no_answer=True)
         waiting = asyncio.ensure_future(items.__anext__())
-        await wait_until(lambda: len(service.requests("@reports.list")) == 2)
+        await wait_until(lambda: len(mock.requests("@reports.list")) == 2)
         with pytest.raises(dbss.BusyError):
             await items.__anext__()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        service.clear_faults()
+        mock.clear_faults()
         found += [report.id async for report in items]
         assert sorted(found) == sorted(ids)
 
-    run(service, body)
+    run(body)
 
 
-def test_async_cancel_of_queued_call_leaves_running_call_alone(service):
-    report = service.add_report(format="pdf")["id"]
-    service.fault(report, delay_ms=500)
+def test_async_cancel_of_queued_call_leaves_running_call_alone(new_report, run):
+    report = new_report(delay_ms=500)
 
     async def body(client):
-        call = client.download_report(None, service.instance_id, report)
-        first = asyncio.ensure_future(call)
-        await wait_until(lambda: service.requests(report))
+        first = asyncio.ensure_future(client.download_report(*report.ids))
+        await wait_until(report.requests)
         with dbss.Operation() as operation:
             second = asyncio.ensure_future(client.check(operation=operation))
             await asyncio.sleep(0)
@@ -374,23 +322,21 @@ def test_async_cancel_of_queued_call_leaves_running_call_alone(service):
             # It never ran, so its operation can be used again.
             await client.check(operation=operation)
 
-    run(service, body, max_threads=1)
+    run(body, max_threads=1)
 
 
-def test_async_operation_argument_controls_the_call(service):
-    report = service.add_report(format="pdf", size=5 * MIB)["id"]
-    service.fault(report, stall_after=MIB)
+def test_async_operation_argument_controls_the_call(new_report, run):
+    report = new_report(5 * MIB, stall_after=MIB)
 
     async def body(client):
         with dbss.Operation() as operation:
-            names = (None, service.instance_id, report)
-            task = asyncio.ensure_future(client.download_report(*names, operation=operation))
+            task = asyncio.ensure_future(client.download_report(*report.ids, operation=operation))
             await wait_until(lambda: operation.received >= MIB)
             operation.cancel()
             with pytest.raises(dbss.CancelledError):
                 await task
             operation.reset()
-            call = client.download_report(*names, operation=operation)
+            call = client.download_report(*report.ids, operation=operation)
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(call, 0.2)
             assert isinstance(operation.error, dbss.CancelledError)
@@ -399,21 +345,19 @@ def test_async_operation_argument_controls_the_call(service):
             operation.reset()
             await client.check(operation=operation)
 
-    run(service, body)
+    run(body)
 
 
 # Closing.
 
 
-def test_async_close_ends_calls_and_threads(service):
-    report = service.add_report(format="pdf")["id"]
-    service.fault(report, no_answer=True)
+def test_async_close_ends_calls_and_threads(new_report, connect):
+    report = new_report(no_answer=True)
 
     async def main():
-        client = connect(service, max_threads=2)
-        names = (None, service.instance_id, report)
-        tasks = [asyncio.ensure_future(client.download_report(*names)) for _ in range(3)]
-        await wait_until(lambda: len(service.requests(report)) == 2)
+        client = connect(max_threads=2)
+        tasks = [asyncio.ensure_future(client.download_report(*report.ids)) for _ in range(3)]
+        await wait_until(lambda: len(report.requests()) == 2)
         started = time.monotonic()
         await client.aclose()
         assert time.monotonic() - started < PROMPT
@@ -428,30 +372,27 @@ def test_async_close_ends_calls_and_threads(service):
     asyncio.run(main())
 
 
-def test_async_unreferenced_client_ends_its_threads(service):
+def test_async_unreferenced_client_ends_its_threads(connect):
     async def main():
-        await connect(service).check()
+        await connect().check()
 
     # The fixture waits for the threads to end.
     asyncio.run(main())
 
 
-def test_async_client_serves_several_loops_in_turn(service):
-    client = connect(service)
+def test_async_client_serves_several_loops_in_turn(connect):
+    client = connect()
     with ThreadPoolExecutor(2) as pool:
         for one in [pool.submit(lambda: asyncio.run(client.check())) for _ in range(4)]:
             one.result(TIMEOUT)
     asyncio.run(client.aclose())
 
 
-def test_async_interpreter_exit_during_call_succeeds(service, environment):
+def test_async_interpreter_exit_during_call_succeeds(new_report, run_python):
     """The loop is abandoned, without the cancellation of asyncio.run()."""
-    service.fault(service.pdf["id"], no_answer=True)
     code = """
-import asyncio, os, warnings
-import dbss.aio
-client = dbss.aio.AsyncClient(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
-ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
+import dbss.aio, warnings
+client = dbss.aio.AsyncClient(**settings)
 operation = dbss.Operation()
 async def main():
     task = asyncio.ensure_future(client.download_report(*ids, operation=operation))
@@ -466,18 +407,16 @@ task = loop.run_until_complete(main())
 print("left")
 """
     started = time.monotonic()
-    assert run_program(code, service, environment) == "left\n"
+    assert run_python(code, new_report(no_answer=True)) == "left\n"
     assert time.monotonic() - started < 2 * PROMPT
 
 
-def test_async_client_works_in_forked_child(service, environment):
+def test_async_client_works_in_forked_child(run_python):
     code = """
-import asyncio, os
-import dbss.aio
-client = dbss.aio.AsyncClient(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
-ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
+import dbss.aio, warnings
+client = dbss.aio.AsyncClient(**settings)
 first = asyncio.run(client.download_report(*ids))
-import warnings; warnings.simplefilter("ignore")
+warnings.simplefilter("ignore")
 child = os.fork()
 assert asyncio.run(client.download_report(*ids)) == first
 if child == 0:
@@ -485,4 +424,4 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 asyncio.run(client.aclose())
 """
-    assert run_program(code, service, environment) == "7\n"
+    assert run_python(code) == "7\n"
