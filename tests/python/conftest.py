@@ -99,14 +99,7 @@ mock = pytest.fixture(scope="session")(support.new_mock)
 @pytest.fixture
 def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
     """The environment of a program with the settings of a client."""
-    return {
-        **environment,
-        "DBSS_ENDPOINT": mock.http,
-        "DBSS_TOKEN": mock.token,
-        "DBSS_PROJECT_ID": mock.project_id,
-        "DBSS_INSTANCE_ID": mock.instance_id,
-        "DBSS_REPORT_ID": mock.pdf["id"],
-    }
+    return support.service_of(mock, environment)
 
 
 @pytest.fixture(autouse=True)

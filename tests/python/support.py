@@ -70,6 +70,18 @@ def new_mock() -> Iterator[MockService]:
         yield running
 
 
+def service_of(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a program with the settings of a client."""
+    return {
+        **environment,
+        "DBSS_ENDPOINT": mock.http,
+        "DBSS_TOKEN": mock.token,
+        "DBSS_PROJECT_ID": mock.project_id,
+        "DBSS_INSTANCE_ID": mock.instance_id,
+        "DBSS_REPORT_ID": mock.pdf["id"],
+    }
+
+
 # Programs.
 
 
