@@ -136,7 +136,7 @@ test-go: lib mock ## the tests in Go: under its race detector, and with all chec
 
 test-cpp: lib samples man mock venv ## the tests of C++ alone, with its conformance cases
 	$(MAKE) -C tests/cpp BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_cpp.py tests/python/test_cpp_package.py \
+	$(VENV)/bin/python -m pytest tests/python/test_cpp.py tests/python/test_samples.py tests/python/test_library.py \
 		tests/python/test_conformance.py -k "cpp" $(PYTEST_JOBS)
 
 sdk: lib mock venv ## libdbss beside the official SDKs for Python, Go and Java, against the mock service
