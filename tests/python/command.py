@@ -106,10 +106,7 @@ class Command:
     ) -> str:
         """Runs it with a terminal as its output; returns everything that it wrote there."""
         terminal = Terminal(columns)
-        streams = {
-            "stdin": subprocess.DEVNULL,
-            **dict.fromkeys(("stdout", "stderr"), terminal.slave),
-        }
+        streams = dict.fromkeys(("stdout", "stderr"), terminal.slave)
         try:
             done = self.run(*arguments, stdin=subprocess.DEVNULL, **streams, **options)
         finally:

@@ -5,21 +5,8 @@ import time
 
 import pytest
 
-from command import (
-    FAST_POLL,
-    MIB,
-    NO_RETRY,
-    TIME_RANGE,
-    command,
-    final_screen,
-    frames,
-    instance,
-    sha256,
-    width,
-)
-
-# Imported fixtures; this file does not use the names directly.
-__all__ = ["command", "instance"]
+from command import FAST_POLL, NO_RETRY, TIME_RANGE, final_screen, frames, width
+from support import MIB, sha256
 
 COLUMNS = [10, 27, 40, 66, 80, 200]
 
@@ -58,8 +45,8 @@ def test_progress_without_known_size_fits_the_terminal(mock, command, columns):
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
-def test_generation_progress_fits_the_terminal(mock, command, instance, columns):
-    mock.set_generation(percent_per_list=25)
+def test_generation_progress_fits_the_terminal(mock, command, own_instance, columns):
+    mock.set("generation", percent_per_list=25)
     template = ("--template", mock.templates[0]["id"])
     arguments = ("generate", *template, *TIME_RANGE, "--poll-interval", "0.15")
     written = command.on_terminal(*arguments, columns=columns)
@@ -140,17 +127,22 @@ def test_progress_is_erased_before_an_error(mock, command):
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120, 200])
-def test_table_fits_the_terminal(mock, command, instance, columns):
+def test_table_fits_the_terminal(mock, command, own_instance, columns):
     times = {"start_time": "2026-03-01 00:00:00", "end_time": "2026-03-02 00:00:00"}
     names = ["short", "审计报告 of a very long name, which goes on and on", "-"]
     ids = [
         mock.add_report(
-            format="pdf", instance=instance, name=name, type="AUDIT_REPORT_REAL_TIME", **times
+            format="pdf", instance=own_instance, name=name, type="AUDIT_REPORT_REAL_TIME", **times
         )["id"]
         for name in names
     ]
     # Not those of other tests, whose ids may be wider than the terminal.
-    one = {"id": instance, "name": "a long name " * 9, "status": "ACTIVE", "region": "cn-north-4"}
+    one = {
+        "id": own_instance,
+        "name": "a long name " * 9,
+        "status": "ACTIVE",
+        "region": "cn-north-4",
+    }
     mock.fault("@instances", json={"instances": [one], "total": 1})
     for arguments in (["reports"], ["instances"], ["templates"]):
         written = command.on_terminal(*arguments, columns=columns)
@@ -178,8 +170,8 @@ def test_help_fits_the_terminal(command, columns):
         assert all(width(line) <= max(columns, 60) for line in written.splitlines())
 
 
-def test_generate_to_a_file_draws_both_bars(mock, command, instance):
-    mock.set_generation(percent_per_list=50, size=6000)
+def test_generate_to_a_file_draws_both_bars(mock, command, own_instance):
+    mock.set("generation", percent_per_list=50, size=6000)
     template = ("--template", mock.templates[0]["id"])
     written = command.on_terminal("generate", *template, *TIME_RANGE, *FAST_POLL, "-o", "x.pdf")
     assert final_screen(written) == [mock.made()[-1], "saved x.pdf (6000 bytes)"]

@@ -15,9 +15,7 @@ from pathlib import Path
 import dbss
 import pytest
 
-from downloads import MIB, PROMPT, CustomError, client, new_report, sha256
-
-__all__ = ["client", "new_report"]
+from support import MIB, PROMPT, CustomError, sha256
 
 
 def test_file_errors_are_those_of_the_language(client, new_report, tmp_path):

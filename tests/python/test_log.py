@@ -8,13 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import dbss
 import pytest
 
-from downloads import KIB, TIMEOUT, CustomError, new_report, sha256
-
-__all__ = ["new_report"]
+from support import TIMEOUT, CustomError, sha256
 
 
-def test_log_records_come_on_the_thread_of_the_call(mock, new_report, tmp_path):
-    report = new_report(300 * KIB, cut_after=100_000, times=1)
+def test_log_records_come_on_the_thread_of_the_call(mock, connect, new_report, tmp_path):
+    report = new_report(cut_after=100_000, times=1)
     records = []
     threads = set()
 
@@ -22,7 +20,7 @@ def test_log_records_come_on_the_thread_of_the_call(mock, new_report, tmp_path):
         records.append(record)
         threads.add(threading.get_ident())
 
-    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
+    with connect(log=log) as client:
         client.download_report_to(*report.ids, tmp_path)
         saved = records[-1]
         client.set_token("another-token")
@@ -38,14 +36,14 @@ def test_log_records_come_on_the_thread_of_the_call(mock, new_report, tmp_path):
         assert "another-token" not in repr(one)
 
 
-def test_log_to_logger_has_attributes(mock, new_report, caplog):
-    report = new_report(300 * KIB, cut_after=100_000, times=1)
+def test_log_to_logger_has_attributes(mock, connect, new_report, caplog):
+    report = new_report(cut_after=100_000, times=1)
     logger = logging.getLogger("reports")
     caplog.set_level(logging.INFO, "reports")
     adapter = logging.LoggerAdapter(logger, {})
     for supplied in (logger, adapter, logger.log, adapter.log):
         before = len(caplog.records)
-        with dbss.Client(endpoint=mock.http, token=mock.token, log=supplied) as client:
+        with connect(log=supplied) as client:
             client.download_report(*report.ids)
             with pytest.raises(dbss.NotFoundError):
                 client.download_report(*report.ids[:2], "x" * 16)
@@ -62,8 +60,8 @@ def test_log_to_logger_has_attributes(mock, new_report, caplog):
             dbss.Client(endpoint=mock.http, log=rejected)
 
 
-def test_log_records_come_during_the_call(mock, new_report):
-    report = new_report(300 * KIB, status=503, headers=[["Retry-After", "50"]])
+def test_log_records_come_during_the_call(connect, new_report):
+    report = new_report(status=503, headers=[["Retry-After", "50"]])
     operation = dbss.Operation()
     came = []
 
@@ -72,7 +70,7 @@ def test_log_records_come_during_the_call(mock, new_report):
         operation.cancel()
 
     with (
-        dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client,
+        connect(log=log) as client,
         ThreadPoolExecutor(1) as pool,
         pytest.raises(dbss.CancelledError),
     ):
@@ -80,8 +78,8 @@ def test_log_records_come_during_the_call(mock, new_report):
     assert "503" in came[0]
 
 
-def test_log_function_may_call_and_gets_its_own_records(mock, new_report):
-    report, other = new_report(300 * KIB, cut_after=100_000, times=1), new_report(1000)
+def test_log_function_may_call_and_gets_its_own_records(connect, new_report):
+    report, other = new_report(cut_after=100_000, times=1), new_report(1000)
     seen = []
     errors = []
 
@@ -94,7 +92,7 @@ def test_log_function_may_call_and_gets_its_own_records(mock, new_report):
             except dbss.NotFoundError as error:
                 errors.append(error)
 
-    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
+    with connect(log=log) as client:
         assert sha256(client.download_report(*report.ids)) == report.sha256
     [error] = errors
     assert error.service_code == "DBSS.10021004"
@@ -103,8 +101,8 @@ def test_log_function_may_call_and_gets_its_own_records(mock, new_report):
     assert "x" * 16 in seen
 
 
-def test_log_exception_does_not_end_the_call(mock, new_report, monkeypatch):
-    report = new_report(300 * KIB, cut_after=100_000, times=1)
+def test_log_exception_does_not_end_the_call(connect, new_report, monkeypatch):
+    report = new_report(cut_after=100_000, times=1)
     exception = CustomError()
     hooked = []
     monkeypatch.setattr(sys, "unraisablehook", lambda one: hooked.append(one.exc_value))
@@ -112,6 +110,6 @@ def test_log_exception_does_not_end_the_call(mock, new_report, monkeypatch):
     def log(record):
         raise exception
 
-    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
+    with connect(log=log) as client:
         assert sha256(client.download_report(*report.ids)) == report.sha256
     assert set(hooked) == {exception}

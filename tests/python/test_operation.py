@@ -8,9 +8,7 @@ import pytest
 from dbss import _abi as abi
 from dbss import ffi
 
-from downloads import MIB, CustomError, client, every_method, new_report, sha256
-
-__all__ = ["client", "new_report"]
+from support import MIB, CustomError, every_method, sha256
 
 
 @every_method
@@ -96,6 +94,9 @@ def test_operation_is_shown_and_closed(client, new_report, tmp_path):
         ({"file_mode": 0o1777}, "file_mode"),
         ({"file_mode": 0o077}, "file_mode"),
         ({"file_mode": -1}, "file_mode"),
+        ({"wait_timeout": -1}, "wait_timeout_ms"),
+        ({"wait_timeout": float("nan")}, "wait_timeout_ms"),
+        ({"poll_interval": 90000}, "poll_interval_ms"),
     ],
 )
 def test_operation_options_are_validated(options, parameter):
@@ -105,11 +106,12 @@ def test_operation_options_are_validated(options, parameter):
     for value in ("1", True):
         with pytest.raises(TypeError):
             dbss.Operation(**{next(iter(options)): value})
+    dbss.Operation(wait_timeout=None, poll_interval=86400).close()
 
 
-def test_operation_options_are_applied(mock, new_report, tmp_path):
+def test_operation_options_are_applied(connect, new_report, tmp_path):
     report = new_report(stall_after=100_000, times=1)
-    with dbss.Client(endpoint=mock.http, token=mock.token, max_memory_bytes=1000) as client:
+    with connect(max_memory_bytes=1000) as client:
         quick = dbss.Operation(stall_timeout=0.2, max_attempts=1, connect_timeout=None)
         with pytest.raises(dbss.StalledError) as caught:
             client.download_report_to(*report.ids, tmp_path / "a", operation=quick)
@@ -143,7 +145,7 @@ def test_callbacks_are_released(client, new_report):
     assert len(ffi._held_by_c) == before
 
 
-def test_kept_exception_keeps_no_context_and_no_stream(mock, new_report):
+def test_kept_exception_keeps_no_context_and_no_stream(connect, new_report):
     report = new_report(stall_after=100_000)
     kept = []
 
@@ -151,7 +153,7 @@ def test_kept_exception_keeps_no_context_and_no_stream(mock, new_report):
         if now.received:
             raise CustomError
 
-    client = dbss.Client(endpoint=mock.http, token=mock.token)
+    client = connect()
     context = weakref.ref(client._context)
     with client.open_report(*report.ids, progress=refuse) as stream:
         handle = weakref.ref(stream._handle)
@@ -178,13 +180,6 @@ def test_write_callback_gets_every_part(client, new_report):
 
     names = [one.encode() for one in report.ids]
     operation = dbss.Operation()
-    assert client._context is not None
-    abi.report_download_to_callback(
-        client._context.pointer,
-        *names,
-        None,
-        abi.WriteFn(write),
-        parts,
-        operation.control().pointer,
-    )
+    callback = (abi.WriteFn(write), parts, operation.control().pointer)
+    abi.report_download_to_callback(client._context.pointer, *names, None, *callback)
     assert sha256(b"".join(parts)) == report.sha256

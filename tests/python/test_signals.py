@@ -1,18 +1,13 @@
 """Signals in the Python package: Ctrl-C and handlers, in every phase of a call."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os
 import signal
-import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from ctypes import CDLL, c_int32, py_object
-from dataclasses import dataclass
 
 import dbss
 import pytest
@@ -21,56 +16,28 @@ from dbss import ffi
 from dbss import log as log_module
 from dbss import operation as operation_module
 
-from downloads import (
-    KIB,
-    MIB,
-    PROMPT,
-    TIMEOUT,
-    CustomError,
-    Report,
-    client,
-    every_method,
-    new_report,
-    sha256,
-    wait_until,
-)
+from support import MIB, PROMPT, TIMEOUT, CustomError, compiled, every_method, sha256, wait_until
 
-__all__ = ["client", "new_report"]
-
-
-@dataclass
-class Phase:
-    """A call that waits longer than any test."""
-
-    report: Report
-    endpoint: str
-    reached: Callable[[], object]
-
-    def client(self):
-        mock = self.report.mock
-        return dbss.Client(endpoint=self.endpoint, token=mock.token, ca_file=mock.ca_file)
+RETRY = {"status": 503, "headers": [["Retry-After", "50"]]}
 
 
 @pytest.fixture(params=["connect", "handshake", "header", "body", "retry"])
 def phase(request, mock, new_report):
+    """A call that waits longer than any test: its report, its endpoint, and whether it waits."""
     report = new_report()
     if request.param == "connect":
         # Not visible from outside: the attempt is counted right before.
-        return Phase(report, mock.never_accepts, lambda: True)
+        return report, mock.never_accepts, lambda: True
     if request.param == "handshake":
         mock.listener_fault("https_other", "handshake_stall")
         before = mock.connections()["https_other"]
-        return Phase(report, mock.https_other, lambda: mock.connections()["https_other"] > before)
+        return report, mock.https_other, lambda: mock.connections()["https_other"] > before
     if request.param == "body":
         report.fault(stall_after=100_000)
-        return Phase(
-            report, mock.http, lambda: any(one["sent"] >= 100_000 for one in report.requests())
-        )
-    report.fault(
-        **({"no_answer": True} if request.param == "header" else {}),
-        **({"status": 503, "headers": [["Retry-After", "50"]]} if request.param == "retry" else {}),
-    )
-    return Phase(report, mock.http, report.requests)
+        has_sent = lambda: any(one["sent"] >= 100_000 for one in report.requests())  # noqa: E731
+        return report, mock.http, has_sent
+    report.fault(**({"no_answer": True} if request.param == "header" else RETRY))
+    return report, mock.http, report.requests
 
 
 @contextlib.contextmanager
@@ -95,17 +62,14 @@ def signal_sent(number, reached, operation=None):
 def set_usr1_handler():
     """Sets the handler of SIGUSR1 for one test."""
     before = signal.getsignal(signal.SIGUSR1)
-    yield lambda function: signal.signal(signal.SIGUSR1, lambda *_: function()) and None
+    yield lambda function: signal.signal(signal.SIGUSR1, lambda *_: function())
     signal.signal(signal.SIGUSR1, before)
-
-
-SetHandler = Callable[[Callable[[], object]], None]
 
 
 @every_method
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_signal_handler_exception_ends_call_in_every_phase(
-    phase, tmp_path, method, number, set_usr1_handler, capfd
+    mock, connect, phase, tmp_path, method, number, set_usr1_handler, capfd
 ):
     """The handler of Ctrl-C is that of Python."""
     exception = CustomError("from the handler")
@@ -114,13 +78,14 @@ def test_signal_handler_exception_ends_call_in_every_phase(
         raise exception
 
     set_usr1_handler(handler)
+    report, endpoint, reached = phase
     operation = dbss.Operation()
     with (
-        phase.client() as client,
-        signal_sent(number, phase.reached, operation) as sent,
+        connect(endpoint=endpoint, ca_file=mock.ca_file) as client,
+        signal_sent(number, reached, operation) as sent,
         pytest.raises(KeyboardInterrupt if number == signal.SIGINT else CustomError) as caught,
     ):
-        method(client, phase.report, tmp_path, operation=operation)
+        method(client, report, tmp_path, operation=operation)
     assert time.monotonic() - sent[0] < PROMPT
     assert (caught.value.__context__, caught.value.__cause__) == (None, None)
     assert capfd.readouterr() == ("", "")
@@ -154,10 +119,9 @@ def test_signal_handler_may_cancel_and_call(client, new_report, set_usr1_handler
 
     def handler():
         got.append(sha256(client.download_report(*other.ids)))
-        try:
+        with pytest.raises(dbss.NotFoundError) as caught:
             client.download_report(*report.ids[:2], "x" * 16)
-        except dbss.NotFoundError as error:
-            got.append(error.service_code)
+        got.append(caught.value.service_code)
         operation.cancel()
 
     set_usr1_handler(handler)
@@ -168,46 +132,40 @@ def test_signal_handler_may_cancel_and_call(client, new_report, set_usr1_handler
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_full_pipe_wait_is_ended_by_ctrl_c_and_cancel(client, new_report, blocking):
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, dbss.CancelledError])
+def test_full_pipe_wait_is_ended_by_ctrl_c_and_cancel(client, new_report, blocking, kind):
     report = new_report(2 * MIB)
     reading, writing = os.pipe()
     os.set_blocking(writing, blocking)
     seen = []
 
-    def progress(now):
-        seen.append(now)
-
-    def is_full():
+    def end():
         # No progress since the last callback.
-        return len(seen) > 1 and seen[-1].received > 0 and seen[-1] == seen[-2]
+        wait_until(lambda: len(seen) > 1 and seen[-1].received > 0 and seen[-1] == seen[-2])
+        if kind is KeyboardInterrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            client.cancel_all()
 
+    thread = threading.Thread(target=end)
+    thread.start()
     try:
-        for end, kind in (
-            (lambda: os.kill(os.getpid(), signal.SIGINT), KeyboardInterrupt),
-            (client.cancel_all, dbss.CancelledError),
-        ):
-            seen.clear()
-            thread = threading.Thread(target=lambda end=end: (wait_until(is_full), end()))
-            thread.start()
-            with pytest.raises(kind):
-                client.download_report_to(*report.ids, writing, progress=progress)
-            thread.join(TIMEOUT)
+        with pytest.raises(kind):
+            client.download_report_to(*report.ids, writing, progress=seen.append)
     finally:
+        thread.join(TIMEOUT)
         os.close(reading)
         os.close(writing)
 
 
-def test_log_function_with_ctrl_c_ends_the_call(mock, new_report):
-    report = new_report(300 * KIB, cut_after=100_000, times=1)
+def test_log_function_with_ctrl_c_ends_the_call(connect, new_report):
+    report = new_report(cut_after=100_000, times=1)
 
     def log(record):
         if record.level == dbss.LOG_WARNING:
             signal.raise_signal(signal.SIGINT)
 
-    with (
-        dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client,
-        pytest.raises(KeyboardInterrupt),
-    ):
+    with connect(log=log) as client, pytest.raises(KeyboardInterrupt):
         client.download_report(*report.ids)
 
 
@@ -221,17 +179,12 @@ void message(void (*f)(void *, const void *), void *user_data)
 """
 
 
-@pytest.fixture(scope="module")
-def trampoline(tmp_path_factory, environment):
+@pytest.fixture
+def trampoline(tmp_path):
     """Calls callbacks with a pending signal that Python has not handled yet."""
-    path = tmp_path_factory.mktemp("trampoline") / "trampoline.so"
-    command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
-    subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=TIMEOUT)
-    library = CDLL(str(path))
-    library.tick.argtypes = (abi.ProgressFn, py_object)
-    library.tick.restype = c_int32
-    library.message.argtypes = (abi.LogFn, py_object)
-    library.message.restype = None
+    library = CDLL(str(compiled(TRAMPOLINE, tmp_path / "trampoline.so")))
+    library.tick.argtypes, library.tick.restype = (abi.ProgressFn, py_object), c_int32
+    library.message.argtypes, library.message.restype = (abi.LogFn, py_object), None
     return library
 
 

@@ -10,9 +10,7 @@ import zipfile
 import dbss
 import pytest
 
-from downloads import MIB, client, new_report, sha256
-
-__all__ = ["client", "new_report"]
+from support import MIB, sha256
 
 
 def test_stream_is_a_readable_file(client, new_report):
@@ -65,18 +63,16 @@ def test_stream_works_with_copyfileobj_and_zipfile(mock, client):
             assert archive.namelist()
 
 
-def test_stream_outlives_its_forgotten_client(mock, new_report):
+def test_stream_outlives_its_forgotten_client(connect, new_report):
     report = new_report(3 * MIB, cut_after=MIB, times=1)
-    messages = []
-    client = dbss.Client(
-        endpoint=mock.http, token=mock.token, log=lambda record: messages.append(record.message)
-    )
+    records = []
+    client = connect(log=records.append)
     stream = client.open_report(*report.ids)
     del client
     gc.collect()
     with stream:
         assert sha256(stream.read()) == report.sha256
-    assert any("retrying" in message for message in messages)
+    assert any("retrying" in one.message for one in records)
 
 
 def test_forgotten_stream_frees_its_operation(client, new_report):

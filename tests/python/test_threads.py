@@ -8,18 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import dbss
 import pytest
 
-from downloads import MIB, TIMEOUT, client, new_report, run_program, sha256, to_file, with_stream
-
-__all__ = ["client", "new_report"]
+from support import MIB, TIMEOUT, sha256, to_bytes, to_file, with_stream
 
 
-@pytest.mark.parametrize("method", [to_file, with_stream])
-def test_other_threads_run_while_a_call_waits(mock, new_report, tmp_path, method):
+@pytest.mark.parametrize("method", [to_bytes, to_file, with_stream])
+def test_other_threads_run_while_a_call_waits(connect, new_report, tmp_path, method):
     report = new_report(stall_after=100_000)
     with (
-        dbss.Client(
-            endpoint=mock.http, token=mock.token, stall_timeout=0.5, max_attempts=1
-        ) as client,
+        connect(stall_timeout=0.5, max_attempts=1) as client,
         ThreadPoolExecutor(1) as pool,
     ):
         call = pool.submit(method, client, report, tmp_path)
@@ -105,22 +101,20 @@ def test_stream_close_during_reads_is_safe(client, new_report):
             assert all(one.result(TIMEOUT) for one in reads)
 
 
-def test_log_from_many_threads_is_complete(mock, new_report):
+def test_log_from_many_threads_is_complete(connect, new_report):
     report = new_report(1000)
-    lines = []
+    records = []
     with (
-        dbss.Client(
-            endpoint=mock.http, token=mock.token, log=lambda record: lines.append(record.message)
-        ) as client,
+        connect(log=records.append) as client,
         ThreadPoolExecutor(8) as pool,
     ):
         got = set(pool.map(lambda _: sha256(client.download_report(*report.ids)), range(200)))
     assert got == {report.sha256}
-    assert sum(report.id in line for line in lines) >= 200
+    assert sum(report.id in one.message for one in records) >= 200
 
 
 @pytest.mark.parametrize("listener", ["http", "https"])
-def test_many_threads_leave_little_memory(mock, new_report, environment, listener):
+def test_many_threads_leave_little_memory(mock, new_report, run_python, listener):
     code = """
 client = dbss.Client(**settings, ca_file=os.environ["CA_FILE"])
 def download(together):
@@ -141,4 +135,4 @@ assert all(right) and len(right) == 1 + 3 * 512
 print(proc("VmRSS:") - before)
 """
     more = {"ENDPOINT": getattr(mock, listener), "CA_FILE": str(mock.ca_file)}
-    assert int(run_program(code, new_report(10_000), environment, **more)) < 40 * 1024
+    assert int(run_python(code, new_report(10_000), **more)) < 40 * 1024
