@@ -47,12 +47,12 @@ class Proxy(http.server.BaseHTTPRequestHandler):
     do_GET = do_PUT = do_CONNECT
 
 
-def attempt(mock: MockService, report: str, **options: Any) -> dict[str, str]:
+def attempt(mock: MockService, report: str, options: dict[str, Any]) -> dict[str, str]:
     """The result of a download."""
     try:
-        with dbss.Client(max_attempts=1, **options) as client:
-            data = client.download_report(mock.project_id, mock.instance_id, report)
-            return {"source": client.find_credentials().source, "bytes": str(len(data))}
+        with dbss.Client(**{"endpoint": mock.http, "max_attempts": 1, **options}) as client:
+            client.download_report(mock.project_id, mock.instance_id, report)
+            return {"source": client.find_credentials().source}
     except dbss.Error as error:
         return {"error": type(error).__name__, "message": error.message}
 
@@ -65,39 +65,24 @@ def main() -> None:
     os.environ["ALL_PROXY"] = proxy_url
     with MockService(os.environ["DBSS_BUILD_DIR"] + "/bin/dbss-mock") as mock:
         threading.Thread(target=forward, args=(listener, mock.metadata), daemon=True).start()
-        report = mock.add_report(format="pdf")["id"]
-        here = {"endpoint": mock.http}
+        report = mock.add_report()["id"]
         there = f"http://{ADDRESS}"
-        given = {"token": mock.token}
-        results: dict[str, Any] = {
-            "metadata": attempt(mock, report, credentials="metadata", **here),
-            "default": attempt(mock, report, credentials="default", **here),
-            "given": attempt(mock, report, credentials="metadata", metadata_endpoint=there, **here),
-            "proxy_of_environment": attempt(
-                mock, report, credentials="metadata", proxy_from_environment=True, **here
-            ),
-            "proxy": attempt(mock, report, credentials="metadata", proxy=proxy_url, **here),
-            "endpoint": attempt(mock, report, endpoint=there, **given),
-            "iam": attempt(mock, report, iam_endpoint=there, **given, **here),
-            "other_address": attempt(
-                mock,
-                report,
-                credentials="metadata",
-                metadata_endpoint="http://192.0.2.1",
-                **here,
-            ),
-            "mapped": attempt(
-                mock,
-                report,
-                credentials="metadata",
-                metadata_endpoint=f"http://[::ffff:{ADDRESS}]",
-                **here,
-            ),
+        given, found = {"token": mock.token}, {"credentials": "metadata"}
+        options: dict[str, dict[str, Any]] = {
+            "metadata": found,
+            "default": {"credentials": "default"},
+            "given": {**found, "metadata_endpoint": there},
+            "proxy_of_environment": {**found, "proxy_from_environment": True},
+            "proxy": {**found, "proxy": proxy_url},
+            "endpoint": {**given, "endpoint": there},
+            "iam": {**given, "iam_endpoint": there},
+            "other_address": {**found, "metadata_endpoint": "http://192.0.2.1"},
+            "mapped": {**found, "metadata_endpoint": f"http://[::ffff:{ADDRESS}]"},
         }
+        results: dict[str, Any] = {k: attempt(mock, report, v) for k, v in options.items()}
         mock.fault(report, status=302, headers=[["Location", f"{there}/x"]], body="")
-        results["redirect"] = attempt(mock, report, follow_redirects=True, **given, **here)
-        results["proxied"] = Proxy.requests
-        json.dump(results, sys.stdout)
+        results["redirect"] = attempt(mock, report, {**given, "follow_redirects": True})
+        json.dump({**results, "proxied": Proxy.requests}, sys.stdout)
 
 
 main()

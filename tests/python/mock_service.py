@@ -88,7 +88,7 @@ class MockService:
 
     def add_instance(self, name: str = "audit") -> str:
         """Adds an instance without reports, and returns its id."""
-        return self.add_instances(1, name=name)[0]
+        return self.control_request("POST", "/instances", {"name": name})["ids"][0]
 
     def add_instances(self, count: int, **instances: Any) -> list[str]:
         """Adds many instances at once, and returns their ids in the order of the list."""

@@ -1,13 +1,12 @@
 """Instance credentials from the real metadata address."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import need_tool
+from support import isolated, need_tool, output
 
 DIRECTORY = Path(__file__).parent
 SETUP = 'ip link set lo up && ip addr add 169.254.169.254/32 dev lo && exec "$@"'
@@ -17,20 +16,9 @@ SETUP = 'ip link set lo up && ip addr add 169.254.169.254/32 dev lo && exec "$@"
 def results(environment):
     """The results of calls on such a machine, by name."""
     need_tool("ip")
-    namespace = [need_tool("unshare"), "--map-root-user", "--net"]
-    if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
-        pytest.skip("this machine lets nobody make a network namespace")
     path = f"{environment['PYTHONPATH']}:{DIRECTORY}"
-    run = subprocess.run(
-        [*namespace, "sh", "-c", SETUP, "sh", sys.executable, str(DIRECTORY / "instance.py")],
-        env={**environment, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr
-    result = json.loads(run.stdout)
-    return result
+    program = ("sh", "-c", SETUP, "sh", sys.executable, DIRECTORY / "instance.py")
+    return json.loads(output(*isolated(), *program, env={**environment, "PYTHONPATH": path}))
 
 
 @pytest.mark.parametrize("how", ["metadata", "default", "given", "proxy_of_environment", "proxy"])
