@@ -80,20 +80,6 @@ def test_second_signal_ends_the_program_at_once(command):
         assert process.wait(10) == 130
 
 
-def test_ignored_signal_stays_ignored(new_report, command):
-    report = new_report(delay_ms=500)
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process = command.start("download", "--report", report.id)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    with process:
-        wait_until(report.requests)
-        process.send_signal(signal.SIGHUP)
-        process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 0
-
-
 # Streams and processes.
 
 
