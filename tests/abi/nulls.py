@@ -174,10 +174,7 @@ class Check:
 
     def fallible(self, call: str) -> list[str]:
         network = int(self.function["blocks"] == "network")
-        return [
-            f"dbss_status status = {call};",
-            f"expect_status(status, missing, {network});",
-        ]
+        return [f"dbss_status status = {call};", f"expect_status(status, missing, {network});"]
 
     def other(self, call: str) -> list[str]:
         returns = self.function["returns"]

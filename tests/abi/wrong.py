@@ -31,9 +31,7 @@ WAYS: dict[str, list[Wrong]] = {
         ("context_without_token()", "DBSS_ERR_NOT_CONFIGURED", "credentials"),
         ("unauthenticated_context()", "DBSS_ERR_UNAUTHENTICATED", ""),
     ],
-    "changes": [
-        ("empty_changes()", "DBSS_ERR_NOT_CONFIGURED", None),
-    ],
+    "changes": [("empty_changes()", "DBSS_ERR_NOT_CONFIGURED", None)],
     "cursor": [
         ("cursor_of_closed_context()", "DBSS_ERR_CLOSED", "ctx"),
         ("cursor_of(unreachable_context())", "DBSS_ERR_CONNECT", ""),
@@ -69,9 +67,7 @@ WAYS: dict[str, list[Wrong]] = {
         ("taken_file()", "DBSS_ERR_FILE_EXISTS", ""),
     ],
     "project": ID,
-    "spec": [
-        ("empty_spec()", "DBSS_ERR_NOT_CONFIGURED", "template_id"),
-    ],
+    "spec": [("empty_spec()", "DBSS_ERR_NOT_CONFIGURED", "template_id")],
     "template_id": [*ID, ("unknown_id()", "DBSS_ERR_NOT_FOUND", "")],
     "stream": [
         ("closed(stream)", "DBSS_ERR_CLOSED", None),

@@ -98,11 +98,7 @@ class Command:
         return sorted(os.listdir(self.directory))
 
     def on_terminal(
-        self,
-        *arguments: str | Path,
-        columns: int = 80,
-        code: int = 0,
-        **options: Any,
+        self, *arguments: str | Path, columns: int = 80, code: int = 0, **options: Any
     ) -> str:
         """Runs it with a terminal as its output; returns everything that it wrote there."""
         terminal = Terminal(columns)

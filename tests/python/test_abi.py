@@ -3,10 +3,10 @@
 import builtins
 import copy
 import ctypes
-import importlib.util
 import inspect
 import json
 import re
+import runpy
 from pathlib import Path
 
 import dbss
@@ -34,19 +34,15 @@ def baseline():
     return json.loads((ROOT / "tests/abi/baseline.json").read_text())
 
 
-def load_generator(language):
-    path = ROOT / f"bindings/generate/{language}.py"
-    spec = importlib.util.spec_from_file_location(f"generate_{language}", path)
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
-    return generator
-
-
 @pytest.fixture
 def generate(monkeypatch):
     """Generates the files of a language from a description."""
     monkeypatch.syspath_prepend(ROOT / "bindings/generate")
-    return lambda language, description: load_generator(language).generate(description)
+
+    def files(language, description):
+        return runpy.run_path(ROOT / f"bindings/generate/{language}.py")["generate"](description)
+
+    return files
 
 
 @pytest.mark.parametrize("language", ["cpp", "go", "python"])

@@ -14,10 +14,7 @@ from support import MIB, TIMEOUT, sha256, to_bytes, to_file, with_stream
 @pytest.mark.parametrize("method", [to_bytes, to_file, with_stream])
 def test_other_threads_run_while_a_call_waits(connect, new_report, tmp_path, method):
     report = new_report(stall_after=100_000)
-    with (
-        connect(stall_timeout=0.5, max_attempts=1) as client,
-        ThreadPoolExecutor(1) as pool,
-    ):
+    with connect(stall_timeout=0.5, max_attempts=1) as client, ThreadPoolExecutor(1) as pool:
         call = pool.submit(method, client, report, tmp_path)
         turns = 0
         while not call.done():
@@ -104,10 +101,7 @@ def test_stream_close_during_reads_is_safe(client, new_report):
 def test_log_from_many_threads_is_complete(connect, new_report):
     report = new_report(1000)
     records = []
-    with (
-        connect(log=records.append) as client,
-        ThreadPoolExecutor(8) as pool,
-    ):
+    with connect(log=records.append) as client, ThreadPoolExecutor(8) as pool:
         got = set(pool.map(lambda _: sha256(client.download_report(*report.ids)), range(200)))
     assert got == {report.sha256}
     assert sum(report.id in one.message for one in records) >= 200

@@ -4,10 +4,10 @@ SDK."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -80,11 +80,7 @@ def program(command: list[str]) -> Run:
 
 def module(path: str) -> Run:
     """An SDK in Python. It is imported once; each run has a process of its own."""
-    specification = importlib.util.spec_from_file_location(Path(path).stem, path)
-    assert specification is not None
-    assert specification.loader is not None
-    loaded = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(loaded)
+    loaded = runpy.run_path(path)
 
     def run(request: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
         reading, writing = os.pipe()
@@ -95,7 +91,7 @@ def module(path: str) -> Run:
             os.environ.update(environment)
             os.chdir(environment["HOME"])
             with open(writing, "w") as out:
-                json.dump(loaded.run(request), out)
+                json.dump(loaded["run"](request), out)
             os._exit(0)
         os.close(writing)
         with open(reading) as out:

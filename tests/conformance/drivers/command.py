@@ -126,11 +126,7 @@ def run(
     lines: Lines = [json.loads(line) for line in (out or "").splitlines()]
     code = process.returncode
     # The messages are only for the harness, which looks for secrets.
-    response: dict[str, Any] = {
-        "status": "DBSS_OK",
-        "exit_code": code,
-        "messages": messages,
-    }
+    response: dict[str, Any] = {"status": "DBSS_OK", "exit_code": code, "messages": messages}
     if any(f"unexpected argument '{flag}'" in messages for flag in SUBJECT.values()):
         raise NotImplementedError(messages)
     if lines and lines[-1]["kind"] == "error":
