@@ -1,6 +1,7 @@
 """Checks that an ABI is compatible with an older one: only additions are allowed.
 
-compare.py OLD NEW    compares two descriptions (dbss-abi.json)
+compare.py OLD NEW             compares two descriptions (dbss-abi.json)
+compare.py --record NEW OLD    writes a description as the old one: what is compared of it
 """
 
 from __future__ import annotations
@@ -114,6 +115,23 @@ def additions(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
+def compared(value: Any) -> Any:
+    """A description without what is not compared."""
+    if isinstance(value, dict):
+        return {key: compared(one) for key, one in value.items() if key not in IGNORED_KEYS}
+    return [compared(one) for one in value] if isinstance(value, list) else value
+
+
+def written(value: Any, depth: int = 0) -> str:
+    """As JSON, with a line for each named entry."""
+    if isinstance(value, dict) and depth < 2:
+        parts = (f"{json.dumps(key)}: {written(one, depth + 1)}" for key, one in value.items())
+        return "{\n" + ",\n".join(parts) + "}"
+    if isinstance(value, list):
+        return "[\n  " + ",\n  ".join(json.dumps(one) for one in value) + "]"
+    return json.dumps(value)
+
+
 def main(old_path: str, new_path: str) -> None:
     old, new = (json.loads(Path(path).read_text()) for path in (old_path, new_path))
     problems = list(breaking_changes(old, new))
@@ -125,4 +143,8 @@ def main(old_path: str, new_path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "--record":
+        new = json.loads(Path(sys.argv[2]).read_text())
+        Path(sys.argv[3]).write_text(written(compared(new)) + "\n")
+    else:
+        main(*sys.argv[1:])
