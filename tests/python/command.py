@@ -1,7 +1,5 @@
 """The command dbss as a child process, for its tests."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -12,11 +10,8 @@ import subprocess
 import termios
 import threading
 import unicodedata
-from pathlib import Path
-from typing import Any
 
 from comparing import TERMINAL_CONTROLS
-from mock_service import MockService
 from support import BUILD, TIMEOUT
 
 # A single attempt, so that one fault is enough.
@@ -25,7 +20,7 @@ FAST_POLL = ("--poll-interval", "0.02")
 TIME_RANGE = ("--start-time", "2026-01-01 00:00:00", "--end-time", "2026-01-02 00:00:00")
 
 
-def json_lines(text: str) -> list[dict[str, Any]]:
+def json_lines(text):
     """The objects of --json, each of which has its kind."""
     assert text.isascii()
     objects = [json.loads(line) for line in text.splitlines()]
@@ -33,7 +28,7 @@ def json_lines(text: str) -> list[dict[str, Any]]:
     return objects
 
 
-def width(text: str) -> int:
+def width(text):
     """How many columns of a terminal the text takes."""
     return sum(
         0 if unicodedata.combining(one) else 1 + (unicodedata.east_asian_width(one) in "WF")
@@ -44,7 +39,7 @@ def width(text: str) -> int:
 class Process(subprocess.Popen[bytes]):
     """A child process, which does not outlive a test that fails."""
 
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+    def __exit__(self, kind, value, traceback):
         if kind is not None:
             self.kill()
         super().__exit__(kind, value, traceback)
@@ -53,23 +48,17 @@ class Process(subprocess.Popen[bytes]):
 class Command:
     """Runs dbss in an empty directory, and checks that it prints no secret."""
 
-    def __init__(self, mock: MockService, service: dict[str, str], directory: Path) -> None:
+    def __init__(self, mock, service, directory):
         self.program = BUILD / "bin/dbss"
         self.directory = directory / "here"
         self.directory.mkdir()
-        self.report: str = mock.pdf["id"]
+        self.report = mock.pdf["id"]
         self.secrets = [mock.token, mock.secret_key, mock.password]
         self.environment = {**service, "HOME": str(directory), "TERM": "xterm"}
         for name in ("NO_COLOR", "XDG_CONFIG_HOME", "DBSS_REPORT_ID"):
             self.environment.pop(name, None)
 
-    def start(
-        self,
-        *arguments: str | Path,
-        env: dict[str, str | None] | None = None,
-        wrap: tuple[str, ...] = (),
-        **options: Any,
-    ) -> Process:
+    def start(self, *arguments, env=None, wrap=(), **options):
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         merged = {**self.environment, **(env or {})}
         return Process(
@@ -79,7 +68,7 @@ class Command:
             **{**streams, **options},
         )
 
-    def run(self, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments, **options):
         with self.start(*arguments, **options) as process:
             printed = process.communicate(b"" if process.stdin else None, TIMEOUT)
         out, err = ((stream or b"").decode() for stream in printed)
@@ -88,18 +77,16 @@ class Command:
         assert "panicked" not in err
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
-    def prints(self, *arguments: str | Path, **options: Any) -> str:
+    def prints(self, *arguments, **options):
         """Runs it; it succeeds, and prints only to standard output."""
         done = self.run(*arguments, **options)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    def files(self) -> list[str]:
+    def files(self):
         return sorted(os.listdir(self.directory))
 
-    def on_terminal(
-        self, *arguments: str | Path, columns: int = 80, code: int = 0, **options: Any
-    ) -> str:
+    def on_terminal(self, *arguments, columns=80, code=0, **options):
         """Runs it with a terminal as its output; returns everything that it wrote there."""
         terminal = Terminal(columns)
         streams = dict.fromkeys(("stdout", "stderr"), terminal.slave)
@@ -115,14 +102,14 @@ class Command:
 class Terminal:
     """A terminal, which records everything that is written to it."""
 
-    def __init__(self, columns: int = 80) -> None:
+    def __init__(self, columns=80):
         self.master, self.slave = pty.openpty()
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.written = b""
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
-    def _read(self) -> None:
+    def _read(self):
         try:
             while part := os.read(self.master, 4096):
                 self.written += part
@@ -130,10 +117,10 @@ class Terminal:
             # The other side is closed.
             return
 
-    def type(self, text: str) -> None:
+    def type(self, text):
         os.write(self.master, text.encode())
 
-    def close(self) -> str:
+    def close(self):
         """Closes it; returns everything."""
         os.close(self.slave)
         self._reader.join(30)
@@ -144,13 +131,13 @@ class Terminal:
 ESCAPE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])")
 
 
-def frames(written: str) -> list[str]:
+def frames(written):
     """The lines that a progress bar drew one over the other."""
     parts = re.split(r"\r|\n|\x1b\[2K", written)
     return [text for text in (ESCAPE.sub("", part).rstrip() for part in parts) if text]
 
 
-def final_screen(written: str) -> list[str]:
+def final_screen(written):
     """The lines that are left in the end; the bar has one line, and is wiped."""
     lines = []
     for line in written.split("\n"):

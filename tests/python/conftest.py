@@ -1,13 +1,9 @@
 """Fixtures for all Python tests: the build outputs and a mock service."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +18,6 @@ import dbss  # noqa: E402
 
 import support  # noqa: E402
 from command import Command  # noqa: E402
-from mock_service import MockService  # noqa: E402
 from support import KIB, PRELUDE, Report  # noqa: E402
 
 # A parent that starts the tests in the background may ignore these signals. Every program
@@ -40,32 +35,32 @@ for _name, _directory in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):
     os.environ.setdefault(_name, str(Path.home() / _directory))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items):
     for item in items:
         if "valgrind" in item.name:
             item.add_marker("valgrind")
 
 
 @pytest.fixture(scope="session")
-def root() -> Path:
+def root():
     """The root directory of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
-def build_dir() -> Path:
+def build_dir():
     """The build directory."""
     return BUILD
 
 
 @pytest.fixture(scope="session")
-def library() -> Path:
+def library():
     """The shared library."""
     return support.LIBRARY
 
 
 @pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory):
     """An empty home directory, for this process and its children."""
     directory = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
@@ -74,7 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def environment(home: Path) -> dict[str, str]:
+def environment(home):
     """An environment for child processes, in which they find the library and the package."""
     # Settings of the user must not reach the programs.
     inherited = {
@@ -97,18 +92,18 @@ mock = pytest.fixture(scope="session")(support.new_mock)
 
 
 @pytest.fixture
-def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
+def service(mock, environment):
     """The environment of a program with the settings of a client."""
     return support.service_of(mock, environment)
 
 
 @pytest.fixture(autouse=True)
-def reset(request: pytest.FixtureRequest) -> Iterator[None]:
+def reset(request):
     """Each test begins and ends without faults, settings and requests at the mock service."""
     if "mock" not in request.fixturenames:
         yield
         return
-    mock: MockService = request.getfixturevalue("mock")
+    mock = request.getfixturevalue("mock")
     yield
     mock.clear_faults()
     mock.clear_requests()
@@ -117,7 +112,7 @@ def reset(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def instance(mock: MockService) -> Iterator[str]:
+def instance(mock):
     """An audit instance without reports."""
     added = mock.add_instance("for a test")
     yield added
@@ -125,10 +120,10 @@ def instance(mock: MockService) -> Iterator[str]:
 
 
 @pytest.fixture
-def connect(mock: MockService) -> Callable[..., dbss.Client]:
+def connect(mock):
     """Makes a client of the mock service, with more options."""
 
-    def new_client(**more: Any) -> dbss.Client:
+    def new_client(**more):
         settings = {"endpoint": mock.http, "project_id": mock.project_id, "poll_interval": 0.01}
         if not {"token", "token_provider", "access_key", "iam_user", "credentials"} & set(more):
             settings["token"] = mock.token
@@ -138,16 +133,16 @@ def connect(mock: MockService) -> Callable[..., dbss.Client]:
 
 
 @pytest.fixture
-def client(connect: Callable[..., dbss.Client]) -> Iterator[dbss.Client]:
+def client(connect):
     with connect() as one:
         yield one
 
 
 @pytest.fixture
-def new_report(mock: MockService) -> Callable[..., Report]:
+def new_report(mock):
     """Makes reports; faults are given as keywords, and removed after the test."""
 
-    def make_report(size: int = 300 * KIB, format: str = "bytes", **fault: Any) -> Report:
+    def make_report(size=300 * KIB, format="bytes", **fault):
         report = Report(mock, mock.add_report(format=format, size=size))
         if fault:
             report.fault(**fault)
@@ -157,10 +152,10 @@ def new_report(mock: MockService) -> Callable[..., Report]:
 
 
 @pytest.fixture
-def run_python(mock: MockService, environment: dict[str, str]) -> Callable[..., str]:
+def run_python(mock, environment):
     """Runs a program in Python, which must be silent on standard error; returns what it prints."""
 
-    def run_program(code: str, report: Report | None = None, **more: str) -> str:
+    def run_program(code, report=None, **more):
         ids = (report or Report(mock, mock.pdf)).ids
         given = {"ENDPOINT": mock.http, "TOKEN": mock.token, "IDS": ",".join(ids), **more}
         command = [sys.executable, "-W", "error", "-c", PRELUDE + code]
@@ -170,13 +165,13 @@ def run_python(mock: MockService, environment: dict[str, str]) -> Callable[..., 
 
 
 @pytest.fixture
-def command(mock: MockService, service: dict[str, str], tmp_path: Path) -> Command:
+def command(mock, service, tmp_path):
     """The command with the mock service's first instance."""
     return Command(mock, service, tmp_path)
 
 
 @pytest.fixture
-def own_instance(command: Command, instance: str) -> str:
+def own_instance(command, instance):
     """A new instance, which the command uses."""
     command.environment["DBSS_INSTANCE_ID"] = instance
     return instance

@@ -4,8 +4,6 @@
 and unmounts it when its standard input is closed, also because the tests have died.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import json
@@ -14,8 +12,6 @@ import subprocess
 import sys
 import threading
 import unicodedata
-from pathlib import Path
-from typing import Any
 
 from mock_service import first_line
 
@@ -43,7 +39,7 @@ class FuseMount:
     read_only: it is mounted so.
     """
 
-    def __init__(self, source: Path, target: Path, **options: Any) -> None:
+    def __init__(self, source, target, **options):
         self._target = target
         self._process = subprocess.Popen(
             [sys.executable, __file__, json.dumps(options), source, target],
@@ -58,12 +54,12 @@ class FuseMount:
             errors = self.close().splitlines()
             raise CannotMountError(errors[-1] if errors else "it did not get ready")
 
-    def kill(self) -> None:
+    def kill(self):
         """Ends its process, and leaves it mounted."""
         self._process.kill()
         self._process.wait()
 
-    def close(self) -> str:
+    def close(self):
         """Unmounts it, whoever uses it; says what the process said of errors."""
         try:
             _, errors = self._process.communicate("", TIMEOUT)
@@ -75,38 +71,38 @@ class FuseMount:
             unmount(self._target)
         return errors.strip()
 
-    def __enter__(self) -> Path:
+    def __enter__(self):
         return self._target
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         end = (self.close(), self._process.returncode)
         assert end == ("", 0), end
 
 
-def unmount(target: str | Path) -> None:
+def unmount(target):
     """Now, whoever uses it; nothing if it is not mounted."""
     subprocess.run(["fusermount3", "-u", "-z", target], capture_output=True)
 
 
-def refusal(number: int) -> OSError:
+def refusal(number):
     return OSError(number, os.strerror(number))
 
 
-def serve(options: dict[str, Any], source: str, target: str) -> None:
+def serve(options, source, target):
     """Runs the file system until it is unmounted."""
     # Where there is no libfuse it cannot even be imported.
     import mfusepy
 
-    refused: dict[str, int] = options.get("refused", {})
-    room: int = options.get("room", sys.maxsize)
+    refused = options.get("refused", {})
+    room = options.get("room", sys.maxsize)
     caseless, decomposed = options.get("caseless", False), options.get("decomposed", False)
 
-    def folded(name: str) -> str:
+    def folded(name):
         """Names of one file are equal so."""
         name = unicodedata.normalize("NFD", name) if decomposed else name
         return name.casefold() if caseless else name
 
-    def place(path: str) -> str:
+    def place(path):
         """Where a path is in the source."""
         found = source
         for name in path.split("/"):
@@ -122,42 +118,42 @@ def serve(options: dict[str, Any], source: str, target: str) -> None:
             found = os.path.join(found, name)
         return found
 
-    def refuse(function: str, path: str | None) -> None:
+    def refuse(function, path):
         """Refuses an operation if the options say so."""
         # A file that was deleted has no path.
         if function in refused and (path or "").endswith(options.get("refused_to", "")):
             raise refusal(refused[function])
 
-    def simple(name: str, perform: Any) -> Any:
+    def simple(name, perform):
         """An operation of one line."""
 
-        def call(self: Any, path: str | None, *arguments: Any) -> Any:
+        def call(self, path, *arguments):
             refuse(name, path)
             return perform(path, *arguments)
 
         return call
 
-    def store(path: str, data: bytes, offset: int, fh: int) -> int:
+    def store(path, data, offset, fh):
         nonlocal room
         if len(data) > room:
             raise refusal(errno.ENOSPC)
         room -= len(data)
         return os.pwrite(fh, data, offset)
 
-    def move(old: str, new: str) -> None:
+    def move(old, new):
         # With flags, the kernel has looked whether the new name is free.
         os.rename(place(old), place(new))
 
-    def name_again(path: str, existing: str) -> None:
+    def name_again(path, existing):
         os.link(place(existing), place(path), follow_symlinks=False)
 
     class Operations(mfusepy.Operations):
         use_ns = True
 
-        def init(self, path: str) -> None:
+        def init(self, path):
             print(READY, end="", flush=True)
 
-        def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
+        def getattr(self, path, fh=None):
             found = os.lstat(place(path)) if fh is None else os.fstat(fh)
             names = ("mode", "ino", "nlink", "uid", "gid", "size", "blocks")
             times = ("atime", "mtime", "ctime")
@@ -166,14 +162,14 @@ def serve(options: dict[str, Any], source: str, target: str) -> None:
                 **{f"st_{name}": getattr(found, f"st_{name}_ns") for name in times},
             }
 
-        def readdir(self, path: str, fh: int) -> list[tuple[str, dict[str, int], int]]:
+        def readdir(self, path, fh):
             # A name without an inode would be left out.
             with os.scandir(place(path)) as found:
                 inodes = {".": 1, "..": 1} | {one.name: one.inode() for one in found}
             return [(name, {"st_ino": inode}, 0) for name, inode in inodes.items()]
 
         # Of its parameters mfusepy asks how many there are.
-        def create(self, path: str, mode: int, flags: int) -> int:
+        def create(self, path, mode, flags):
             refuse("create", path)
             return os.open(place(path), flags | os.O_CREAT, mode)
 
@@ -197,11 +193,11 @@ def serve(options: dict[str, Any], source: str, target: str) -> None:
         release = simple("release", lambda path, fh: os.close(fh))
 
     class Fuse(mfusepy.FUSE):
-        def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> Any:
+        def rename_fuse_3(self, old, new, flags):
             rename = self.operations.rename_flags if flags else self.operations.rename
             return rename(os.fsdecode(old), os.fsdecode(new))
 
-    def end_with_the_tests() -> None:
+    def end_with_the_tests():
         sys.stdin.read()
         unmount(target)
         # Who still has files open gets errors.

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import threading
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import dbss
 
@@ -18,14 +18,14 @@ from mock_service import MockService
 ADDRESS = "169.254.169.254"
 
 
-def copy_data(source: socket.socket, target: socket.socket) -> None:
+def copy_data(source, target):
     """Copies all data from one socket to another."""
     while data := source.recv(65536):
         target.sendall(data)
     target.shutdown(socket.SHUT_WR)
 
 
-def forward(listener: socket.socket, url: str) -> None:
+def forward(listener, url):
     """Forwards connections to the host of a URL."""
     host, port = url.removeprefix("http://").split(":")
     while True:
@@ -40,14 +40,14 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 
     requests: ClassVar[list[str]] = []
 
-    def do_CONNECT(self) -> None:
+    def do_CONNECT(self):
         self.requests.append(self.path)
         self.send_error(403)
 
     do_GET = do_PUT = do_CONNECT
 
 
-def attempt(mock: MockService, report: str, options: dict[str, Any]) -> dict[str, str]:
+def attempt(mock, report, options):
     """The result of a download."""
     try:
         with dbss.Client(**{"endpoint": mock.http, "max_attempts": 1, **options}) as client:
@@ -57,7 +57,7 @@ def attempt(mock: MockService, report: str, options: dict[str, Any]) -> dict[str
         return {"error": type(error).__name__, "message": error.message}
 
 
-def main() -> None:
+def main():
     listener = socket.create_server((ADDRESS, 80))
     proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
@@ -68,7 +68,7 @@ def main() -> None:
         report = mock.add_report()["id"]
         there = f"http://{ADDRESS}"
         given, found = {"token": mock.token}, {"credentials": "metadata"}
-        options: dict[str, dict[str, Any]] = {
+        options = {
             "metadata": found,
             "default": {"credentials": "default"},
             "given": {**found, "metadata_endpoint": there},
@@ -79,7 +79,7 @@ def main() -> None:
             "other_address": {**found, "metadata_endpoint": "http://192.0.2.1"},
             "mapped": {**found, "metadata_endpoint": f"http://[::ffff:{ADDRESS}]"},
         }
-        results: dict[str, Any] = {k: attempt(mock, report, v) for k, v in options.items()}
+        results = {k: attempt(mock, report, v) for k, v in options.items()}
         mock.fault(report, status=302, headers=[["Location", f"{there}/x"]], body="")
         results["redirect"] = attempt(mock, report, {**given, "follow_redirects": True})
         json.dump({**results, "proxied": Proxy.requests}, sys.stdout)

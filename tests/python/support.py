@@ -1,7 +1,5 @@
 """Shared by the tests: programs, child processes, servers, reports, every way to download."""
 
-from __future__ import annotations
-
 import hashlib
 import multiprocessing
 import os
@@ -12,12 +10,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import dbss
 import pytest
 
 from mock_service import MockService
@@ -40,12 +35,12 @@ ID = "0123456789abcdef0123456789abcdef"
 NUL, SURROGATE = "a" * 20 + "\0", "a" * 20 + "\udc80"
 
 
-def need_tool(name: str) -> str:
+def need_tool(name):
     """The path of a program that a test needs; without it the test is skipped."""
     return shutil.which(name) or skip(f"{name} is not installed")
 
 
-def skip(why: str) -> Any:
+def skip(why):
     """Skips a test that this machine cannot run."""
     # A skip in CI would hide that the test never runs.
     if os.environ.get("CI") == "true":
@@ -53,24 +48,24 @@ def skip(why: str) -> Any:
     pytest.skip(why)
 
 
-def sha256(data: bytes | Path) -> str:
+def sha256(data):
     return hashlib.sha256(data if isinstance(data, bytes) else data.read_bytes()).hexdigest()
 
 
-def wait_until(condition: Callable[[], object]) -> None:
+def wait_until(condition):
     until = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.003)
 
 
-def new_mock() -> Iterator[MockService]:
+def new_mock():
     """For a fixture: a service that no other file, or no other test, uses."""
     with MockService(BUILD / "bin/dbss-mock") as running:
         yield running
 
 
-def service_of(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
+def service_of(mock, environment):
     """The environment of a program with the settings of a client."""
     return {
         **environment,
@@ -85,7 +80,7 @@ def service_of(mock: MockService, environment: dict[str, str]) -> dict[str, str]
 # Programs.
 
 
-def run(*command: Any, code: int = 0, **options: Any) -> subprocess.CompletedProcess[Any]:
+def run(*command, code=0, **options):
     """Runs a program, which must end with this code."""
     words = [str(word) for word in command]
     options = {"capture_output": True, "text": True, "timeout": 300, **options}
@@ -94,21 +89,21 @@ def run(*command: Any, code: int = 0, **options: Any) -> subprocess.CompletedPro
     return done
 
 
-def output(*command: Any, **options: Any) -> Any:
+def output(*command, **options):
     """What a program prints, which must succeed without complaint."""
     done = run(*command, **options)
     assert not done.stderr
     return done.stdout
 
 
-def compiled(source: str, path: Path, *flags: str) -> Path:
+def compiled(source, path, *flags):
     """A shared object of a few lines in C."""
     command = [*os.environ.get("CC", "cc").split(), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
     output(*command, *flags, input=source)
     return path
 
 
-def isolated(*more: str) -> list[str]:
+def isolated(*more):
     """The command that runs another one in a network namespace of its own."""
     command = [need_tool("unshare"), "--map-root-user", "--net", *more]
     if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
@@ -133,25 +128,25 @@ FORK = multiprocessing.get_context("fork")
 class Child:
     """A forked process that runs a function."""
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def __init__(self, function, *arguments):
         self._results = FORK.SimpleQueue()
         self._process = FORK.Process(target=self._run, args=(function, *arguments))
         self._process.start()
         self.kill, self.is_alive = self._process.kill, self._process.is_alive
 
-    def _run(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def _run(self, function, *arguments):
         try:
             self._results.put(function(*arguments))
         except BaseException as error:
             self._results.put(repr(error))
             raise
 
-    def ended(self) -> int | None:
+    def ended(self):
         """Its exit code."""
         self._process.join(2 * TIMEOUT)
         return self._process.exitcode
 
-    def result(self) -> Any:
+    def result(self):
         """What the function returned; an exception fails here."""
         assert self.ended() == 0, self._results.get() if not self._results.empty() else "killed"
         return self._results.get()
@@ -160,9 +155,7 @@ class Child:
 class Server:
     """A server: `serve` handles the connections one by one, with TLS if there is a context."""
 
-    def __init__(
-        self, serve: Callable[[socket.socket], object], tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, serve, tls=None):
         self.serve, self.tls, self.connections = serve, tls, 0
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
@@ -170,7 +163,7 @@ class Server:
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
-    def _run(self) -> None:
+    def _run(self):
         # A client may disconnect early, as one that does not trust the certificate.
         with suppress(OSError):
             while True:
@@ -185,16 +178,16 @@ class Server:
                         self.serve(session)
                         session.unwrap()
 
-    def __enter__(self) -> Server:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
         self.thread.join(TIMEOUT)
 
 
-def read_request(connection: socket.socket) -> bytes:
+def read_request(connection):
     """Reads a request without a body; empty if the client has disconnected."""
     received = b""
     while not received.endswith(b"\r\n\r\n") and (part := connection.recv(65536)):
@@ -206,13 +199,13 @@ REPORT = b"%PDF-1.7\n" + b"x" * 100_000
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
 
 
-def serve_report(connection: socket.socket) -> None:
+def serve_report(connection):
     """Answers a request with REPORT."""
     read_request(connection)
     connection.sendall(OK % len(REPORT) + REPORT)
 
 
-def new_certificate(path: Path, name: str, *settings: str, issuer: Path | None = None) -> Path:
+def new_certificate(path, name, *settings, issuer=None):
     """Makes a certificate and, beside it, its key; self-signed without an issuer."""
     signed = ["-CA", issuer, "-CAkey", issuer.with_suffix(".key")] if issuer else []
     made = ["-subj", f"/CN={name}", "-keyout", path.with_suffix(".key"), "-out", path]
@@ -221,7 +214,7 @@ def new_certificate(path: Path, name: str, *settings: str, issuer: Path | None =
     return path
 
 
-def tls_with(certificates: Path, key: Path, **settings: Any) -> ssl.SSLContext:
+def tls_with(certificates, key, **settings):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     for name, value in settings.items():
@@ -240,59 +233,59 @@ class CustomError(Exception):
 class Report:
     """A report of the mock service."""
 
-    def __init__(self, mock: MockService, info: dict[str, Any]) -> None:
+    def __init__(self, mock, info):
         self.mock, self.info, self.id = mock, info, info["id"]
         self.ids = (mock.project_id, mock.instance_id, self.id)
         self.size, self.sha256 = info["sizes"]["en-us"], info["sha256"]["en-us"]
 
-    def fault(self, **fault: Any) -> None:
+    def fault(self, **fault):
         self.mock.fault(self.id, **fault)
 
-    def requests(self) -> list[dict[str, Any]]:
+    def requests(self):
         return self.mock.requests(self.id)
 
 
 class Writer:
     """An object with a write method that is not a file."""
 
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
+    def __init__(self):
+        self.parts = []
 
-    def write(self, data: bytes) -> None:
+    def write(self, data):
         assert type(data) is bytes
         self.parts.append(data)
 
 
-def to_bytes(client: dbss.Client, report: Report, directory: Path, **more: Any) -> bytes:
+def to_bytes(client, report, directory, **more):
     return client.download_report(*report.ids, **more)
 
 
-def to_file(client: dbss.Client, report: Report, directory: Path, **more: Any) -> bytes:
+def to_file(client, report, directory, **more):
     path = directory / report.id
     assert client.download_report_to(*report.ids, path, **more) == path
     return path.read_bytes()
 
 
-def to_directory(client: dbss.Client, report: Report, directory: Path, **more: Any) -> bytes:
+def to_directory(client, report, directory, **more):
     path = client.download_report_to(*report.ids, directory, **more)
     assert path.parent == directory
     return path.read_bytes()
 
 
-def to_descriptor(client: dbss.Client, report: Report, directory: Path, **more: Any) -> bytes:
+def to_descriptor(client, report, directory, **more):
     with tempfile.TemporaryFile() as file:
         assert client.download_report_to(*report.ids, file.fileno(), **more) is None
         file.seek(0)
         return file.read()
 
 
-def to_writer(client: dbss.Client, report: Report, directory: Path, **more: Any) -> bytes:
+def to_writer(client, report, directory, **more):
     writer = Writer()
     assert client.download_report_to(*report.ids, writer, **more) is None
     return b"".join(writer.parts)
 
 
-def with_stream(client: dbss.Client, report: Report, directory: Path, **more: Any) -> bytes:
+def with_stream(client, report, directory, **more):
     with client.open_report(*report.ids, **more) as stream:
         return stream.read()
 
