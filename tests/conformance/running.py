@@ -45,10 +45,6 @@ if TYPE_CHECKING:
 SECRET_KEYS = {one["key"] for one in ABI["options"]["config"] if one["type"] == "secret"}
 SECRET_HEADERS = ("x-auth-token", "x-security-token", "authorization")
 UNREACHABLE = "http://127.0.0.1:1"
-LISTENERS = (
-    *("http", "https", "https_self_signed", "https_expired", "https_wrong_name"),
-    *("http_other", "https_other", "never_accepts"),
-)
 # The limit of every wait, in seconds; only a fault reaches it.
 LIMIT = 30.0
 
@@ -321,10 +317,8 @@ class Run:
     def step_configure(self, step: dict[str, Any]) -> None:
         given = step["configure"]
         endpoint = given.get("endpoint", self.runner.endpoint)
-        if endpoint == "dead":
-            endpoint = UNREACHABLE
-        elif endpoint in LISTENERS:
-            endpoint = getattr(self.mock, endpoint)
+        if isinstance(endpoint, str):
+            endpoint = {"dead": UNREACHABLE, **self.mock.ready}.get(endpoint, endpoint)
         settings: list[list[Any]] = [["max_attempts", given.get("max_attempts", 1)]]
         if endpoint is not None:
             settings.append(["endpoint", endpoint])

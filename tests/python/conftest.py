@@ -1,5 +1,7 @@
 """Fixtures for all Python tests: the build outputs and a mock service."""
 
+import asyncio
+import inspect
 import os
 import signal
 import sys
@@ -39,6 +41,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "valgrind" in item.name:
             item.add_marker("valgrind")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Runs tests that are coroutine functions."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -38,14 +38,10 @@ def connect(mock):
 
 
 @pytest.fixture
-def run(connect):
-    """Runs a coroutine function with a client."""
-
-    async def main(body, more):
-        async with connect(**more) as client:
-            return await body(client)
-
-    return lambda body, **more: asyncio.run(main(body, more))
+def client(connect):
+    one = connect()
+    yield one
+    asyncio.run(one.aclose())
 
 
 async def wait_until(condition):
@@ -76,101 +72,85 @@ def test_aio_is_imported_only_on_demand(environment):
     assert support.output(sys.executable, "-c", code, env=environment) == "set()\n"
 
 
-def test_async_download_methods_return_the_report(mock, run, tmp_path):
+async def test_async_download_methods_return_the_report(mock, client, tmp_path):
     names = (mock.project_id, mock.instance_id, mock.pdf["id"])
-
-    async def body(client):
-        assert await client.check() is None
-        assert (await client.find_credentials()).source == "token"
-        expected = mock.pdf["sha256"]["zh-cn"]
-        assert sha256(await client.download_report(*names, "zh-cn")) == expected
-        path = await client.download_report_to(*names, f"{tmp_path}/", locale="zh-cn")
-        assert sha256(path) == expected
-        into = io.BytesIO()
-        assert await client.download_report_to(*names, into, locale="zh-cn") is None
-        assert sha256(into.getvalue()) == expected
-        async with await client.open_report(*names, "zh-cn") as stream:
-            assert stream.size == mock.pdf["sizes"]["zh-cn"]
-            assert (stream.format, stream.filename) == ("pdf", path.name)
-            read = await stream.read(10)
-            assert len(read) == 10
-            read += await stream.read1()
-            async for chunk in stream:
-                read += chunk
-            assert sha256(read) == expected
-        with pytest.raises(dbss.ClosedError):
-            await stream.read()
-
-    run(body)
+    assert await client.check() is None
+    assert (await client.find_credentials()).source == "token"
+    expected = mock.pdf["sha256"]["zh-cn"]
+    assert sha256(await client.download_report(*names, "zh-cn")) == expected
+    path = await client.download_report_to(*names, f"{tmp_path}/", locale="zh-cn")
+    assert sha256(path) == expected
+    into = io.BytesIO()
+    assert await client.download_report_to(*names, into, locale="zh-cn") is None
+    assert sha256(into.getvalue()) == expected
+    async with await client.open_report(*names, "zh-cn") as stream:
+        assert stream.size == mock.pdf["sizes"]["zh-cn"]
+        assert (stream.format, stream.filename) == ("pdf", path.name)
+        read = await stream.read(10)
+        assert len(read) == 10
+        read += await stream.read1()
+        async for chunk in stream:
+            read += chunk
+        assert sha256(read) == expected
+    with pytest.raises(dbss.ClosedError):
+        await stream.read()
 
 
-def test_async_lists_fetch_page_by_page(mock, run, instance):
+async def test_async_lists_fetch_page_by_page(mock, client, instance):
     ids = mock.add_reports(25, instance=instance)
-
-    async def body(client):
-        items = client.reports(instance, page_size=10)
-        assert items.total is None
-        found = [(await items.__anext__()).id]
-        assert items.total == 25
-        assert len(mock.requests("@reports.list")) == 1
-        found += [report.id async for report in items]
-        assert sorted(found) == sorted(ids)
-        assert instance in [one.id async for one in client.instances()]
-        assert [one.id async for one in client.templates(instance)]
-        items = client.reports(instance)
-        await items.aclose()
-        assert [one async for one in items] == []
-
-    run(body)
+    items = client.reports(instance, page_size=10)
+    assert items.total is None
+    found = [(await items.__anext__()).id]
+    assert items.total == 25
+    assert len(mock.requests("@reports.list")) == 1
+    found += [report.id async for report in items]
+    assert sorted(found) == sorted(ids)
+    assert instance in [one.id async for one in client.instances()]
+    assert [one.id async for one in client.templates(instance)]
+    items = client.reports(instance)
+    await items.aclose()
+    assert [one async for one in items] == []
 
 
-def test_async_report_is_generated_mirrored_and_deleted(mock, run, instance, tmp_path):
+async def test_async_report_is_generated_mirrored_and_deleted(mock, client, instance, tmp_path):
     mock.set("generation", percent_per_list=50)
-
-    async def body(client):
-        template = (await client.templates(instance).__anext__()).id
-        seen = []
-        id = await client.generate_report(instance, template, *TIME_RANGE, progress=seen.append)
-        assert seen[-1].percent == 100
-        await client.wait_for_report(instance, id)
-        await client.create_report(instance, template, *TIME_RANGE)
-        result = await client.mirror(tmp_path, instance_id=instance)
-        assert result.downloaded >= 1
+    template = (await client.templates(instance).__anext__()).id
+    seen = []
+    id = await client.generate_report(instance, template, *TIME_RANGE, progress=seen.append)
+    assert seen[-1].percent == 100
+    await client.wait_for_report(instance, id)
+    await client.create_report(instance, template, *TIME_RANGE)
+    result = await client.mirror(tmp_path, instance_id=instance)
+    assert result.downloaded >= 1
+    await client.delete_report(instance, id)
+    with pytest.raises(dbss.NotFoundError):
         await client.delete_report(instance, id)
-        with pytest.raises(dbss.NotFoundError):
-            await client.delete_report(instance, id)
-
-    run(body)
 
 
-def test_async_errors_have_the_same_classes(mock, connect, run, tmp_path):
+async def test_async_errors_have_the_same_classes(mock, connect, client, tmp_path):
     names = (mock.project_id, mock.instance_id, mock.pdf["id"])
     path = tmp_path / "report.pdf"
     path.touch()
-
-    async def body(client):
-        for call, kind in {
-            lambda: client.open_report(*names[:2], "\0"): dbss.InvalidIdError,
-            lambda: client.download_report_to(*names, path): FileExistsError,
-            lambda: client.download_report(*names, progress=lambda _: 1 // 0): ZeroDivisionError,
-            # Not asyncio.CancelledError: the task was not cancelled.
-            lambda: client.download_report(*names, progress=lambda _: False): dbss.CancelledError,
-        }.items():
-            with pytest.raises(kind):
-                await call()
-        with pytest.raises(dbss.NotFoundError) as caught:
-            await client.download_report(*names[:2], "no-such-report-at-all")
-        assert caught.value.http_status == 404
-        with pytest.raises(dbss.InvalidValueError):
-            client.reports(names[1], page_size=-1)
-        with pytest.raises(TypeError, match="nonsense"):
-            await client.check(nonsense=1)
-        client.set_token("not-the-token")
-        for call in (client.check, client.instances().__anext__):
-            with pytest.raises(dbss.UnauthenticatedError):
-                await call()
-
-    run(body)
+    for call, kind in {
+        lambda: client.open_report(*names[:2], "\0"): dbss.InvalidIdError,
+        lambda: client.download_report_to(*names, path): FileExistsError,
+        lambda: client.download_report(*names, progress=lambda _: 1 // 0): ZeroDivisionError,
+        # Not asyncio.CancelledError: the task was not cancelled.
+        lambda: client.download_report(*names, progress=lambda _: False): dbss.CancelledError,
+    }.items():
+        with pytest.raises(kind):
+            await call()
+    with pytest.raises(dbss.NotFoundError) as caught:
+        await client.download_report(*names[:2], "no-such-report-at-all")
+    assert caught.value.http_status == 404
+    with pytest.raises(dbss.InvalidValueError):
+        client.reports(names[1], page_size=-1)
+    with pytest.raises(TypeError, match="nonsense"):
+        await client.check(nonsense=1)
+    client.set_token("not-the-token")
+    for call in (client.check, client.instances().__anext__):
+        with pytest.raises(dbss.UnauthenticatedError):
+            await call()
     for wrong in (True, 1.0, "1"):
         with pytest.raises(TypeError, match="max_threads"):
             connect(max_threads=wrong)
@@ -180,16 +160,13 @@ def test_async_errors_have_the_same_classes(mock, connect, run, tmp_path):
         aio.AsyncClient(endpoint="")
 
 
-def test_async_many_calls_share_the_threads(new_report, run):
+async def test_async_many_calls_share_the_threads(new_report, connect):
     reports = [new_report(20_000 + n) for n in range(300)]
-
-    async def body(client):
+    async with connect(max_threads=8) as client:
         got = await asyncio.gather(*(client.download_report(*one.ids) for one in reports))
         assert [sha256(one) for one in got] == [one.sha256 for one in reports]
         names = [thread.name for thread in threading.enumerate()]
         assert names.count("dbss async call") == 8
-
-    run(body, max_threads=8)
 
 
 # Cancelled tasks.
@@ -218,47 +195,39 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_async_cancelled_task_cancels_its_call(mock, run, instance, name, tmp_path):
+async def test_async_cancelled_task_cancels_its_call(mock, client, instance, name, tmp_path):
     report = mock.add_report(size=5 * MIB, instance=instance)["id"]
     place, call = CALLS[name]
     # For calls that write bytes, some have arrived.
     is_file = name in ("download_report_to", "mirror", "a writer")
     mock.fault(place or report, **({"stall_after": MIB} if is_file else {"no_answer": True}))
-
-    async def body(client):
-        task = asyncio.ensure_future(call(client, instance, report, tmp_path))
-        await wait_until(lambda: mock.requests(place or report))
-        if is_file:
-            await wait_until(lambda: mock.requests(report)[0]["sent"] >= MIB)
-        started = time.monotonic()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.monotonic() - started < PROMPT
-        # The call has ended; it does not continue in the background.
-        assert client._pool._futures == set()
-
-    run(body)
+    task = asyncio.ensure_future(call(client, instance, report, tmp_path))
+    await wait_until(lambda: mock.requests(place or report))
+    if is_file:
+        await wait_until(lambda: mock.requests(report)[0]["sent"] >= MIB)
+    started = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - started < PROMPT
+    # The call has ended; it does not continue in the background.
+    assert client._pool._futures == set()
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert left <= {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 
 
-def test_async_cancelled_read_ends_the_stream(new_report, run):
+async def test_async_cancelled_read_ends_the_stream(new_report, client):
     report = new_report(5 * MIB, stall_after=MIB)
-
-    async def body(client):
-        async with await client.open_report(*report.ids) as stream:
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(stream.read(), 0.2)
-            with pytest.raises(dbss.CancelledError):
-                await stream.read()
-
     started = time.monotonic()
-    run(body)
+    async with await client.open_report(*report.ids) as stream:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.read(), 0.2)
+        with pytest.raises(dbss.CancelledError):
+            await stream.read()
     assert time.monotonic() - started < PROMPT
 
 
-def test_async_stream_opened_during_cancel_is_closed(new_report, run, monkeypatch):
+async def test_async_stream_opened_during_cancel_is_closed(new_report, client, monkeypatch):
     opened, may_continue = threading.Event(), threading.Event()
     streams = []
     open_report = dbss.Client.open_report
@@ -270,45 +239,36 @@ def test_async_stream_opened_during_cancel_is_closed(new_report, run, monkeypatc
         return streams[0]
 
     monkeypatch.setattr(dbss.Client, "open_report", open_slowly)
-
-    async def body(client):
-        task = asyncio.ensure_future(client.open_report(*new_report().ids))
-        await wait_until(opened.is_set)
-        task.cancel()
-        await asyncio.sleep(0)
-        may_continue.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert streams[0].closed
-
-    run(body)
+    task = asyncio.ensure_future(client.open_report(*new_report().ids))
+    await wait_until(opened.is_set)
+    task.cancel()
+    await asyncio.sleep(0)
+    may_continue.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert streams[0].closed
 
 
-def test_async_list_continues_after_cancel(mock, run, instance):
+async def test_async_list_continues_after_cancel(mock, client, instance):
     ids = mock.add_reports(15, instance=instance)
-
-    async def body(client):
-        items = client.reports(instance, page_size=10)
-        found = [(await items.__anext__()).id for _ in range(10)]
-        mock.fault("@reports.list", no_answer=True)
-        waiting = asyncio.ensure_future(items.__anext__())
-        await wait_until(lambda: len(mock.requests("@reports.list")) == 2)
-        with pytest.raises(dbss.BusyError):
-            await items.__anext__()
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        mock.clear_faults()
-        found += [report.id async for report in items]
-        assert sorted(found) == sorted(ids)
-
-    run(body)
+    items = client.reports(instance, page_size=10)
+    found = [(await items.__anext__()).id for _ in range(10)]
+    mock.fault("@reports.list", no_answer=True)
+    waiting = asyncio.ensure_future(items.__anext__())
+    await wait_until(lambda: len(mock.requests("@reports.list")) == 2)
+    with pytest.raises(dbss.BusyError):
+        await items.__anext__()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    mock.clear_faults()
+    found += [report.id async for report in items]
+    assert sorted(found) == sorted(ids)
 
 
-def test_async_cancel_of_queued_call_leaves_running_call_alone(new_report, run):
+async def test_async_cancel_of_queued_call_leaves_running_call_alone(new_report, connect):
     report = new_report(delay_ms=500)
-
-    async def body(client):
+    async with connect(max_threads=1) as client:
         first = asyncio.ensure_future(client.download_report(*report.ids))
         await wait_until(report.requests)
         with dbss.Operation() as operation:
@@ -322,62 +282,49 @@ def test_async_cancel_of_queued_call_leaves_running_call_alone(new_report, run):
             # It never ran, so its operation can be used again.
             await client.check(operation=operation)
 
-    run(body, max_threads=1)
 
-
-def test_async_operation_argument_controls_the_call(new_report, run):
+async def test_async_operation_argument_controls_the_call(new_report, client):
     report = new_report(5 * MIB, stall_after=MIB)
-
-    async def body(client):
-        with dbss.Operation() as operation:
-            task = asyncio.ensure_future(client.download_report(*report.ids, operation=operation))
-            await wait_until(lambda: operation.received >= MIB)
-            operation.cancel()
-            with pytest.raises(dbss.CancelledError):
-                await task
-            operation.reset()
-            call = client.download_report(*report.ids, operation=operation)
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(call, 0.2)
-            assert isinstance(operation.error, dbss.CancelledError)
-            with pytest.raises(dbss.CancelledError):
-                await client.check(operation=operation)
-            operation.reset()
+    with dbss.Operation() as operation:
+        task = asyncio.ensure_future(client.download_report(*report.ids, operation=operation))
+        await wait_until(lambda: operation.received >= MIB)
+        operation.cancel()
+        with pytest.raises(dbss.CancelledError):
+            await task
+        operation.reset()
+        call = client.download_report(*report.ids, operation=operation)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(call, 0.2)
+        assert isinstance(operation.error, dbss.CancelledError)
+        with pytest.raises(dbss.CancelledError):
             await client.check(operation=operation)
-
-    run(body)
+        operation.reset()
+        await client.check(operation=operation)
 
 
 # Closing.
 
 
-def test_async_close_ends_calls_and_threads(new_report, connect):
+async def test_async_close_ends_calls_and_threads(new_report, connect):
     report = new_report(no_answer=True)
-
-    async def main():
-        client = connect(max_threads=2)
-        tasks = [asyncio.ensure_future(client.download_report(*report.ids)) for _ in range(3)]
-        await wait_until(lambda: len(report.requests()) == 2)
-        started = time.monotonic()
-        await client.aclose()
-        assert time.monotonic() - started < PROMPT
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(end) for end in outcomes] == [dbss.CancelledError] * 2 + [dbss.ClosedError]
-        await client.aclose()
-        with pytest.raises(dbss.ClosedError):
-            await client.check()
-        with pytest.raises(dbss.ClosedError):
-            client.instances()
-
-    asyncio.run(main())
+    client = connect(max_threads=2)
+    tasks = [asyncio.ensure_future(client.download_report(*report.ids)) for _ in range(3)]
+    await wait_until(lambda: len(report.requests()) == 2)
+    started = time.monotonic()
+    await client.aclose()
+    assert time.monotonic() - started < PROMPT
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(end) for end in outcomes] == [dbss.CancelledError] * 2 + [dbss.ClosedError]
+    await client.aclose()
+    with pytest.raises(dbss.ClosedError):
+        await client.check()
+    with pytest.raises(dbss.ClosedError):
+        client.instances()
 
 
-def test_async_unreferenced_client_ends_its_threads(connect):
-    async def main():
-        await connect().check()
-
+async def test_async_unreferenced_client_ends_its_threads(connect):
     # The fixture waits for the threads to end.
-    asyncio.run(main())
+    await connect().check()
 
 
 def test_async_client_serves_several_loops_in_turn(connect):
