@@ -53,24 +53,6 @@ def pytest_pyfunc_call(pyfuncitem):
     return True
 
 
-@pytest.fixture(scope="session")
-def root():
-    """The root directory of the repository."""
-    return ROOT
-
-
-@pytest.fixture(scope="session")
-def build_dir():
-    """The build directory."""
-    return BUILD
-
-
-@pytest.fixture(scope="session")
-def library():
-    """The shared library."""
-    return support.LIBRARY
-
-
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory):
     """An empty home directory, for this process and its children."""

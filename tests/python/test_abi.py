@@ -18,7 +18,7 @@ from pycparser import CParser, c_ast, c_generator
 
 import c_declarations
 from compare import additions, breaking_changes, by_name
-from support import ROOT, need_tool, output, run
+from support import LIBRARY, ROOT, need_tool, output, run
 
 HEADER = ROOT / "include/dbss.h"
 CDEF = ROOT / "include/dbss.cdef.h"
@@ -68,10 +68,10 @@ def test_abi_description_matches_schema(description):
         assert not validator(schema).is_valid(wrong)
 
 
-def test_abi_description_lists_exactly_exported_functions(library, description):
-    lines = output("nm", "--dynamic", "--defined-only", library).splitlines()
+def test_abi_description_lists_exactly_exported_functions(description):
+    lines = output("nm", "--dynamic", "--defined-only", LIBRARY).splitlines()
     assert {line.split()[-1] for line in lines} == set(by_name(description["functions"]))
-    dynamic = output("readelf", "--dynamic", "--wide", library)
+    dynamic = output("readelf", "--dynamic", "--wide", LIBRARY)
     assert re.findall(r"soname: \[(.*)\]", dynamic) == [description["soname"]]
 
 
@@ -360,9 +360,9 @@ $dbss->dbss_config_free($config);
 
 
 @pytest.mark.parametrize(("command", "script"), [("luajit", LUA), ("php", PHP)], ids=["lua", "php"])
-def test_interpreter_loads_cdef_unmodified(library, tmp_path, command, script):
+def test_interpreter_loads_cdef_unmodified(tmp_path, command, script):
     (tmp_path / "script").write_text(script)
-    printed = output(need_tool(command), tmp_path / "script", CDEF, library)
+    printed = output(need_tool(command), tmp_path / "script", CDEF, LIBRARY)
     version, status, parameter = printed.splitlines()
     assert version.count(".") == 2
     assert (status, parameter) == ("DBSS_ERR_CLOSED", "key")

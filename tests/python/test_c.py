@@ -12,7 +12,7 @@ import ssl
 import pytest
 
 import support
-from support import ROOT, Server, need_tool, new_certificate, serve_report, tls_with
+from support import BUILD, LIBRARY, ROOT, Server, need_tool, new_certificate, serve_report, tls_with
 
 PROGRAMS = (
     *("abi", "download", "errors", "lists", "log", "operation", "network", "fork", "signals"),
@@ -75,13 +75,13 @@ def fixtures(mock, tmp_path):
 
 
 @pytest.fixture
-def run_c(build_dir, environment, tmp_path):
+def run_c(environment, tmp_path):
     """Runs a program, which leaves no temporary file; returns what it prints."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 
     def run(program, *words, wrap=(), directory="tests/c", code=0, **variables):
-        path = build_dir / directory / program
+        path = BUILD / directory / program
         if directory != "tests/c" and not path.exists():
             pytest.skip(f"{directory}/{program}: not built; make {directory} builds and runs it")
         given = {**environment, "TMPDIR": str(scratch), **variables}
@@ -149,8 +149,8 @@ def test_check_passes(run_c, fixtures, program, check):
     assert f"ok {check}\n" in printed
 
 
-def test_unload_during_name_lookup_does_not_crash(run_c, library):
-    run_c("dlclose", library)
+def test_unload_during_name_lookup_does_not_crash(run_c):
+    run_c("dlclose", LIBRARY)
 
 
 @pytest.mark.parametrize(

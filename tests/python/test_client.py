@@ -20,7 +20,18 @@ import pytest
 from dbss import _abi as abi
 from dbss import errors, ffi, settings
 
-from support import MIB, NUL, SURROGATE, TIMEOUT, UNREACHABLE, compiled, output, run, sha256
+from support import (
+    LIBRARY,
+    MIB,
+    NUL,
+    SURROGATE,
+    TIMEOUT,
+    UNREACHABLE,
+    compiled,
+    output,
+    run,
+    sha256,
+)
 
 
 @pytest.fixture
@@ -530,7 +541,7 @@ def test_missing_library_error_names_the_path(environment, tmp_path):
         assert place in last
 
 
-def test_library_is_found_in_package_or_by_loader(environment, tmp_path, library):
+def test_library_is_found_in_package_or_by_loader(environment, tmp_path):
     def path(**more):
         code = "import dbss; from dbss import _abi as abi; print(abi.library.path)"
         return output(sys.executable, "-c", code, env={**environment, "DBSS_LIBRARY": "", **more})
@@ -540,8 +551,8 @@ def test_library_is_found_in_package_or_by_loader(environment, tmp_path, library
     package.mkdir()
     for file in Path(ffi.__file__).parent.glob("*.py"):
         shutil.copy(file, package)
-    (package / library.name).symlink_to(library)
-    assert path(PYTHONPATH=str(tmp_path)) == f"{package / library.name}\n"
+    (package / LIBRARY.name).symlink_to(LIBRARY)
+    assert path(PYTHONPATH=str(tmp_path)) == f"{package / LIBRARY.name}\n"
 
 
 def test_import_needs_no_other_package(environment):

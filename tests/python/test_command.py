@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from command import FAST_POLL, NO_RETRY, TIME_RANGE, Terminal, json_lines
-from support import ID, MIB, TIMEOUT, isolated, need_tool, output, sha256, wait_until
+from support import ID, MIB, ROOT, TIMEOUT, isolated, need_tool, output, sha256, wait_until
 from test_c import VALGRIND
 
 SUBCOMMANDS = [
@@ -161,8 +161,8 @@ def test_command_under_valgrind_has_no_error(mock, command):
         assert done.returncode == code, (line, done.stderr)
 
 
-def test_systemd_service_command_works(mock, command, own_instance, root):
-    text = (root / "packaging/systemd/dbss-mirror.service").read_text()
+def test_systemd_service_command_works(mock, command, own_instance):
+    text = (ROOT / "packaging/systemd/dbss-mirror.service").read_text()
     [line] = re.findall(r"^ExecStart=(.*)$", text.replace("\\\n", " "), re.MULTILINE)
     _, words = line.split("/usr/bin/dbss ")
     arguments = shlex.split(words.replace("%S", str(command.directory)))
@@ -286,8 +286,8 @@ def test_values_of_flags_may_begin_with_a_hyphen(mock, command, name):
         assert len(codes) == 1, flag
 
 
-def test_options_are_those_of_the_library(root, command):
-    description = json.loads((root / "include/dbss-abi.json").read_text())
+def test_options_are_those_of_the_library(command):
+    description = json.loads((ROOT / "include/dbss-abi.json").read_text())
     # These have no effect here.
     others = {"interruptible", "log_level", "max_memory_bytes"}
     known = [one for one in description["options"]["config"] if one["type"] != "secret"]
@@ -310,8 +310,8 @@ def test_options_are_those_of_the_library(root, command):
     assert "dbss_" not in text
 
 
-def test_readme_has_all_exit_codes_variables_and_kinds(root, command):
-    readme = (root / "cli/README.md").read_text()
+def test_readme_has_all_exit_codes_variables_and_kinds(command):
+    readme = (ROOT / "cli/README.md").read_text()
     full = "".join(command.prints(name, "--help") for name in CONNECTING)
     exit_codes = full.split("Exit codes:\n")[1].split("\n\n")[0]
     listed = re.findall(r"^ +(\d+)  (.*)$", exit_codes, re.MULTILINE)

@@ -106,17 +106,17 @@ def go_samples(go_module):
     return {name: go_module.build(name) for name in GO_SAMPLES}
 
 
-def test_go_calls_every_function_of_the_abi(root):
-    description = json.loads((root / "include/dbss-abi.json").read_text())
-    folder = root / "bindings/go/internal/abi"
+def test_go_calls_every_function_of_the_abi():
+    description = json.loads((ROOT / "include/dbss-abi.json").read_text())
+    folder = ROOT / "bindings/go/internal/abi"
     text = "".join(path.read_text() for path in folder.iterdir())
     called = set(re.findall(r"\b(dbss_\w+)\(", text))
     # The error of a thread is taken with the call.
     assert {one["name"] for one in description["functions"]} - called == {"dbss_last_error"}
 
 
-def test_go_module_has_the_version_of_the_product(root, go_module):
-    assert f'\nversion = "{VERSION}"\n' in (root / "Cargo.toml").read_text()
+def test_go_module_has_the_version_of_the_product(go_module):
+    assert f'\nversion = "{VERSION}"\n' in (ROOT / "Cargo.toml").read_text()
     listed = json.loads(go_module.run("list", "-m", "-json", "example.com/dbss"))
     assert listed["Version"] == f"v{VERSION}"
     files = {path.name for path in Path(listed["Dir"]).rglob("*")}
@@ -125,8 +125,8 @@ def test_go_module_has_the_version_of_the_product(root, go_module):
 
 
 @pytest.fixture
-def blocks(root):
-    text = (root / "bindings/go/README.md").read_text()
+def blocks():
+    text = (ROOT / "bindings/go/README.md").read_text()
     return re.findall(r"^```go\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from support import BUILD, MIB, ROOT, need_tool, run
+from support import BUILD, LIBRARY, MIB, ROOT, need_tool, run
 
 SMOKE = """
 #include <dbss.h>
@@ -41,17 +41,17 @@ def smoke(tmp_path):
     return tmp_path / "smoke.c"
 
 
-def test_libraries_export_exactly_header_functions(library):
+def test_libraries_export_exactly_header_functions():
     text = re.sub(r"/\*.*?\*/", "", (ROOT / "include/dbss.h").read_text(), flags=re.DOTALL)
     functions = set(re.findall(r"\b(dbss_\w+)\(", text))
     assert len(functions) > 30
-    for flags, path in (("-D", library), ("-g", ARCHIVE)):
+    for flags, path in (("-D", LIBRARY), ("-g", ARCHIVE)):
         lines = printed("nm", flags, "--defined-only", path).splitlines()
         assert {line.split()[-1] for line in lines if " " in line} == functions
 
 
-def test_shared_library_has_soname_and_stays_loaded(library):
-    dynamic = printed("readelf", "--dynamic", "--wide", library)
+def test_shared_library_has_soname_and_stays_loaded():
+    dynamic = printed("readelf", "--dynamic", "--wide", LIBRARY)
     assert "Library soname: [libdbss.so.0]" in dynamic
     assert re.search(r"\(FLAGS_1\).*\bNODELETE\b", dynamic)
     needed = set(re.findall(r"\(NEEDED\).*\[(.*?)\]", dynamic))
@@ -59,9 +59,9 @@ def test_shared_library_has_soname_and_stays_loaded(library):
     assert all(re.fullmatch(allowed, name) for name in needed), needed
 
 
-def test_stripped_library_is_small(library):
-    assert ".symtab" not in printed("readelf", "--sections", "--wide", library)
-    assert library.stat().st_size <= 3 * MIB
+def test_stripped_library_is_small():
+    assert ".symtab" not in printed("readelf", "--sections", "--wide", LIBRARY)
+    assert LIBRARY.stat().st_size <= 3 * MIB
 
 
 def test_program_links_the_static_library(smoke, version):

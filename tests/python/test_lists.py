@@ -17,7 +17,7 @@ import dbss
 import pytest
 from dbss import lists
 
-from support import ID, MIB, TIME_RANGE, TIMEOUT, new_mock, run, wait_until
+from support import ID, MIB, ROOT, TIME_RANGE, TIMEOUT, new_mock, run, wait_until
 
 other_mock = pytest.fixture(new_mock)
 
@@ -329,9 +329,9 @@ def test_report_that_is_not_ready_is_a_timeout_error(mock, client, instance):
     assert isinstance(caught.value, dbss.NotReadyError)
 
 
-def test_readme_five_lines_generate_and_save_a_report(root, mock, environment, tmp_path):
+def test_readme_five_lines_generate_and_save_a_report(mock, environment, tmp_path):
     """The program in the README of the package, with credentials of the environment."""
-    text = (root / "bindings/python/README.md").read_text()
+    text = (ROOT / "bindings/python/README.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     [program] = [one for one in blocks if "generate_report" in one]
     assert len(program.splitlines()) == 5

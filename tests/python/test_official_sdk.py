@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 
-from support import new_mock, run, sha256
+from support import ROOT, new_mock, run, sha256
 
 with warnings.catch_warnings():
     # Warnings in the SDK's own code are not our defects.
@@ -285,13 +285,13 @@ def signature_table():
     return table
 
 
-def test_signatures_match_the_official_sdk(root, tmp_path):
+def test_signatures_match_the_official_sdk(tmp_path):
     table = tmp_path / "table.json"
     table.write_text(json.dumps(signature_table()))
     test = "credentials::signature::tests::signatures_match_official_sdk_table"
     cargo = ("cargo", "test", "--lib", "--locked", "--quiet", "--", "--ignored", "--exact", test)
     env = {**os.environ, "DBSS_SIGNATURE_TABLE": str(table)}
-    assert "1 passed" in run(*cargo, cwd=root, env=env, timeout=600).stdout
+    assert "1 passed" in run(*cargo, cwd=ROOT, env=env, timeout=600).stdout
 
 
 def signed_again(request, key, url):

@@ -14,6 +14,7 @@ import pytest
 
 from command import Process
 from support import (
+    BUILD,
     ROOT,
     TIME_RANGE,
     need_tool,
@@ -44,10 +45,10 @@ WRONG_TOKEN = {"DBSS_TOKEN": "not-the-token"}
 
 
 @pytest.fixture
-def sample(request, build_dir, service, mock, tmp_path):
+def sample(request, service, mock, tmp_path):
     """Runs a sample in an empty directory: its exit code, and what it printed."""
     mock.set("generation", percent_per_list=100)
-    where = {"c": build_dir / "samples", "cpp": build_dir / "samples/cpp"}
+    where = {"c": BUILD / "samples", "cpp": BUILD / "samples/cpp"}
 
     def start(language, name, *arguments, wrap=(), bare=False, **variables):
         target = "report.pdf" if language == "go" else "."
@@ -81,11 +82,11 @@ EACH = [(language, name) for language, names in SAMPLES.items() for name in name
 each_sample = pytest.mark.parametrize(("language", "name"), EACH)
 
 
-def test_samples_are_short(root):
+def test_samples_are_short():
     found = [
-        *(("c", path) for path in (root / "bindings/c").glob("*.c")),
-        *(("cpp", path) for path in (root / "bindings/cpp").glob("*.cpp")),
-        *(("go", path) for path in (root / "bindings/go/samples").glob("*/main.go")),
+        *(("c", path) for path in (ROOT / "bindings/c").glob("*.c")),
+        *(("cpp", path) for path in (ROOT / "bindings/cpp").glob("*.cpp")),
+        *(("go", path) for path in (ROOT / "bindings/go/samples").glob("*/main.go")),
     ]
     names = [(kind, path.parent.name if kind == "go" else path.stem) for kind, path in found]
     assert sorted(names) == sorted(EACH)
@@ -202,19 +203,19 @@ def test_mirror_sample_prints_failures(mock, sample):
     assert re.search(r"^mirror: 1 of \d+ .*failed", err, re.MULTILINE)
 
 
-def test_samples_compile_as_the_readme_prints(root, build_dir, environment, tmp_path):
+def test_samples_compile_as_the_readme_prints(environment, tmp_path):
     """With a pkg-config that names the library here as if it were installed."""
-    readme = (root / "bindings/c/README.md").read_text()
+    readme = (ROOT / "bindings/c/README.md").read_text()
     commands = re.findall(r"^cc -o .*$", readme, re.MULTILINE)
     assert len(commands) == len(SAMPLES["c"])
     tool = tmp_path / "pkg-config"
-    flags = f"-I{root / 'include'} -L{build_dir / 'lib'} -ldbss"
+    flags = f"-I{ROOT / 'include'} -L{BUILD / 'lib'} -ldbss"
     tool.write_text(f"#!/bin/sh\necho {shlex.quote(flags)}\n")
     tool.chmod(0o755)
     path = {**environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     for name in SAMPLES["c"]:
         [command] = [one for one in commands if one.split()[2] == name]
-        (tmp_path / f"{name}.c").symlink_to(root / f"bindings/c/{name}.c")
+        (tmp_path / f"{name}.c").symlink_to(ROOT / f"bindings/c/{name}.c")
         run("sh", "-c", command, cwd=tmp_path, env=path)
         done = run(tmp_path / name, code=2, env=environment)
         assert done.stdout == ""
@@ -223,9 +224,9 @@ def test_samples_compile_as_the_readme_prints(root, build_dir, environment, tmp_
 
 @pytest.mark.parametrize("name", SAMPLES["c"])
 @pytest.mark.parametrize("standard", ["c99", "c11"])
-def test_samples_compile_without_extensions(root, name, standard):
-    strict = (f"-std={standard}", "-pedantic-errors", *WARNINGS, "-I", root / "include")
-    output("cc", *strict, "-fsyntax-only", root / f"bindings/c/{name}.c")
+def test_samples_compile_without_extensions(name, standard):
+    strict = (f"-std={standard}", "-pedantic-errors", *WARNINGS, "-I", ROOT / "include")
+    output("cc", *strict, "-fsyntax-only", ROOT / f"bindings/c/{name}.c")
 
 
 # The programs in READMEs and headers.
@@ -236,11 +237,11 @@ def blocks(path, language):
 
 
 @pytest.fixture
-def compile_program(build_dir, environment, tmp_path):
+def compile_program(environment, tmp_path):
     def compile(language, text):
         source = tmp_path / f"program.{language}"
         source.write_text(text)
-        link = [f"-L{build_dir / 'lib'}", "-ldbss", "-pthread", "-o", source.with_suffix("")]
+        link = [f"-L{BUILD / 'lib'}", "-ldbss", "-pthread", "-o", source.with_suffix("")]
         compiler, more = {"c": ("CC", ["-std=c99"]), "cpp": ("CXX", ["-std=c++20"])}[language]
         more += ["-Wconversion", "-Wshadow"] if language == "cpp" else []
         command = environment.get(compiler, {"c": "cc", "cpp": "c++"}[language])
@@ -295,8 +296,8 @@ def test_cpp_readme_programs_run(fresh, environment, tmp_path, compile_program):
     assert len(outputs[2].splitlines()) == 2
 
 
-def test_header_example_programs_run(root, environment, compile_program):
-    opening = (root / "include/dbss.h").read_text().split("*/")[0]
+def test_header_example_programs_run(environment, compile_program):
+    opening = (ROOT / "include/dbss.h").read_text().split("*/")[0]
     lines = re.findall(r"^ \*     (.*)$|^ \*$", opening, re.MULTILINE)
     program = "\n".join(lines[: lines.index("}") + 1]).strip() + "\n"
     assert program.startswith("#include <dbss.h>")
@@ -307,7 +308,7 @@ def test_header_example_programs_run(root, environment, compile_program):
     assert done.stdout == ""
     assert done.stderr.startswith("no report: project: must have 32 to 64 characters, but has 9")
 
-    opening = (root / "include/dbss.hpp").read_text().split("// These rules")[0]
+    opening = (ROOT / "include/dbss.hpp").read_text().split("// These rules")[0]
     program = "\n".join(re.findall(r"^//     (.*)$", opening, re.MULTILINE))
     assert program.startswith("#include <dbss.hpp>")
     binary = compile_program("cpp", program)
@@ -319,7 +320,7 @@ def test_header_example_programs_run(root, environment, compile_program):
 
 
 @pytest.mark.parametrize("service_of", ["none", "token", "found"])
-def test_demo_saves_reports(root, build_dir, environment, mock, service_of):
+def test_demo_saves_reports(environment, mock, service_of):
     service = {
         "DBSS_ENDPOINT": mock.https,
         "DBSS_CA_FILE": mock.ca_file,
@@ -338,8 +339,8 @@ def test_demo_saves_reports(root, build_dir, environment, mock, service_of):
         },
     }[service_of]
     given = {**environment, "PYTHON": sys.executable, **credentials}
-    out = run("make", "-C", root, "demo", env=given).stdout
-    files = sorted((build_dir / "demo").iterdir())
+    out = run("make", "-C", ROOT, "demo", env=given).stdout
+    files = sorted((BUILD / "demo").iterdir())
     for file in files:
         assert str(file) in out
         assert sha256(file) in out

@@ -9,7 +9,7 @@ import pytest
 
 import comparison
 from comparison import OURS
-from support import need_tool, skip
+from support import BUILD, need_tool, skip
 
 COMBINATIONS = comparison.load_combinations()
 SDKS = ["Python", *(pytest.param(name, marks=pytest.mark.sdk) for name in ("Go", "Java"))]
@@ -17,16 +17,16 @@ NAMES = [row["name"] for row in COMBINATIONS]
 
 
 @pytest.fixture(scope="session")
-def results(request, build_dir):
+def results(request):
     """What each SDK did in each combination."""
     for tool in ("ip", "mount", "unshare"):
         need_tool(tool)
     if subprocess.run([*comparison.namespace(), "true"], capture_output=True).returncode != 0:
         pytest.skip("this machine lets nobody make a network namespace")
-    sdks = comparison.programs(build_dir)
+    sdks = comparison.programs(BUILD)
     if not any(item.get_closest_marker("sdk") for item in request.session.items):
         sdks = {name: sdks[name] for name in (OURS, "Python")}
-    return comparison.run(COMBINATIONS, sdks, build_dir)
+    return comparison.run(COMBINATIONS, sdks, BUILD)
 
 
 def observed(results, name, sdk):
@@ -58,7 +58,7 @@ def test_sdk_makes_downloads_and_deletes_report(results, sdk, name):
 
 
 @pytest.mark.sdk
-def test_comparison_document_is_current(results, root):
+def test_comparison_document_is_current(results):
     for sdk in comparison.versions():
         observed(results, NAMES[0], sdk)
     assert comparison.DOCUMENT.read_text() == comparison.document(COMBINATIONS, results), (
