@@ -606,14 +606,14 @@ class Run:
         for number in self.calls[name][0] if name in self.calls else [self.numbers[name]]:
             self.running().ask(do="cancel", of=number)
 
-    def step_cancel_all(self, step: dict[str, Any]) -> None:
-        self.running().ask(do="cancel_all", client=step["cancel_all"])
+    def to_client(self, step: dict[str, Any]) -> None:
+        [(what, client)] = step.items()
+        self.running().ask(do=what, client=client)
 
-    def step_close(self, step: dict[str, Any]) -> None:
-        self.running().ask(do="close", client=step["close"])
+    step_cancel_all = step_close = to_client
 
     def step_free(self, step: dict[str, Any]) -> None:
-        self.running().ask(do="free", client=step["free"])
+        self.to_client(step)
         self.clients.discard(step["free"])
 
     def step_kill(self, step: dict[str, Any]) -> None:
