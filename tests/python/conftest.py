@@ -153,7 +153,7 @@ def run_python(mock, environment):
         ids = (report or Report(mock, mock.pdf)).ids
         given = {"ENDPOINT": mock.http, "TOKEN": mock.token, "IDS": ",".join(ids), **more}
         command = [sys.executable, "-W", "error", "-c", PRELUDE + code]
-        return support.output(*command, env={**environment, **given}, timeout=support.TIMEOUT)
+        return support.output(*command, env={**environment, **given})
 
     return run_program
 

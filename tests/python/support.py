@@ -83,7 +83,7 @@ def service_of(mock, environment):
 def run(*command, code=0, **options):
     """Runs a program, which must end with this code."""
     words = [str(word) for word in command]
-    options = {"capture_output": True, "text": True, "timeout": 300, **options}
+    options = {"capture_output": True, "text": True, "timeout": 280, **options}
     done = subprocess.run(words, check=False, **options)
     assert done.returncode == code, f"{done.stdout}{done.stderr}"
     return done
