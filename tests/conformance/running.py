@@ -139,9 +139,11 @@ class Driver:
         ended = "still runs" if code is None else f"ended with exit code {code}"
         if code is not None and code < 0:
             ended = f"ended with signal {-code} ({signal.Signals(-code).name})"
+        return f"the driver {ended}; its standard error: {self.errors() or 'nothing'}"
+
+    def errors(self) -> str:
         self._errors.seek(0)
-        errors = self._errors.read().decode(errors="replace")[-4000:]
-        return f"the driver {ended}; its standard error: {errors or 'nothing'}"
+        return self._errors.read().decode(errors="replace")[-4000:]
 
     def kill(self) -> None:
         self._process.kill()
@@ -159,11 +161,13 @@ class Driver:
             self.kill()
             raise Failure("the driver did not end") from None
         self._reader.join()
-        state = self.state()
+        state, errors = self.state(), self.errors()
         self._process.stdout.close()
         self._errors.close()
         if self._process.returncode not in (0, -signal.SIGKILL):
             raise Failure(state)
+        if errors:
+            raise Failure(f"the driver wrote on standard error: {errors}")
 
 
 @dataclass
@@ -719,7 +723,7 @@ class Run:
         if problem := mismatch(code, step.get("exit", 0), "exit code"):
             raise Failure(f"{problem}: {said}")
         bytes_only = isinstance(step.get("stdout"), dict) and "sha256" in step["stdout"]
-        self.check_output("" if bytes_only else out, errors, code)
+        self.check_output("" if bytes_only else out, errors)
         actual: dict[str, Any] = {"stdout": out, "stderr": errors, "json": []}
         if bytes_only:
             actual["stdout"] = facts_of(raw)
@@ -770,7 +774,7 @@ class Run:
         }
         return {name: value for name, value in merged.items() if value is not None}
 
-    def check_output(self, out: str, errors: str, code: int) -> None:
+    def check_output(self, out: str, errors: str) -> None:
         for secret in {*self.secrets, self.mock.token, self.mock.secret_key, self.mock.password}:
             if len(secret) >= 8 and secret in out + errors:
                 raise Failure("a secret is printed")
@@ -779,9 +783,8 @@ class Run:
         if "panicked" in errors:
             raise Failure(f"it panicked: {errors}")
         # C functions and constants mean nothing to the user.
-        names = r"^(?!dbss: warning: ).*?(\bdbss_|\bDBSS_(ERR|FILE|LOG)_)"
-        if code and (name := re.search(names, errors, re.MULTILINE)):
-            raise Failure(f"{name[1]} is printed: {errors}")
+        if name := re.search(r"\bdbss_|\bDBSS_(ERR|FILE|LOG)_", errors):
+            raise Failure(f"{name[0]} is printed: {errors}")
 
 
 def shell_of(step: dict[str, Any]) -> list[str]:

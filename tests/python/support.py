@@ -107,7 +107,7 @@ def isolated(*more):
     """The command that runs another one in a network namespace of its own."""
     command = [need_tool("unshare"), "--map-root-user", "--net", *more]
     if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
-        pytest.skip("this machine lets nobody make a network namespace")
+        skip("this machine lets nobody make a network namespace")
     return command
 
 

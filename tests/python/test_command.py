@@ -3,6 +3,7 @@
 All else is in tests/conformance/command.json, and in the cases that its driver runs.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -65,12 +66,16 @@ def test_signal_ends_command_whose_output_is_not_read(mock, command, own_instanc
 
 
 def test_second_signal_ends_the_program_at_once(command):
-    # Opening a pipe that nobody writes to waits for ever, whatever signal comes.
-    pipe = command.directory.parent / "pipe"
-    os.mkfifo(pipe)
-    with command.start("instances", "--token-file", pipe) as process:
-        # openat
-        wait_until(lambda: is_in(process, 257, 56))
+    # Writing a message to a pipe that nobody reads waits for ever, whatever signal comes.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    with command.start("instances", "--verbose", stderr=writer) as process:
+        # write
+        wait_until(lambda: is_in(process, 1, 64))
         # A parent may forward the signal of the same key press.
         for _ in range(3):
             process.send_signal(signal.SIGINT)
@@ -78,6 +83,19 @@ def test_second_signal_ends_the_program_at_once(command):
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
+    os.close(reader)
+    os.close(writer)
+
+
+def test_signal_ends_command_that_opens_a_token_pipe(command):
+    pipe = command.directory.parent / "pipe"
+    os.mkfifo(pipe)
+    with command.start("instances", "--token-file", pipe) as process:
+        # open or openat, for which nobody writes
+        wait_until(lambda: is_in(process, 2, 257, 56))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stderr.read() == b"dbss: interrupted\n"
 
 
 # Streams and processes.
@@ -221,6 +239,8 @@ def test_delete_on_terminal_asks_first(mock, command, own_instance, reply, code)
     found, written = on_a_terminal(command, "[y/N] ", reply, "delete", "--report", report)
     assert found == code
     assert report in written.split("[y/N] ")[0]
+    # Also if the reply does not end the line.
+    assert "\ndbss: nothing was deleted\n" in written or code == 0
     assert len(mock.requests("@reports.delete")) == (1 if code == 0 else 0)
 
 
@@ -345,10 +365,18 @@ def test_completions_are_valid_in_their_shells(command, tmp_path):
     )
     assert output(need_tool("bash"), "-c", bash, cwd=tmp_path) == "download\n--success-file\n"
     if fish := shutil.which("fish"):
-        for words, wanted in (("dbss down", "download"), ("dbss mirror --suc", "--success-file")):
+        for words, shown in {
+            "dbss down": ["download"],
+            "dbss mirror --suc": ["--success-file"],
+            "dbss completions z": ["zsh"],
+            "dbss mirror ": ["here/"],
+            "dbss download ": [],
+            "dbss download --locale ": [],
+            "dbss download --output dbss.f": ["dbss.fish"],
+        }.items():
             code = f"source dbss.fish; complete -C {words!r}"
             found = output(fish, "--no-config", "-c", code, cwd=tmp_path).splitlines()
-            assert [line.split("\t")[0] for line in found] == [wanted]
+            assert [line.split("\t")[0] for line in found] == shown, words
     if zsh := shutil.which("zsh"):
         # Its completion needs a terminal; so only whether it loads.
         load = "autoload -Uz compinit && compinit -u -D && whence -w _dbss && echo $_comps[dbss]"
@@ -367,6 +395,10 @@ def test_man_pages_render_without_warning(command):
         text = re.sub(".\x08", "", text)
         assert "SYNOPSIS" in text
         assert "EXTRA" not in text
+        heading, *_, footing = text.strip().splitlines()
+        name = f"{page.stem}(1)"
+        assert heading.split() == [name, *("Audit", "reports", "of", "DBSS"), name]
+        assert footing.split()[0] == "dbss"
         if page.stem.removeprefix("dbss-") in CONNECTING:
             flat = " ".join(text.replace("\u2010\n", "").split())
             # What -h leaves out is here.

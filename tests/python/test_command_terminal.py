@@ -56,6 +56,28 @@ def test_generation_progress_fits_the_terminal(mock, command, own_instance, colu
     assert final_screen(written) == [mock.made()[-1]]
 
 
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_mirror_progress_fits_the_terminal(mock, command, own_instance, columns):
+    for i in range(6):
+        name = f"审计 report {i}"
+        report = mock.add_report(size=30_000, instance=own_instance, name=name)
+        mock.fault(report["id"], drip={"bytes": 5000, "every_ms": 60})
+    written = command.on_terminal("mirror", "archive", "--parallel", "1", columns=columns)
+    drawn = [frame for frame in frames(written) if " of 6" in frame]
+    assert len(drawn) > 6
+    assert all(width(frame) < columns for frame in drawn)
+    counts = [int(frame.split(" of ")[0]) for frame in drawn]
+    assert counts == sorted(counts)
+    assert set(range(1, 6)) <= set(counts)
+    # Before the first report has come, nobody knows how long the others take.
+    assert not any("ETA" in frame for frame in drawn if frame.startswith("0 of"))
+    if columns >= 40:
+        assert all("ETA" in frame for frame in drawn if not frame.startswith("0 of"))
+        assert all("B/s" in frame and "审计" in frame for frame in drawn)
+    # Nothing scrolls, and the bar is gone in the end.
+    assert final_screen(written)[:2] == ["listed      6", "downloaded  6"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "env"),
     [(["--quiet"], {}), (["-q"], {}), ([], {"NO_COLOR": "1"}), ([], {"TERM": "dumb"})],

@@ -93,9 +93,9 @@ def installed(tmp_path, environment):
     return variables
 
 
-def make(target, environment, variables, code=0):
+def make(target, environment, variables, **more):
     words = [f"{name}={value}" for name, value in variables.items()]
-    return run("make", "-C", ROOT, target, *words, env=environment, code=code)
+    return run("make", "-C", ROOT, target, *words, env=environment, **more)
 
 
 def test_installed_files_compile_link_and_run(smoke, installed, environment, version):
@@ -174,6 +174,39 @@ def test_uninstall_leaves_nothing(installed, environment):
         assert not (installed["PREFIX"] / directory).exists()
     # With nothing there it does nothing.
     make("uninstall", environment, installed)
+
+
+def test_install_takes_any_destination_and_replaces_what_is_there(tmp_path, environment):
+    destination = tmp_path / "a 'quoted' ä destination"
+    library = destination / "usr/lib/libdbss.so.0"
+    # As an earlier version could have left it.
+    library.parent.mkdir(parents=True)
+    library.symlink_to("libdbss.so.0.0.1")
+    where = {"DESTDIR": destination, "PREFIX": "/usr"}
+    make("install", environment, where, umask=0o077)
+    first = {path: path.lstat().st_mode for path in destination.rglob("*")}
+    make("install", environment, where, umask=0o077)
+    assert {path: path.lstat().st_mode for path in destination.rglob("*")} == first
+    assert not library.is_symlink()
+    # No other name of it, which ldconfig could prefer.
+    assert {path.name for path in library.parent.glob("*.so*")} == {"libdbss.so", "libdbss.so.0"}
+    for path, mode in first.items():
+        # For everybody, whatever the umask.
+        assert mode & 0o444 == 0o444, path
+    assert printed(destination / "usr/bin/dbss", "--version")
+    other = destination / "usr/share/doc/dbss/other"
+    other.touch()
+    make("uninstall", environment, where, umask=0o077)
+    assert [path for path in destination.rglob("*") if not path.is_dir()] == [other]
+
+
+@pytest.mark.parametrize("variable", ["PREFIX", "LIBDIR", "DOCDIR"])
+@pytest.mark.parametrize("path", ["relative/path", "/a path", "/a /path"])
+@pytest.mark.parametrize("target", ["install", "uninstall"])
+def test_install_refuses_a_path_that_it_cannot_use(tmp_path, environment, target, variable, path):
+    refused = make(target, environment, {"DESTDIR": tmp_path, variable: path}, code=2)
+    assert f"{variable}='{path}': use a path that starts with / and has no space" in refused.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_installed_programs_are_hardened(installed):

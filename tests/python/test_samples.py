@@ -316,6 +316,16 @@ def test_header_example_programs_run(environment, compile_program):
     run(binary, code=2, env=environment)
 
 
+def test_links_between_files_lead_somewhere(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "packaging")
+    from contents import dead_links
+
+    files = set(output("git", "ls-files", cwd=ROOT).splitlines())
+    pages = [name for name in files if name.endswith(".md")]
+    dead = {name: list(dead_links(name, (ROOT / name).read_text(), files)) for name in pages}
+    assert not any(dead.values()), dead
+
+
 # make demo.
 
 

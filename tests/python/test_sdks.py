@@ -22,7 +22,7 @@ def results(request):
     for tool in ("ip", "mount", "unshare"):
         need_tool(tool)
     if subprocess.run([*comparison.namespace(), "true"], capture_output=True).returncode != 0:
-        pytest.skip("this machine lets nobody make a network namespace")
+        skip("this machine lets nobody make a network namespace")
     sdks = comparison.programs(BUILD)
     if not any(item.get_closest_marker("sdk") for item in request.session.items):
         sdks = {name: sdks[name] for name in (OURS, "Python")}

@@ -14,6 +14,7 @@ import pytest
 
 from comparing import TERMINAL_CONTROLS, bytes_of
 from support import ROOT, TIMEOUT, Server, compiled, output, read_request
+from test_c import checks_in
 
 IDS = ("p" * 32, "i" * 32, "r" * 16)
 VALID = json.loads((ROOT / "tests/conformance/security.json").read_text())["tables"]["VALID"]
@@ -157,6 +158,18 @@ def test_old_tls_versions_are_neither_offered_nor_accepted(version):
     assert offered_versions(hellos[0]) == {0x0303, 0x0304}
 
 
+def test_plain_answer_to_tls_is_refused():
+    def serve(connection):
+        connection.recv(65536)
+        connection.sendall(response(LENGTH, start=b"HTTP/1.1 400 Bad Request"))
+        connection.recv(65536)
+
+    with Server(serve) as server:
+        endpoint = server.url.replace("http", "https")
+        with client_of(server, endpoint=endpoint) as client, pytest.raises(dbss.TlsError):
+            client.download_report(*IDS)
+
+
 def test_python_package_has_no_dependencies_and_tools_are_pinned():
     project = (ROOT / "bindings/python/pyproject.toml").read_text()
     table = re.search(r"^\[project\]\n(.*?)^\[", project, re.DOTALL | re.MULTILINE)
@@ -263,10 +276,13 @@ def promises():
 TESTS = {
     ".py": r"^def (test_\w+)\(",
     ".rs": r"#\[test\]\n(?:\s*#\[.*\]\n)*\s*fn (\w+)\(",
-    ".c": r'^    \{"(\w+)", \w+, (?:PLAIN|TLS|LOAD)\},$',
     ".go": r"^func (Test\w+)\(",
     ".json": r'^  {"name": "(\w+)",$',
 }
+
+
+def names_in(path):
+    return re.findall(TESTS[path.suffix], path.read_text(), re.MULTILINE)
 
 
 def test_security_promises_name_existing_tests():
@@ -283,5 +299,5 @@ def test_security_promises_name_existing_tests():
             if one.startswith("make "):
                 assert one.removeprefix("make ") in targets, one
             else:
-                tests = re.findall(TESTS[path.suffix], path.read_text(), re.MULTILINE)
+                tests = checks_in(path.stem) if path.suffix == ".c" else names_in(path)
                 assert name in tests, f"there is no test {one}"
