@@ -136,7 +136,7 @@ test-go: lib mock ## the tests in Go: under its race detector, and with all chec
 
 test-cpp: lib samples man mock venv ## the tests of C++ alone, with its conformance cases
 	$(MAKE) -C tests/cpp BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_cpp.py tests/python/test_cpp_package.py \
+	$(VENV)/bin/python -m pytest tests/python/test_cpp.py tests/python/test_samples.py tests/python/test_library.py \
 		tests/python/test_conformance.py -k "cpp" $(PYTEST_JOBS)
 
 sdk: lib mock venv ## libdbss beside the official SDKs for Python, Go and Java, against the mock service
@@ -153,11 +153,11 @@ valgrind: lib samples man mock venv ## the tests in C, the samples and the comma
 
 tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
+	$(VENV)/bin/python -m pytest tests/python/test_c.py -k tsan
 
 asan: lib mock venv ## the tests in C, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_asan.py tests/python/test_conformance.py \
+	$(VENV)/bin/python -m pytest tests/python/test_c.py tests/python/test_conformance.py \
 		-k "asan or address_sanitizer" $(PYTEST_JOBS)
 
 # How long each target runs; FUZZ_TARGET names one, or several.
@@ -172,7 +172,7 @@ fuzz-short: fuzz ## the same for 15 seconds each
 
 soak: lib mock venv ## a million calls, a hundred thousand contexts and failures of each kind; failed allocations
 	$(MAKE) -C tests/c BUILD=$(BUILD)
-	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_soak.py tests/python/test_c_scarcity.py -k "many_calls or each_failed_allocation"
+	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_c.py -k "test_check_passes and (soak- or download-tenants or each_failed_allocation)"
 
 bench: lib ## libdbss beside libcurl and the official SDK; ROUNDS=7
 	tests/bench/install

@@ -192,10 +192,7 @@ class Check:
 
     def fallible(self, call: str) -> list[str]:
         network = int(self.function["blocks"] == "network")
-        return [
-            f"dbss_status status = {call};",
-            f"expect_status(status, missing, {network});",
-        ]
+        return [f"dbss_status status = {call};", f"expect_status(status, missing, {network});"]
 
     def other(self, call: str) -> list[str]:
         returns = self.function["returns"]
@@ -277,7 +274,8 @@ def stub(callback: dict[str, Any]) -> str:
     """A callback that does nothing."""
     parameters = ", ".join(f"{one['c_type']} {one['name']}" for one in callback["parameters"])
     returned = "" if callback["returns"]["kind"] == "void" else " return 0; "
-    return f"static {callback['returns']['c_type']} a_{callback['name']}({parameters}) {{{returned}}}\n"
+    head = f"static {callback['returns']['c_type']} a_{callback['name']}({parameters})"
+    return f"{head} {{{returned}}}\n"
 
 
 def main() -> None:

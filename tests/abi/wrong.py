@@ -31,9 +31,7 @@ WAYS: dict[str, list[Wrong]] = {
         ("handles.without_token", "DBSS_ERR_NOT_CONFIGURED", "credentials"),
         ("handles.unauthenticated", "DBSS_ERR_UNAUTHENTICATED", ""),
     ],
-    "changes": [
-        ("handles.empty_changes", "DBSS_ERR_NOT_CONFIGURED", None),
-    ],
+    "changes": [("handles.empty_changes", "DBSS_ERR_NOT_CONFIGURED", None)],
     "cursor": [
         ("handles.cursor_of_closed", "DBSS_ERR_CLOSED", "ctx"),
         ("cursor_of(handles.unreachable)", "DBSS_ERR_CONNECT", ""),
@@ -72,9 +70,7 @@ WAYS: dict[str, list[Wrong]] = {
         ("taken_file()", "DBSS_ERR_FILE_EXISTS", ""),
     ],
     "project": ID,
-    "spec": [
-        ("handles.empty_spec", "DBSS_ERR_NOT_CONFIGURED", "template_id"),
-    ],
+    "spec": [("handles.empty_spec", "DBSS_ERR_NOT_CONFIGURED", "template_id")],
     "template_id": [*ID, ("handles.unknown_id", "DBSS_ERR_NOT_FOUND", "")],
     "stream": [
         ("closed(stream)", "DBSS_ERR_CLOSED", None),

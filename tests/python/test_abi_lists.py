@@ -1,16 +1,12 @@
 """Features, statuses and options that the library lists, and what its setters accept."""
 
-from __future__ import annotations
-
 import ctypes
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from support import LIBRARY, ROOT
+
 ABI = json.loads((ROOT / "include/dbss-abi.json").read_text())
 STATUSES = {one["name"]: one["value"] for one in ABI["statuses"]}
 MOST = 2**64 - 1
@@ -27,11 +23,11 @@ TYPES = {"string": ctypes.c_char_p, "integer": ctypes.c_int64, "status": ctypes.
 class Library:
     """Functions by their names, with types from the description."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path):
         self.loaded = ctypes.CDLL(str(path))
         self.described = {one["name"]: one for one in ABI["functions"]}
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name):
         function = getattr(self.loaded, f"dbss_{name}")
         returns = self.described[f"dbss_{name}"]["returns"]
         wide = returns["c_type"] in ("int64_t", "size_t", "uint32_t")
@@ -41,15 +37,15 @@ class Library:
 
 
 @pytest.fixture(scope="module")
-def abi(library: Path) -> Library:
-    return Library(library)
+def abi():
+    return Library(LIBRARY)
 
 
-def index(value: int) -> ctypes.c_size_t:
+def index(value):
     return ctypes.c_size_t(value)
 
 
-def test_features_are_those_of_the_description(abi: Library) -> None:
+def test_features_are_those_of_the_description(abi):
     count = len(ABI["features"])
     assert abi.feature_count() == count >= 18
     for i, one in enumerate(ABI["features"]):
@@ -62,7 +58,7 @@ def test_features_are_those_of_the_description(abi: Library) -> None:
         assert abi.has_feature(unknown) == 0
 
 
-def test_statuses_are_those_of_the_description(abi: Library) -> None:
+def test_statuses_are_those_of_the_description(abi):
     values = [abi.status_value(index(i)) for i in range(abi.status_count())]
     assert values == [one["value"] for one in ABI["statuses"]] == sorted(values)
     for one in ABI["statuses"]:
@@ -80,14 +76,14 @@ def test_statuses_are_those_of_the_description(abi: Library) -> None:
 
 
 @pytest.fixture(params=OBJECTS)
-def options(request: pytest.FixtureRequest, abi: Library) -> Iterator[tuple[int, str, Any]]:
+def options(request, abi):
     """The number of a set of options, its name, and a function that sets one."""
     name = OBJECTS[request.param]
     handle = ctypes.c_void_p()
     assert getattr(abi, f"{name}_new")(ctypes.byref(handle)) == 0
     setter = getattr(abi, f"{name}_set")
 
-    def set_option(key: bytes, value: str) -> tuple[int, bytes | None]:
+    def set_option(key, value):
         status = setter(handle, key, value.encode())
         error = ctypes.c_void_p(abi.last_error())
         return status, abi.error_parameter(error)
@@ -96,7 +92,7 @@ def options(request: pytest.FixtureRequest, abi: Library) -> Iterator[tuple[int,
     getattr(abi, f"{name}_free")(handle)
 
 
-def values_of(row: dict[str, Any]) -> tuple[list[int], list[int]]:
+def values_of(row):
     """Numbers that the option takes, and those that it refuses."""
     if row["type"] not in ("number", "milliseconds", "bytes", "mode"):
         return [], []
@@ -108,7 +104,7 @@ def values_of(row: dict[str, Any]) -> tuple[list[int], list[int]]:
     return good, bad
 
 
-def test_options_match_their_setters(abi: Library, options: tuple[int, str, Any]) -> None:
+def test_options_match_their_setters(abi, options):
     number, name, set_option = options
     rows = ABI["options"][name]
     assert abi.option_count(number) == len(rows) > 0
@@ -140,7 +136,7 @@ def test_options_match_their_setters(abi: Library, options: tuple[int, str, Any]
 
 
 @pytest.mark.parametrize("number", range(-1, 7))
-def test_options_end(abi: Library, number: int) -> None:
+def test_options_end(abi, number):
     """Also those of a set of a newer library."""
     count = abi.option_count(number)
     assert (count > 0) == (1 <= number <= len(OBJECTS))
