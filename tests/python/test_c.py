@@ -264,20 +264,12 @@ def test_certificate_verification_stays_within_documented_stack(
 
 # Sanitizers: make asan and make tsan build and run them.
 
-# Checks that cannot run under AddressSanitizer, because of its memory use or its slowness.
+# Checks that cannot run under AddressSanitizer, because of its memory use.
 UNSUPPORTED_CHECKS = {
     # They search the memory of the process, of which the sanitizer maps terabytes.
     *("secrets_are_wiped", "secrets_are_wiped_tls"),
     # It limits the address space (RLIMIT_AS), which the sanitizer exceeds.
     "report_larger_than_memory_fails",
-    # It limits the resident memory, in which the sanitizer keeps freed memory.
-    "large_report_needs_little_memory",
-    # It measures short durations.
-    "progress_called_in_every_phase",
-    # They mostly wait several seconds for a timer, and exercise no other code.
-    *("login_renewed_before_expiry", "login_renewal_failure_keeps_token"),
-    *("metadata_key_renewed_before_expiry", "provider_called_before_expiry"),
-    "stalled_attempt_is_resumed",
 }
 TSAN = {
     "TSAN_OPTIONS": "exitcode=66 halt_on_error=1 "
