@@ -136,7 +136,7 @@ test-go: lib mock ## the tests in Go: under its race detector, and with all chec
 
 test-cpp: lib samples man mock venv ## the tests of C++ alone, with its conformance cases
 	$(MAKE) -C tests/cpp BUILD=$(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_cpp.py tests/python/test_cpp_package.py \
+	$(VENV)/bin/python -m pytest tests/python/test_cpp.py tests/python/test_samples.py tests/python/test_library.py \
 		tests/python/test_conformance.py -k "cpp" $(PYTEST_JOBS)
 
 sdk: lib mock venv ## libdbss beside the official SDKs for Python, Go and Java, against the mock service
@@ -153,11 +153,11 @@ valgrind: lib samples man mock venv ## the tests in C, the samples and the comma
 
 tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
+	$(VENV)/bin/python -m pytest tests/python/test_c.py -k tsan
 
 asan: lib mock venv ## the tests in C, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
-	$(VENV)/bin/python -m pytest tests/python/test_asan.py tests/python/test_conformance.py \
+	$(VENV)/bin/python -m pytest tests/python/test_c.py tests/python/test_conformance.py \
 		-k "asan or address_sanitizer" $(PYTEST_JOBS)
 
 # How long each target runs; FUZZ_TARGET names one, or several.
@@ -172,7 +172,7 @@ fuzz-short: fuzz ## the same for 15 seconds each
 
 soak: lib mock venv ## a million calls, a hundred thousand contexts and failures of each kind; failed allocations
 	$(MAKE) -C tests/c BUILD=$(BUILD)
-	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_soak.py tests/python/test_c_scarcity.py -k "many_calls or each_failed_allocation"
+	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_c.py -k "test_check_passes and (soak- or download-tenants or each_failed_allocation)"
 
 bench: lib ## libdbss beside libcurl and the official SDK; ROUNDS=7
 	tests/bench/install
@@ -267,50 +267,65 @@ DOCDIR     ?= $(DATADIR)/doc/dbss
 STATIC_LIBRARIES := -lpthread -ldl -lm
 
 CMAKEDIR   := $(LIBDIR)/cmake/dbss
+# What the library and the command are made of, where make dist has written it.
+BILLS      := $(wildcard $(BUILD)/share/sbom/*.cdx.json)
 # The directories that are the library's own; the others belong to the system.
 OWN_DIRS   := $(CMAKEDIR) $(DATADIR)/dbss $(DOCDIR)
 SHARED_DIRS := $(BINDIR) $(LIBDIR)/pkgconfig $(INCLUDEDIR) $(DATADIR)/man/man1 \
 	$(DATADIR)/bash-completion/completions $(DATADIR)/zsh/site-functions $(DATADIR)/fish/vendor_completions.d
+ABI_FILES  := include/dbss-abi.json include/dbss-abi.schema.json include/dbss.cdef.h
 INSTALLED  := $(BINDIR)/dbss $(HEADERS:include/%=$(INCLUDEDIR)/%) $(LIBDIR)/pkgconfig/dbss.pc \
-	$(addprefix $(LIBDIR)/libdbss.,a so so.$(ABI) so.$(VERSION)) $(DATADIR)/man/man1/dbss.1 $(DATADIR)/man/man1/dbss-*.1 \
+	$(addprefix $(LIBDIR)/libdbss.,a so so.$(ABI)) $(DATADIR)/man/man1/dbss.1 $(DATADIR)/man/man1/dbss-*.1 \
+	$(addprefix $(CMAKEDIR)/,dbssConfig.cmake dbssConfigVersion.cmake) $(ABI_FILES:include/%=$(DATADIR)/dbss/%) \
+	$(addprefix $(DOCDIR)/,LICENSE THIRD-PARTY-LICENSES libdbss.cdx.json dbss.cdx.json) \
 	$(DATADIR)/bash-completion/completions/dbss $(DATADIR)/zsh/site-functions/_dbss \
-	$(DATADIR)/fish/vendor_completions.d/dbss.fish $(addsuffix /*,$(OWN_DIRS))
+	$(DATADIR)/fish/vendor_completions.d/dbss.fish
+
+# DESTDIR as the shell takes it, whatever is in it.
+quoted = '$(subst ','\'',$(1))'
+D       = $(call quoted,$(DESTDIR))
+# The others are written into files for pkg-config and CMake, which take no spaces.
+PLACES := PREFIX BINDIR LIBDIR INCLUDEDIR DATADIR DOCDIR
+check_places = $(foreach name,$(PLACES),$(if $(word 2,$($(name)))$(filter-out /%,$($(name))),\
+	$(error $(name)='$($(name))': use a path that starts with / and has no space)))
 
 # The prefix in the pkg-config file.
 PCPREFIX   ?= $(PREFIX)
 under_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
 relative = $(shell realpath -m --relative-to=$(1) $(2))
-configure = sed -e 's|@PREFIX@|$(PCPREFIX)|' -e 's|@LIBDIR@|$(call under_prefix,$(LIBDIR))|' \
+configure = umask 022 && sed -e 's|@PREFIX@|$(PCPREFIX)|' -e 's|@LIBDIR@|$(call under_prefix,$(LIBDIR))|' \
 	-e 's|@INCLUDEDIR@|$(call under_prefix,$(INCLUDEDIR))|' \
 	-e 's|@VERSION@|$(VERSION)|' -e 's|@ABI@|$(ABI)|' -e 's|@STATIC_LIBRARIES@|$(1)|' \
 	-e 's|@TO_PREFIX@|$(call relative,$(CMAKEDIR),$(PREFIX))|' \
 	-e 's|@LIB@|$(call relative,$(PREFIX),$(LIBDIR))|' -e 's|@INCLUDE@|$(call relative,$(PREFIX),$(INCLUDEDIR))|'
 
 install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local)
+	$(check_places)
 	@test -x $(BUILD)/bin/dbss -a -d $(BUILD)/share/man || { echo "nothing is built yet: run make all first, as yourself" >&2; exit 1; }
-	install -d $(addprefix $(DESTDIR),$(SHARED_DIRS) $(OWN_DIRS))
-	install -m 755 $(BUILD)/lib/libdbss.so.$(ABI) $(DESTDIR)$(LIBDIR)/libdbss.so.$(VERSION)
-	ln -sf libdbss.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libdbss.so.$(ABI)
-	ln -sf libdbss.so.$(ABI) $(DESTDIR)$(LIBDIR)/libdbss.so
-	install -m 644 $(BUILD)/lib/libdbss.a $(DESTDIR)$(LIBDIR)/libdbss.a
-	install -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)
-	install -m 644 include/dbss-abi.json include/dbss-abi.schema.json include/dbss.cdef.h $(DESTDIR)$(DATADIR)/dbss
-	$(call configure,$(STATIC_LIBRARIES)) packaging/dbss.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/dbss.pc
-	$(call configure,$(subst $() ,;,$(STATIC_LIBRARIES:-l%=%))) packaging/cmake/dbssConfig.cmake.in > $(DESTDIR)$(CMAKEDIR)/dbssConfig.cmake
-	$(call configure) packaging/cmake/dbssConfigVersion.cmake.in > $(DESTDIR)$(CMAKEDIR)/dbssConfigVersion.cmake
-	install -m 755 $(BUILD)/bin/dbss $(DESTDIR)$(BINDIR)
-	install -m 644 $(BUILD)/share/man/man1/*.1 $(DESTDIR)$(DATADIR)/man/man1
-	install -m 644 $(BUILD)/share/completions/dbss.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/dbss
-	install -m 644 $(BUILD)/share/completions/_dbss $(DESTDIR)$(DATADIR)/zsh/site-functions
-	install -m 644 $(BUILD)/share/completions/dbss.fish $(DESTDIR)$(DATADIR)/fish/vendor_completions.d
-	install -m 644 LICENSE THIRD-PARTY-LICENSES $(DESTDIR)$(DOCDIR)
+	umask 022 && install -d $(addprefix $(D),$(SHARED_DIRS) $(OWN_DIRS))
+# No version in its name: ldconfig would prefer a newer one that was there before.
+	install -m 755 $(BUILD)/lib/libdbss.so.$(ABI) $(D)$(LIBDIR)
+	ln -sf libdbss.so.$(ABI) $(D)$(LIBDIR)/libdbss.so
+	install -m 644 $(BUILD)/lib/libdbss.a $(D)$(LIBDIR)/libdbss.a
+	install -m 644 $(HEADERS) $(D)$(INCLUDEDIR)
+	install -m 644 $(ABI_FILES) $(D)$(DATADIR)/dbss
+	$(call configure,$(STATIC_LIBRARIES)) packaging/dbss.pc.in > $(D)$(LIBDIR)/pkgconfig/dbss.pc
+	$(call configure,$(subst $() ,;,$(STATIC_LIBRARIES:-l%=%))) packaging/cmake/dbssConfig.cmake.in > $(D)$(CMAKEDIR)/dbssConfig.cmake
+	$(call configure) packaging/cmake/dbssConfigVersion.cmake.in > $(D)$(CMAKEDIR)/dbssConfigVersion.cmake
+	install -m 755 $(BUILD)/bin/dbss $(D)$(BINDIR)
+	install -m 644 $(BUILD)/share/man/man1/*.1 $(D)$(DATADIR)/man/man1
+	install -m 644 $(BUILD)/share/completions/dbss.bash $(D)$(DATADIR)/bash-completion/completions/dbss
+	install -m 644 $(BUILD)/share/completions/_dbss $(D)$(DATADIR)/zsh/site-functions
+	install -m 644 $(BUILD)/share/completions/dbss.fish $(D)$(DATADIR)/fish/vendor_completions.d
+	install -m 644 LICENSE THIRD-PARTY-LICENSES $(BILLS) $(D)$(DOCDIR)
 ifeq ($(DESTDIR),)
 	@echo "If the loader does not find libdbss.so.$(ABI): run ldconfig as root, or set LD_LIBRARY_PATH=$(LIBDIR)"
 endif
 
 uninstall: ## remove what install put into DESTDIR and PREFIX
-	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
-	rmdir $(addprefix $(DESTDIR),$(OWN_DIRS)) || true
+	$(check_places)
+	rm -f $(addprefix $(D),$(INSTALLED))
+	rmdir --ignore-fail-on-non-empty $(addprefix $(D),$(OWN_DIRS)) 2>/dev/null || true
 
 clean: ## remove what was built, the virtual environment too
 	$(CARGO) clean

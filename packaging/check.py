@@ -14,14 +14,16 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
+import contents
 from targets import GLIBC, TARGETS, Target, targets_named
 
 ROOT = Path(__file__).parents[1]
@@ -65,34 +67,94 @@ files > /var/log/after
 diff /var/log/before /var/log/after
 """
 
+# A path as people have them, and another library of the same name that must not be taken.
 WHEEL = """
-python3 -m venv /opt/venv
-find /opt/venv | sort > /var/log/venv-before
-pip="/opt/venv/bin/python -m pip --disable-pip-version-check --no-cache-dir"
-$pip install --no-index --only-binary dbss --find-links /check/files dbss
-DBSS=/opt/venv/bin/dbss
+venv="/opt/a vénv"
+python3 -m venv "$venv"
+find "$venv" | sort > /var/log/venv-before
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-cache-dir "$@"; }
+wheel="--no-index --only-binary dbss --find-links /check/files dbss"
+pip install $wheel
+pip install --force-reinstall $wheel
+DBSS="$venv/bin/dbss"
 $DOWNLOAD
 cd /
-/opt/venv/bin/python -m dbss --version
-/opt/venv/bin/python /check/download.py
-test -s /opt/venv/lib/python3*/site-packages/dbss-*.dist-info/licenses/THIRD-PARTY-LICENSES
-test -s /opt/venv/lib/python3*/site-packages/dbss-*.dist-info/sboms/dbss.cdx.json
-$pip uninstall --yes dbss
-find /opt/venv | sort > /var/log/venv-after
+mkdir /tmp/other
+echo "not a library" > /tmp/other/libdbss.so.0
+export LD_LIBRARY_PATH=/tmp/other
+"$venv/bin/python" -m dbss --version
+"$venv/bin/python" /check/download.py
+pip uninstall --yes dbss
+find "$venv" | sort > /var/log/venv-after
 diff /var/log/venv-before /var/log/venv-after
-rm -r /opt/venv
+pip install --target /opt/target $wheel
+PYTHONPATH=/opt/target python3 /check/download.py
+PYTHONPATH=/opt/target python3 -m dbss --version
+# A library cannot be loaded out of an archive; the error says what to do.
+zip=$(echo /check/files/dbss-*-manylinux_*_$PROCESSOR.whl)
+if PYTHONPATH=$zip python3 -c "import dbss; dbss.version()" 2> /tmp/error; then exit 1; fi
+grep "DBSS_LIBRARY" /tmp/error
+# By the platform's older name too, which is all that an older pip knows.
+for platform in manylinux2014 manylinux_2_17; do
+    pip download --quiet --no-deps $wheel --dest /tmp/$platform --platform ${platform}_$PROCESSOR
+    rm -r /tmp/$platform
+done
+# Neither wheel is taken where the other C library is.
+refuses() {
+    if pip "$@" > /tmp/error 2>&1; then exit 1; fi
+    grep "not a supported wheel on this platform" /tmp/error
+}
+for musl in /check/files/dbss-*-musllinux_*_$PROCESSOR.whl; do
+    test -e "$musl" || continue
+    refuses install --no-index "$musl"
+    download="download --no-index --no-deps --dest /tmp/musl --platform musllinux_1_2_$PROCESSOR"
+    pip $download "$musl"
+    refuses $download "$zip"
+    rm -r /tmp/musl
+done
+rm -r "$venv" /opt/target /tmp/other /tmp/error
 """
 
+# Systemd does not run in a root: a command notes what the packages would tell it.
 DEB = """
-cd /check/files
-dpkg --install libdbss0_*_$ARCHITECTURE.deb libdbss-dev_*_$ARCHITECTURE.deb \
-    dbss_*_$ARCHITECTURE.deb python3-dbss_*_all.deb
+install_packages() {
+    dpkg --install $1/libdbss0_*_$ARCHITECTURE.deb $1/libdbss-dev_*_$ARCHITECTURE.deb \
+        $1/dbss_*_$ARCHITECTURE.deb $1/python3-dbss_*_all.deb
+}
+mkdir -p /run/systemd/system
+cat > /usr/bin/systemctl << 'EOF'
+#!/bin/sh
+echo "$@" >> /var/log/systemctl
+case "$*" in
+    *is-enabled*) cat /var/log/enabled ;;
+esac
+EOF
+chmod 755 /usr/bin/systemctl
+echo disabled > /var/log/enabled
+install_packages /check/older
+if grep -wE "start|restart" /var/log/systemctl; then
+    echo "started before it was enabled"; exit 1
+fi
+echo enabled > /var/log/enabled
+: > /var/log/systemctl
+install_packages /check/files
+if grep -w stop /var/log/systemctl; then echo "stopped by an upgrade"; exit 1; fi
 DBSS=dbss
 $DOWNLOAD
 cd /
 python3 /check/download.py
 python3 -m dbss --version
+python3 -c "
+import dbss, importlib.metadata
+assert importlib.metadata.version('dbss') == dbss.__version__"
+python3 -m venv --system-site-packages /opt/venv
+/opt/venv/bin/python -m pip list | grep "^dbss "
+rm -r /opt/venv
+: > /var/log/systemctl
+dpkg --remove dbss
+grep -w "stop.*dbss-mirror.timer" /var/log/systemctl
 dpkg --purge python3-dbss dbss libdbss-dev libdbss0
+rm -r /run/systemd /usr/bin/systemctl
 """
 
 ARCHIVE = """
@@ -118,10 +180,12 @@ $run download --quiet --output /archive/report.pdf
 echo "$REPORT_SHA256  /image/archive/report.pdf" | sha256sum -c -
 $run mirror /archive/reports --success-file /archive/success.json
 test -s /image/archive/success.json
+test -s /image/usr/share/doc/dbss/LICENSE
+test -s /image/usr/share/doc/dbss/dbss.cdx.json
 rm -r /image /archives /opt/*
 """
 
-# There is no Python with musl: two C programs that were built elsewhere are what uses it.
+# There is no Python with musl: programs in C and C++ that were built elsewhere use it.
 MUSL = """
 tar -xzf /check/files/dbss-*-$NAME.tar.gz -C /opt
 unzip -q /check/files/dbss-*-musllinux_*_$PROCESSOR.whl -d /opt/wheel
@@ -131,9 +195,11 @@ try() {
     echo "$REPORT_SHA256  $(echo /tmp/reports/*)" | sha256sum -c -
     rm -r /tmp/reports
 }
-try /opt/dbss-*/lib shared
-try /nowhere static
-try /opt/wheel/dbss shared
+try /opt/dbss-*/lib c-shared
+try /opt/dbss-*/lib cpp-shared
+try /nowhere c-static
+try /nowhere cpp-static
+try /opt/wheel/dbss c-shared
 rm -r /opt/wheel
 DBSS=$(echo /opt/dbss-*/bin/dbss)
 $DOWNLOAD
@@ -168,11 +234,18 @@ class Checks:
         self.check("the same symbols for all processors", self.same_symbols)
         self.check("the symbols of the baseline", self.baseline)
         self.check("SHA256SUMS", self.sums)
+        self.check("licences, bills of materials, links", self.contents)
+        for target in TARGETS:
+            self.check(f"{target.name}: symbols for a debugger", self.debug_symbols, target)
+        self.check("the units of systemd", self.units)
         self.check("versions", self.versions)
         for kind in ("shared", "static"):
             self.check(f"Meson, {kind}", self.meson, kind)
             self.check(f"Conan, {kind}", self.conan, kind)
-        self.check("vcpkg", self.vcpkg)
+            self.check(f"vcpkg, {kind}", self.vcpkg, kind)
+        self.check("Go, as docs/installing.md says", self.go, ROOT / "docs/installing.md", "Go")
+        go_readme = ROOT / "bindings/go/README.md"
+        self.check("Go, as its README says", self.go, go_readme, "Install")
         self.check("source distribution without Rust", self.source_without_rust)
         self.check("source distribution", self.source)
         self.check("the steps of the Containerfile", self.container)
@@ -201,9 +274,9 @@ class Checks:
         print(f"\n{'check':<50} result")
         for name, result in self.results:
             print(f"{name:<50} {result}")
-        print(f"\n{'file':<60} {'bytes':>10}")
+        print(f"\n{'file':<75} {'bytes':>10}")
         for file in sorted(self.files.iterdir()):
-            print(f"{file.name:<60} {file.stat().st_size:>10,}")
+            print(f"{file.name:<75} {file.stat().st_size:>10,}")
         print(f"\n{'built':<60} {'bytes':>10}  needs")
         for target in TARGETS:
             stage = self.dist / "stages" / target.name
@@ -224,6 +297,19 @@ class Checks:
         shutil.copy(CONSUMER / "download.py", folder)
         shutil.copytree(ROOT / "bindings/python/dbss", folder / "python/dbss")
         (folder / "files").mkdir()
+        self.older_packages(folder / "older")
+
+    def older_packages(self, folder: Path) -> None:
+        """The Debian packages with a lower version, from which those of this one upgrade."""
+        folder.mkdir()
+        for package in self.files.glob("*.deb"):
+            tree = self.work / "older" / package.stem
+            tree.parent.mkdir(exist_ok=True)
+            run("dpkg-deb", "--raw-extract", package, tree)
+            control = tree / "DEBIAN/control"
+            text = re.sub(r"^(Version: |.*\(= )", r"\g<0>0~", control.read_text(), flags=re.M)
+            control.write_text(text.replace("libdbss0 (>= ", "libdbss0 (>= 0~"))
+            run("dpkg-deb", "--root-owner-group", "--build", tree, folder / package.name)
 
     def environment(self) -> dict[str, str]:
         mock = self.mock
@@ -250,8 +336,8 @@ class Checks:
         return found[0]
 
     def unpacked(self, target: Target) -> Path:
-        """The directory where an archive is unpacked, outside the repository."""
-        place = self.work / "unpacked"
+        """The directory where an archive is unpacked, with a path as people have them."""
+        place = self.work / "unpacked in ä directory"
         archive = self.archive(target)
         shutil.unpack_archive(archive, place, filter="data")
         return place / archive.name.removesuffix(".tar.gz")
@@ -289,7 +375,8 @@ class Checks:
         tree = self.unpacked(target)
         place = self.work / "projects" / target.name
         shutil.copytree(CONSUMER, place)
-        shutil.copy(ROOT / "bindings/c/download.c", place)
+        for source in ("c/download.c", "cpp/download.cpp", "cpp/settings.hpp"):
+            shutil.copy(ROOT / "bindings" / source, place)
         suffix = f".{GLIBC}" if target.libc == "gnu" else ""
         # Its sanitizer, which is on unless told, needs a newer musl than a program does.
         zig = f"-target {target.processor}-linux-{target.libc}{suffix} -fno-sanitize=all"
@@ -312,13 +399,15 @@ class Checks:
             words = ["pkg-config", "--cflags", "--libs", "dbss"]
             if kind == "static":
                 words.append("--static")
-            flags = output(*words, env=environment).split()
+            flags = shlex.split(output(*words, env=environment))
             if kind == "static":
                 flags[flags.index("-ldbss")] = str(tree / "lib/libdbss.a")
                 flags += unwinder
-            for compiler, source in (("cc", "download.c"), ("c++", "version.cpp")):
+            sources = (("cc", "download.c", "-std=c11"), ("c++", "download.cpp", "-std=c++17"))
+            for compiler, source, standard in sources:
                 program = place / f"{source}-{kind}"
-                run(place / compiler, place / source, "-o", program, *flags, env=environment)
+                words = [place / compiler, standard, place / source, "-o", program, *flags]
+                run(*words, env=environment)
                 programs.append(program)
         build = place / "cmake"
         link = [f"-DCMAKE_EXE_LINKER_FLAGS={' '.join(unwinder)}"] if unwinder else []
@@ -331,9 +420,9 @@ class Checks:
         programs += [build / name for name in made]
         if target.libc == "musl":
             # They run in the root that has musl.
-            for kind in ("shared", "static"):
-                copy = self.work / f"shared/musl-{kind}-{target.processor}"
-                shutil.copy(place / f"download.c-{kind}", copy)
+            for source, kind in product(("c", "cpp"), ("shared", "static")):
+                copy = self.work / f"shared/musl-{source}-{kind}-{target.processor}"
+                shutil.copy(place / f"download.{source}-{kind}", copy)
             return
         for program in programs:
             self.run_program(target, program, tree)
@@ -351,15 +440,15 @@ class Checks:
         environment["DBSS_CA_FILE"] = self.mock.ca_file
         if target.processor != HERE:
             del environment["LD_LIBRARY_PATH"]
-        is_download = program.name.startswith(("download", "c_"))
         with tempfile.TemporaryDirectory() as folder:
-            wanted = [self.mock.instance_id, self.mock.pdf["id"], folder] if is_download else []
-            run(*command, *wanted, env=environment)
-            if is_download:
-                [report] = Path(folder).iterdir()
-                digest = hashlib.sha256(report.read_bytes()).hexdigest()
-                if digest not in self.mock.pdf["sha256"].values():
-                    raise Failed(f"{program.name} saved another report")
+            run(*command, self.mock.instance_id, self.mock.pdf["id"], folder, env=environment)
+            [report] = Path(folder).iterdir()
+            self.compare(report)
+
+    def compare(self, report: Path) -> None:
+        digest = hashlib.sha256(report.read_bytes()).hexdigest()
+        if digest not in self.mock.pdf["sha256"].values():
+            raise Failed("another report than the service has was saved")
 
     def same_symbols(self) -> None:
         """abidiff finds no difference but the processor."""
@@ -377,6 +466,51 @@ class Checks:
 
     def sums(self) -> None:
         run("sha256sum", "--check", "--quiet", "SHA256SUMS", cwd=self.files)
+
+    def contents(self) -> None:
+        """Each package has what goes with it; packaging/contents.py says what."""
+        packages = [
+            file
+            for file in sorted(self.files.iterdir())
+            if file.suffix != ".wrap" and file.name != "SHA256SUMS"
+        ]
+        if found := [problem for file in packages for problem in contents.problems(file)]:
+            print(*found, sep="\n")
+            raise Failed(f"{len(found)} problems")
+
+    def debug_symbols(self, target: Target) -> None:
+        """Those of each program and library in the packages are in the archive for them."""
+        self.archive(target)
+        symbols = contents.files_in(self.file(f"dbss-*-{target.name}-debug.tar.gz"))
+        packages = [self.archive(target), self.file(f"dbss-*-{target.wheel}.whl")]
+        if target.libc == "gnu":
+            packages += sorted(self.files.glob(f"*_{DEBIAN[target.processor]}.deb"))
+        for package in packages:
+            for name, data in contents.files_in(package).items():
+                if not data.startswith(contents.ELF):
+                    continue
+                with tempfile.NamedTemporaryFile() as file:
+                    file.write(data)
+                    file.flush()
+                    notes = output("readelf", "--notes", file.name)
+                [build_id] = re.findall("Build ID: ([0-9a-f]+)", notes)
+                if not any(f"/{build_id[:2]}/{build_id[2:]}." in one for one in symbols):
+                    raise Failed(f"there are none for {name} in {package.name}")
+
+    def units(self) -> None:
+        if not shutil.which("systemd-analyze"):
+            raise NotTried("no systemd-analyze; install systemd")
+        place = self.work / "units"
+        shutil.copytree(ROOT / "packaging/systemd", place)
+        service = place / "dbss-mirror.service"
+        # The command is not installed here.
+        service.write_text(service.read_text().replace("/usr/bin/dbss", "/bin/true"))
+        words = ["systemd-analyze", "verify", "--man=no", *map(str, place.glob("dbss-mirror.*"))]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if told := [line for line in done.stderr.splitlines() if "dbss-mirror" in line]:
+            raise Failed("; ".join(told))
+        if done.returncode:
+            raise Failed(done.stderr)
 
     def versions(self) -> None:
         """What states the version of the release states that of Cargo.toml."""
@@ -426,17 +560,67 @@ class Checks:
         option = f"dbss/*:shared={kind == 'shared'}"
         run("conan", "create", place / "packaging/conan", "--options", option, env=environment)
 
-    def vcpkg(self) -> None:
-        if not shutil.which("vcpkg"):
+    def vcpkg(self, kind: str) -> None:
+        """The port installs, and a project with vcpkg's toolchain builds and runs."""
+        self.archive(Target(HERE, "gnu"))
+        program = shutil.which("vcpkg")
+        if not program:
             raise NotTried("no vcpkg")
+        top = Path(os.environ.get("VCPKG_ROOT") or Path(program).resolve().parent)
         environment = {
             **os.environ,
             "DBSS_ARCHIVES": str(self.files),
             "VCPKG_KEEP_ENV_VARS": "DBSS_ARCHIVES",
         }
+        place = self.work / f"vcpkg-{kind}"
+        processor = {"x86_64": "x64", "aarch64": "arm64"}[HERE]
+        triplet = f"{processor}-linux{'-dynamic' if kind == 'shared' else ''}"
         ports = f"--overlay-ports={ROOT / 'packaging/vcpkg'}"
-        place = f"--x-install-root={self.work / 'vcpkg'}"
-        run("vcpkg", "install", "dbss", ports, place, env=environment)
+        words = [f"dbss:{triplet}", ports, f"--x-install-root={place}", "--binarysource=clear"]
+        run("vcpkg", "install", *words, env=environment)
+        settings = {
+            "KIND": "dbss" if kind == "shared" else "static",
+            "CMAKE_TOOLCHAIN_FILE": top / "scripts/buildsystems/vcpkg.cmake",
+            "VCPKG_INSTALLED_DIR": place,
+            "VCPKG_TARGET_TRIPLET": triplet,
+        }
+        build = place / "build"
+        options = [f"-D{name}={value}" for name, value in settings.items()]
+        run("cmake", "-S", ROOT / "packaging/conan/test_package", "-B", build, *options)
+        run("cmake", "--build", build)
+        run(build / "version")
+
+    # The Go module
+
+    def go(self, document: Path, heading: str) -> None:
+        """Each of the ways to get the module that a document shows leads to a program."""
+        self.archive(Target(HERE, "gnu"))
+        for tool in ("go", "unzip"):
+            if not shutil.which(tool):
+                raise NotTried(f"no {tool}")
+        text = document.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+        for number, block in enumerate(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)):
+            place = self.work / f"go-{heading}-{number}"
+            (place / "opt").mkdir(parents=True)
+            shutil.copy(self.file("dbss-go-*.tar.gz"), place)
+            block = block.replace("/opt", str(place / "opt"))
+            if "go mod init" not in block:
+                block = f"go mod init example.com/program\n{block}"
+            sample = "go run example.com/dbss/samples/download INSTANCE_ID REPORT_ID report.pdf\n"
+            block = block.removesuffix(sample) + sample
+            script = f"set -e\n{block}mv report.pdf {place}/downloaded\n"
+            for name in ("INSTANCE_ID", "REPORT_ID"):
+                script = script.replace(f" {name}", f" $DBSS_{name}")
+            environment = {
+                **clean_environment(),
+                **self.environment(),
+                # The sample takes no authority of its own.
+                "DBSS_ENDPOINT": self.mock.http,
+                "GOMODCACHE": str(place / "modules"),
+                "GOFLAGS": "-modcacherw",
+            }
+            run("bash", "-c", script, cwd=place, env=environment)
+            self.compare(place / "downloaded")
 
     # The source distribution
 
@@ -513,6 +697,8 @@ class Checks:
         shutil.rmtree(part, ignore_errors=True)
         part.parent.mkdir(parents=True, exist_ok=True)
         options = [f"--arch={architecture}", "--include=ca-certificates,python3,python3-venv"]
+        # The last suite where /lib need not be /usr/lib.
+        options.append("--no-merged-usr" if suite == "bullseye" else "--merged-usr")
         if target.processor != HERE:
             options.append("--foreign")
         run("debootstrap", "--variant=minbase", *options, suite, part, MIRROR)
@@ -672,8 +858,9 @@ def run(*command: object, **options: object) -> None:
 
 def output(*command: object, **options: object) -> str:
     words = [str(word) for word in command]
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, **options)
-    return done.stdout
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, **options)
+    # pkg-config puts a backslash before each byte of a letter that is not in ASCII.
+    return os.fsdecode(done.stdout)
 
 
 def main() -> int:

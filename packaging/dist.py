@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -26,11 +27,13 @@ from targets import GLIBC, Target, targets_named
 
 ROOT = Path(__file__).parents[1]
 # What the command needs beside Python's files to be built from the source distribution:
-# all members of the workspace, as cargo reads them even if it builds only two.
+# all members of the workspace, as cargo reads them even if it builds only two. Their
+# READMEs stay out: they lead to what is in the repository alone.
 SOURCES = (
-    *("Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "build.rs", "cbindgen.toml"),
+    *("Cargo.toml", "Cargo.lock", "LICENSE", "build.rs", "cbindgen.toml"),
     *("cli", "include", "src", "tests/header.rs", "tests/mock", "tests/rust"),
     "tests/conformance/drivers/rust",
+    ":!*.md",
 )
 
 
@@ -78,6 +81,11 @@ class Dist:
         """The same with a program that uses the system's C library."""
         return self.stage(target) / "debian"
 
+    @property
+    def bills(self) -> Path:
+        """The directory with what the library and the command are made of."""
+        return self.stage(self.targets[0]) / "share/sbom"
+
     def _version(self) -> str:
         manifest = json.loads(output("cargo", "read-manifest", cwd=ROOT))
         return manifest["version"]
@@ -93,7 +101,7 @@ class Dist:
         if target.libc == "gnu":
             debian = self.debian_stage(target)
             self._make("cli", target, debian, dynamic=True)
-            self._split(target, debian / "bin/dbss", debian)
+            self._split(target, debian / "bin/dbss", stage)
         share = self.stage(self.targets[0]) / "share"
         if target is self.targets[0]:
             self._make("man", target, stage, dynamic=False, only_run=True)
@@ -190,8 +198,7 @@ class Dist:
         # In a copy, as it writes beside each manifest.
         sources = self.out / "sbom"
         shutil.rmtree(sources, ignore_errors=True)
-        for path in SOURCES:
-            copy_tracked(path, sources)
+        copy_tracked(SOURCES, sources)
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(self.time)}
         run(
             *("cargo", "cyclonedx", "--format", "json", "--spec-version", "1.5"),
@@ -216,10 +223,8 @@ class Dist:
             *("make", "-C", ROOT, "install", f"BUILD={self.stage(target)}"),
             *(f"{key}={value}" for key, value in variables.items()),
         )
-        for sbom in (self.stage(target) / "share/sbom").iterdir():
-            shutil.copy(sbom, tree / "share/doc/dbss")
-        for folder in ("examples", "systemd"):
-            copy_tracked(f"packaging/{folder}", tree / "share/doc/dbss", strip="packaging/")
+        units = ("packaging/examples", "packaging/systemd")
+        copy_tracked(units, tree / "share/doc/dbss", strip="packaging/")
         meson = ROOT / "packaging/meson"
         build = (meson / "meson.build.in").read_text().replace("@VERSION@", self.version)
         (tree / "meson.build").write_text(build)
@@ -228,8 +233,10 @@ class Dist:
         wrap = (meson / "dbss.wrap.in").read_text().replace("@NAME@", name)
         wrap = wrap.replace("@SHA256@", sha256(archive))
         (self.results / f"{name}.wrap").write_text(wrap)
-        debug = f"{name}-debug"
-        self._pack(self.stage(target) / "debug", self.results / f"{debug}.tar.gz", debug)
+        debug = self.stage(target) / "debug"
+        for file in ("LICENSE", "THIRD-PARTY-LICENSES"):
+            shutil.copy(ROOT / file, debug)
+        self._pack(debug, self.results / f"{name}-debug.tar.gz", f"{name}-debug")
 
     def _pack(self, tree: Path, archive: Path, name: str | None = None) -> None:
         """Writes an archive with nothing in it of this machine, its user or its clock."""
@@ -254,9 +261,9 @@ class Dist:
         sources, made = self.out / "python", self.out / "sdist"
         for folder in (sources, made):
             shutil.rmtree(folder, ignore_errors=True)
-        copy_tracked("bindings/python", sources, strip="bindings/python/")
-        for path in SOURCES:
-            copy_tracked(path, sources / "libdbss")
+        copy_tracked(["bindings/python"], sources, strip="bindings/python/")
+        copy_tracked(SOURCES, sources / "libdbss")
+        shutil.copytree(self.bills, sources / "sboms")
         run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", made, sources)
         (archive,) = made.glob("*.tar.gz")
         shutil.unpack_archive(archive, made, filter="data")
@@ -295,13 +302,13 @@ class Dist:
         shutil.rmtree(tree, ignore_errors=True)
         archives = {one.go: self.stage(one) / "lib/libdbss.a" for one in self.targets}
         time = datetime.fromtimestamp(self.time, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        write_module(tree, self.version, archives, time)
+        write_module(tree, self.version, archives, time, self.bills / "libdbss.cdx.json")
         self._pack(tree, self.results / f"{tree.name}.tar.gz")
 
 
-def copy_tracked(path: str, destination: Path, strip: str = "") -> None:
-    """Copies a file or directory of the repository, without what git does not know."""
-    for file in output("git", "ls-files", "--", path, cwd=ROOT).splitlines():
+def copy_tracked(paths: Iterable[str], destination: Path, strip: str = "") -> None:
+    """Copies files and directories of the repository, without what git does not know."""
+    for file in output("git", "ls-files", "--", *paths, cwd=ROOT).splitlines():
         copy = destination / file.removeprefix(strip)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, copy)

@@ -22,7 +22,7 @@ ABI = "internal/abi"
 TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def contents(archives: dict[str, Path]) -> dict[str, Path]:
+def contents(archives: dict[str, Path], bill: Path | None) -> dict[str, Path]:
     """The files of the module, by their paths in it."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "."]
     listed = subprocess.run(command, cwd=SOURCE, check=True, stdout=subprocess.PIPE, text=True)
@@ -37,11 +37,16 @@ def contents(archives: dict[str, Path]) -> dict[str, Path]:
         files[name] = ROOT / name
     for name, archive in archives.items():
         files[f"{ABI}/libdbss_{name}.a"] = archive
+    if bill:
+        files[bill.name] = bill
     return files
 
 
-def write_module(out: Path, version: str, archives: dict[str, Path], time: str) -> None:
-    """Writes what a proxy serves of one version; `time` is that of the version (RFC 3339)."""
+def write_module(
+    out: Path, version: str, archives: dict[str, Path], time: str, bill: Path | None = None
+) -> None:
+    """Writes what a proxy serves of one version; `time` is that of the version (RFC 3339),
+    and `bill` says what the library is made of."""
     folder = out / MODULE / "@v"
     folder.mkdir(parents=True, exist_ok=True)
     version = f"v{version}"
@@ -49,7 +54,7 @@ def write_module(out: Path, version: str, archives: dict[str, Path], time: str) 
     (folder / f"{version}.info").write_text(json.dumps({"Version": version, "Time": time}) + "\n")
     (folder / f"{version}.mod").write_bytes((SOURCE / "go.mod").read_bytes())
     with zipfile.ZipFile(folder / f"{version}.zip", "w", zipfile.ZIP_DEFLATED) as module:
-        for name, path in sorted(contents(archives).items()):
+        for name, path in sorted(contents(archives, bill).items()):
             entry = zipfile.ZipInfo(f"{MODULE}@{version}/{name}", TIME)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16

@@ -31,9 +31,11 @@ class Target(NamedTuple):
 
     @property
     def wheel(self) -> str:
-        """The platform of its wheel."""
+        """The platform of its wheel; of glibc 2.17 also by the name that pip before 20.3 knows,
+        as in RHEL 8 and Ubuntu 20.04."""
         kind, version = ("manylinux", GLIBC) if self.libc == "gnu" else ("musllinux", MUSL)
-        return f"{kind}_{version.replace('.', '_')}_{self.processor}"
+        platform = f"{kind}_{version.replace('.', '_')}_{self.processor}"
+        return f"{platform}.manylinux2014_{self.processor}" if self.libc == "gnu" else platform
 
 
 PROCESSORS = ("x86_64", "aarch64")

@@ -83,7 +83,8 @@ class PlatformWheel(bdist_wheel):
 
     def write_wheelfile(self, wheelfile_base: str, **options: str) -> None:
         super().write_wheelfile(wheelfile_base, **options)
-        bills = Path(os.environ.get("DBSS_PREBUILT", ""), "share/sbom")
+        # A source distribution says what its library and command are made of.
+        bills = HERE / "sboms"
         if bills.is_dir():
             shutil.copytree(bills, Path(wheelfile_base, "sboms"))
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::ValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
+use dbss::internal::tables::OptionSet;
 
 /// The exit codes of all subcommands. README.md has the same table.
 pub const EXIT_CODES: &str = r"    0  success
@@ -278,10 +279,10 @@ pub struct Generate {
     #[arg(long, value_name = "IDS")]
     pub db_ids: Option<String>,
     /// The maximum time to wait for the report, in seconds, or none [default: 3600]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none())]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none("wait_timeout_ms"))]
     pub wait_timeout: Option<Limit>,
     /// The first interval for asking whether it is ready, in seconds; it grows [default: 2]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds(), hide_short_help = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds("poll_interval_ms"), hide_short_help = true)]
     pub poll_interval: Option<Limit>,
     #[command(flatten)]
     pub saving: SavingArgs,
@@ -473,13 +474,13 @@ pub struct ConnectionArgs {
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, hide_short_help = true)]
     pub ca_file: Option<PathBuf>,
     /// The maximum time to connect, in seconds, or none [default: 10]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none(), hide_short_help = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none("connect_timeout_ms"), hide_short_help = true)]
     pub connect_timeout: Option<Limit>,
     /// The maximum time without a byte sent or received, in seconds, or none [default: 60]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none(), hide_short_help = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none("stall_timeout_ms"), hide_short_help = true)]
     pub stall_timeout: Option<Limit>,
     /// The maximum time for a whole call, in seconds, or none [default: none]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none(), hide_short_help = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_none("total_timeout_ms"), hide_short_help = true)]
     pub total_timeout: Option<Limit>,
     /// The maximum number of attempts when the network or the service fails [default: 3]
     #[arg(long, value_name = "NUMBER", hide_short_help = true)]
@@ -502,23 +503,29 @@ pub struct ConnectionArgs {
 #[derive(Clone, Debug)]
 pub struct Limit(pub String);
 
-fn parse_seconds(text: &str) -> Result<Limit, String> {
+/// The seconds that a flag takes for an option in milliseconds.
+fn parse_seconds(text: &str, key: &str) -> Result<Limit, String> {
     let seconds: f64 = text.parse().unwrap_or(f64::NAN);
     let ms = (seconds * 1000.0).ceil();
-    if !(1.0..=1e15).contains(&ms) {
-        return Err("must be a number of seconds greater than 0".to_owned());
+    let row = OptionSet::Config.find(key);
+    let most = row.and_then(|row| u32::try_from(row.maximum / 1000).ok());
+    let most = most.unwrap_or_default();
+    if !(ms >= 1.0 && seconds <= f64::from(most)) {
+        return Err(format!(
+            "must be a number of seconds greater than 0, at most {most}"
+        ));
     }
     Ok(Limit(format!("{ms:.0}")))
 }
 
-fn seconds() -> ValueParser {
-    ValueParser::new(parse_seconds)
+fn seconds(key: &'static str) -> ValueParser {
+    ValueParser::new(move |text: &str| parse_seconds(text, key))
 }
 
-fn seconds_or_none() -> ValueParser {
-    ValueParser::new(|text: &str| match text {
+fn seconds_or_none(key: &'static str) -> ValueParser {
+    ValueParser::new(move |text: &str| match text {
         "none" => Ok(Limit("-1".to_owned())),
-        _ => parse_seconds(text).map_err(|why| format!("{why}, or none")),
+        _ => parse_seconds(text, key).map_err(|why| format!("{why}, or none")),
     })
 }
 

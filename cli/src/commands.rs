@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use clap::ValueHint;
 use clap::builder::Resettable;
 use dbss::internal::check_output;
 use dbss::internal::tables::{Kind, OptionRow, OptionSet};
@@ -549,8 +550,36 @@ pub fn options(args: &Options) -> CommandResult {
 
 pub fn completions(args: &Completions) -> CommandResult {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut args::public_command(), "dbss", &mut script);
-    Output::open()?.write(&String::from_utf8_lossy(&script))
+    let mut command = args::public_command();
+    clap_complete::generate(args.shell, &mut command, "dbss", &mut script);
+    let mut script = String::from_utf8_lossy(&script).into_owned();
+    if args.shell == clap_complete::Shell::Fish {
+        script += &fish_arguments(&command);
+    }
+    Output::open()?.write(&script)
+}
+
+/// What fish completes where there is no flag, which clap_complete leaves to its default:
+/// all files.
+fn fish_arguments(command: &clap::Command) -> String {
+    let mut script = String::new();
+    for one in command.get_subcommands() {
+        let argument = one.get_positionals().next();
+        let values: Vec<_> = argument
+            .map(clap::Arg::get_possible_values)
+            .unwrap_or_default()
+            .iter()
+            .map(|value| value.get_name().to_owned())
+            .collect();
+        let offered = match argument.map(clap::Arg::get_value_hint) {
+            Some(ValueHint::DirPath) => r#" -a "(__fish_complete_directories)""#.to_owned(),
+            Some(_) => format!(r#" -a "{}""#, values.join(" ")),
+            None => String::new(),
+        };
+        let name = one.get_name();
+        script += &format!("complete -c dbss -n \"__fish_dbss_using_subcommand {name}\" -f{offered}\n");
+    }
+    script
 }
 
 /// A text as it is, in the language of man pages.
@@ -573,6 +602,8 @@ fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
     clap_mangen::Man::new(command)
         .source(concat!("dbss ", env!("CARGO_PKG_VERSION")))
         .manual("Audit reports of DBSS")
+        // A blank for the date, which only keeps its place.
+        .date(" ")
         .render(&mut page)?;
     for (title, text) in sections {
         write!(page, ".SH {}\n{}", title.to_uppercase(), verbatim(&text))?;

@@ -58,19 +58,19 @@ pub fn flag(key: &str) -> Option<&'static str> {
 }
 
 /// The flag that sets an option, or the variable of a secret.
-fn setter(key: &str, settings: &Settings) -> String {
+fn setter(key: &str, set_keys: &[String]) -> String {
     if key == "iam_password" {
         return "DBSS_IAM_PASSWORD".to_owned();
     }
     match flag(key) {
-        Some(flag) if !settings.set_keys.iter().any(|set| set == key) => flag.to_owned(),
+        Some(flag) if !set_keys.iter().any(|set| set == key) => flag.to_owned(),
         _ => format!("--set {key}"),
     }
 }
 
 /// A message with flags for the keys of options. Only keys of several words: others may
 /// be plain English.
-fn with_flags(message: &str, settings: &Settings) -> String {
+fn with_flags(message: &str, set_keys: &[String]) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut text = String::with_capacity(message.len());
     let mut rest = message;
@@ -80,7 +80,7 @@ fn with_flags(message: &str, settings: &Settings) -> String {
         text += before;
         let known = word.contains('_') && OPTIONS.iter().any(|row| row.key() == word);
         match known {
-            true => text += &setter(word, settings),
+            true => text += &setter(word, set_keys),
             false => text += word,
         }
         rest = after;
@@ -88,7 +88,13 @@ fn with_flags(message: &str, settings: &Settings) -> String {
     text + rest
 }
 
-/// A message without the number of an error of the system, and with seconds, as flags have.
+/// A message of the log in the words of the command line.
+pub fn logged(message: &str, set_keys: &[String]) -> String {
+    with_flags(&plain(message), set_keys)
+}
+
+/// A message without the names of statuses and the numbers of errors of the system, and
+/// with seconds, as flags have.
 fn plain(message: &str) -> String {
     let mut text = String::with_capacity(message.len());
     let mut rest = message;
@@ -101,6 +107,7 @@ fn plain(message: &str) -> String {
         let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         match (inner.strip_prefix("os error "), inner.strip_suffix(" ms")) {
             (Some(number), _) if is_number(number) => {}
+            _ if inner.starts_with("DBSS_ERR_") => {}
             (_, Some(ms)) if is_number(ms) => {
                 let seconds = ms.parse::<f64>().unwrap_or_default() / 1000.0;
                 text += &format!(" ({seconds} s)");
@@ -205,9 +212,6 @@ fn hint(error: &Error, settings: &Settings) -> Option<String> {
         Status::InvalidId => id_hint(name?, &given?.value),
         Status::InvalidToken => settings.token_hint.map(str::to_owned),
         Status::Resolve => region_hint(settings),
-        Status::InvalidEndpoint if error.parameter() == Some("region") => {
-            Some("a region is named like cn-north-4".to_owned())
-        }
         Status::NotConfigured
             if !["region", "endpoint"]
                 .iter()
@@ -230,9 +234,6 @@ fn hint(error: &Error, settings: &Settings) -> Option<String> {
             })
         }
         Status::FileExists => Some("use --force to replace it, or --output for another name".to_owned()),
-        Status::Certificate if !settings.sourced.contains_key("ca_file") => {
-            Some("for a private authority use --ca-file with its certificate".to_owned())
-        }
         Status::NotFound if error.parameter() == Some("template_id") => {
             Some("'dbss templates' lists the ids".to_owned())
         }
@@ -290,10 +291,10 @@ pub fn explain(error: Error, settings: &Settings) -> Failure {
                 "token" | "access_key" | "secret_key" | "security_token" | "credentials"
             );
             let name = match known && !secret {
-                true => setter(name, settings),
+                true => setter(name, &settings.set_keys),
                 false => name.to_owned(),
             };
-            name + &with_flags(what, settings)
+            name + &with_flags(what, &settings.set_keys)
         }
         None => match error.status() {
             Status::Cancelled => "cancelled".to_owned(),
@@ -302,7 +303,7 @@ pub fn explain(error: Error, settings: &Settings) -> Failure {
                 let what = message.split("; allow replacing it").next();
                 what.unwrap_or(message).to_owned()
             }
-            _ => with_flags(message, settings),
+            _ => with_flags(message, &settings.set_keys),
         },
     };
     let message = match error.status() {

@@ -1,15 +1,15 @@
 //! The subcommand mirror.
 
 use std::fs::Permissions;
-use std::io::Write as _;
+use std::io::{self, IsTerminal, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
 use dbss::Error;
+use dbss::internal::tables::OptionSet;
 use dbss::mirror::{Failure as MirrorFailure, MirrorError, MirrorOptions, MirrorResult};
 use serde_json::{Map, Value};
-use std::io::IsTerminal;
 
 use crate::args::Mirror;
 use crate::commands::{finish, report_type};
@@ -17,6 +17,7 @@ use crate::failure::{CANCELLED, DONE, Failure, LOCAL, NOTHING_NEW, PARTIAL, writ
 use crate::output::{Output, object, os_message, printable};
 use crate::screen::{ProgressKind, Screen};
 use crate::settings::Settings;
+use crate::system;
 
 fn options_of(settings: &mut Settings, args: &Mirror) -> Result<MirrorOptions, Failure> {
     let mut options = MirrorOptions::default();
@@ -38,6 +39,20 @@ fn options_of(settings: &mut Settings, args: &Mirror) -> Result<MirrorOptions, F
         }
     }
     Ok(options)
+}
+
+/// Warns of a type that no report may have: it may be new, or mistyped, and then nothing
+/// would be downloaded without a word.
+fn warn_of_unknown_type(kind: &str) {
+    let known = OptionSet::Schedule.find("frequency");
+    let known: Vec<_> = known.iter().flat_map(|row| row.choices()).collect();
+    if !known.contains(&report_type(kind.to_owned()).as_str()) {
+        let known = known.join(", ").replace("AUDIT_REPORT_", "");
+        write_stderr(&format!(
+            "dbss: warning: --type: '{}' is none of the types that dbss knows: {known}\n",
+            printable(kind)
+        ));
+    }
 }
 
 /// The counts, with the time.
@@ -102,37 +117,41 @@ fn check_success_file(path: &Path, archive: &Path) -> Result<(), Failure> {
         Ok(metadata) if !metadata.is_file() => return refuse("is not a regular file"),
         _ => {}
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new(".")).canonicalize();
-    match (directory, archive.canonicalize()) {
-        (Ok(directory), Ok(archive)) if directory.starts_with(&archive) => {
+    let directory = directory_of(path).canonicalize();
+    let directory = directory.map_err(|e| cannot_write(path, &e))?;
+    match archive.canonicalize() {
+        Ok(archive) if directory.starts_with(&archive) => {
             refuse("is inside the archive; choose another directory")
         }
-        _ => Ok(()),
+        _ => system::check_writable(&directory).map_err(|e| cannot_write(path, &e)),
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    let path = path.display();
+    Failure::new(LOCAL, format!("cannot write {path}: {}", os_message(error)))
 }
 
 /// Replaces the file in one step, so that nobody ever sees a part of it. It is for
 /// monitoring, so anybody may read it as far as the umask lets them.
 fn write_success(path: &Path, result: &MirrorResult) -> Result<(), Failure> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let text = serde_json::to_string(&summary(result)).unwrap_or_default() + "\n";
     let written = tempfile::Builder::new()
         .prefix(".dbss-")
         .suffix(".part")
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory.unwrap_or(Path::new(".")))
+        .tempfile_in(directory_of(path))
         .and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.as_file().sync_all()?;
             file.persist(path).map(drop).map_err(|e| e.error)
         });
-    written.map_err(|e| {
-        Failure::new(
-            LOCAL,
-            format!("cannot write {}: {}", path.display(), os_message(&e)),
-        )
-    })
+    written.map_err(|e| cannot_write(path, &e))
 }
 
 /// Prints how it went, also where it went only so far.
@@ -152,7 +171,7 @@ fn print_result(settings: &Settings, args: &Mirror, result: &MirrorResult) -> Re
         }
         return output.json(&summary(result));
     }
-    let on_terminal = std::io::stdout().is_terminal();
+    let on_terminal = io::stdout().is_terminal();
     let mut text = String::new();
     if !settings.quiet {
         for (name, count) in result.counts.named() {
@@ -180,6 +199,9 @@ fn print_result(settings: &Settings, args: &Mirror, result: &MirrorResult) -> Re
 
 pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
     let options = options_of(settings, args)?;
+    if let Some(kind) = args.r#type.as_ref().filter(|_| !settings.quiet) {
+        warn_of_unknown_type(kind);
+    }
     if let Some(path) = &args.success_file {
         check_success_file(path, &args.directory)?;
     }
@@ -245,8 +267,6 @@ pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
     }
     let result = result.unwrap_or_default();
     if let Some(path) = &args.success_file {
-        // The archive may not have existed before.
-        check_success_file(path, &args.directory)?;
         write_success(path, &result)?;
     }
     let nothing_new = result.counts.downloaded == 0 && result.counts.repaired == 0;

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use dbss::Item;
+use dbss::internal::tables::FIELDS;
 use serde_json::{Map, Value};
 use unicode_width::UnicodeWidthStr;
 
@@ -92,12 +93,25 @@ impl Output {
     }
 
     /// Prints an item of a list as the service sent it, with its kind. A field of the service
-    /// with that name does not count.
+    /// with that name does not count. Fields with the names of older versions of the service
+    /// get those of the current one.
     pub fn item(&mut self, kind: &str, item: &Item) -> Result<(), Failure> {
-        if item.get("kind").is_some() {
+        let renamed = FIELDS.iter().filter(|row| row.item == kind);
+        let renamed: Vec<_> = renamed
+            .flat_map(|row| row.aliases.iter().map(|alias| (*alias, row.name)))
+            .filter(|(alias, _)| item.get(alias).is_some())
+            .collect();
+        if item.get("kind").is_some() || !renamed.is_empty() {
             let parsed: Map<String, Value> = serde_json::from_str(item.json()).unwrap_or_default();
             let mut fields = object(kind, []);
-            fields.extend(parsed.into_iter().filter(|(name, _)| name != "kind"));
+            for (name, value) in parsed.iter().filter(|(name, _)| *name != "kind") {
+                let current = renamed.iter().find(|(alias, _)| *alias == name.as_str());
+                let name = current
+                    .map(|(_, current)| *current)
+                    .filter(|current| !parsed.contains_key(*current))
+                    .unwrap_or(name);
+                fields.insert(name.to_owned(), value.clone());
+            }
             return self.json(&fields);
         }
         // Outside of strings, line ends are only for show.

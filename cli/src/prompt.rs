@@ -29,8 +29,13 @@ pub fn ask(question: &str) -> Option<Zeroizing<Vec<u8>>> {
     while reply.len() < LIMIT {
         match terminal.read(&mut *byte) {
             Ok(1) if byte[0] != b'\n' => reply.push(byte[0]),
+            Ok(1) => break,
             Err(e) if e.kind() == ErrorKind::Interrupted && !is_cancelled() => {}
-            _ => break,
+            _ => {
+                // What comes next is not a part of the question.
+                let _ = io::stderr().write_all(b"\n");
+                break;
+            }
         }
     }
     let end = reply.trim_ascii_end().len();

@@ -134,6 +134,20 @@ fn style((kind, width, has_end): Shape) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
+/// How many bytes a mirror received, where there is room, and how fast.
+fn rate(width: usize, received: u64, seconds: f64) -> String {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )]
+    let rate = (received as f64 / seconds.max(0.1)) as u64;
+    match width {
+        0..WIDE_MIRROR => format!("{}/s", HumanBytes(rate)),
+        _ => format!("{}  {}/s", HumanBytes(received), HumanBytes(rate)),
+    }
+}
+
 impl Screen {
     pub fn new(settings: &Settings) -> Arc<Screen> {
         Arc::new(Screen {
@@ -180,41 +194,36 @@ impl Screen {
         let width = width();
         let has_end = total.is_some() && (kind != ProgressKind::Mirror || position > 0);
         let shape = (kind, width, has_end);
+        let received = operation.received();
+        let attempts = operation.attempts();
+        let message = match kind {
+            ProgressKind::Mirror => printable(&operation.report_name().unwrap_or_default()).into_owned(),
+            ProgressKind::Download if attempts > 1 => format!("  attempt {attempts}"),
+            _ => String::new(),
+        };
         let Bar { bar, shape: before } = shown.get_or_insert_with(|| {
-            let bar = ProgressBar::with_draw_target(
-                total,
-                ProgressDrawTarget::term_like_with_hz(Box::new(Terminal), 10),
-            );
-            bar.set_style(style(shape));
+            let target = ProgressDrawTarget::term_like_with_hz(Box::new(Terminal), 10);
+            let bar = ProgressBar::with_draw_target(total, target)
+                .with_style(style(shape))
+                .with_prefix(rate(width, received, 0.0))
+                .with_message(message.clone());
             Bar { bar, shape }
         });
         if *before != shape {
             bar.set_style(style(shape));
             *before = shape;
         }
-        if let Some(total) = total {
-            bar.set_length(total);
-        }
-        let attempts = operation.attempts();
-        if kind == ProgressKind::Download && attempts > 1 {
-            bar.set_message(format!("  attempt {attempts}"));
-        }
+        // At once: each draws, and the style is for both.
+        bar.update(|state| {
+            state.set_pos(position);
+            if let Some(total) = total {
+                state.set_len(total);
+            }
+        });
         if kind == ProgressKind::Mirror {
-            let seconds = bar.elapsed().as_secs_f64();
-            let received = operation.received();
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                clippy::cast_precision_loss
-            )]
-            let rate = (received as f64 / seconds.max(0.001)) as u64;
-            bar.set_prefix(match width {
-                0..WIDE_MIRROR => format!("{}/s", HumanBytes(rate)),
-                _ => format!("{}  {}/s", HumanBytes(received), HumanBytes(rate)),
-            });
-            bar.set_message(printable(&operation.report_name().unwrap_or_default()).into_owned());
+            bar.set_prefix(rate(width, received, bar.elapsed().as_secs_f64()));
         }
-        bar.set_position(position);
+        bar.set_message(message);
         bar.tick();
     }
 
@@ -225,8 +234,9 @@ impl Screen {
         }
     }
 
-    /// Prints a record of the log. Warnings are for everybody, the rest is for who asks.
-    pub fn log(&self, record: &LogRecord) {
+    /// Prints a record of the log, in the words of the command line. Warnings are for
+    /// everybody, the rest is for who asks.
+    pub fn log(&self, record: &LogRecord, message: &str) {
         // The error that ends the call is printed in any case.
         let (wanted, prefix) = match record.level {
             Level::Error => (false, ""),
@@ -236,7 +246,7 @@ impl Screen {
         if !wanted {
             return;
         }
-        let line = format!("dbss: {prefix}{}\n", record.message);
+        let line = format!("dbss: {prefix}{message}\n");
         match &*self.bar() {
             Some(shown) => shown.bar.suspend(|| write_stderr(&line)),
             None => write_stderr(&line),

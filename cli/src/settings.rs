@@ -178,7 +178,9 @@ impl Settings {
             builder = builder.option(key, value);
         }
         let shown = Arc::clone(screen);
-        let builder = builder.log(move |record| shown.log(record));
+        let set_keys = self.set_keys.clone();
+        let builder =
+            builder.log(move |record| shown.log(record, &hints::logged(&record.message, &set_keys)));
         let client = builder.build().map_err(|e| self.explain(e))?;
         Ok(Session {
             client: client.with_operation(&operation),
@@ -373,11 +375,18 @@ enum ReadError {
 
 /// Reads a token. Not by std's buffers, which would keep a copy.
 fn read_token(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
-    let mut file = match path.as_os_str() == "-" {
-        true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
-        false => File::open(path),
-    }
-    .map_err(ReadError::Io)?;
+    let mut file = loop {
+        let opened = match path.as_os_str() == "-" {
+            true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+            false => system::open(path),
+        };
+        match opened {
+            Ok(file) => break file,
+            Err(e) if e.kind() != ErrorKind::Interrupted => return Err(ReadError::Io(e)),
+            Err(_) if system::is_cancelled() => return Err(ReadError::Cancelled),
+            Err(_) => {}
+        }
+    };
     // With a line end, and one byte more to see that it is too long.
     let mut token = Zeroizing::new(vec![0; LONGEST_TOKEN + 3]);
     let mut len = 0;

@@ -3,8 +3,12 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
+use std::fs::File;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -58,6 +62,32 @@ pub fn wait_until_writable(fd: std::os::fd::BorrowedFd<'_>) {
     };
     // SAFETY: one valid structure, for as long as the call.
     unsafe { libc::poll(&raw mut fd, 1, -1) };
+}
+
+/// Opens a file to read it. Unlike std, it fails with EINTR when a signal comes: a named
+/// pipe may have no writer yet.
+pub fn open(path: &Path) -> io::Result<File> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path is a string that ends with NUL and lives as long as the call. What
+    // is returned belongs to nobody else.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        match fd {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(OwnedFd::from_raw_fd(fd).into()),
+        }
+    }
+}
+
+/// Checks that files can be created in a directory, as far as its permissions tell.
+pub fn check_writable(directory: &Path) -> io::Result<()> {
+    let path = CString::new(directory.as_os_str().as_bytes())?;
+    let mode = libc::W_OK | libc::X_OK;
+    // SAFETY: the path is a string that ends with NUL and lives as long as the call.
+    match unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// A variable of the environment; one that is empty counts as absent.

@@ -50,6 +50,8 @@ class Dbss(ConanFile):
         if not archive.exists():
             raise ConanException(f"{archive} does not exist; set DBSS_ARCHIVES to its directory")
         sums = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").open())
+        if name not in sums:
+            raise ConanException(f"{folder / 'SHA256SUMS'} does not name {name}")
         check_sha256(self, str(archive), sums[name])
         unzip(self, str(archive), strip_root=True)
 
@@ -60,6 +62,8 @@ class Dbss(ConanFile):
         copy(self, wanted, f"{source}/lib", f"{package}/lib")
         for name in ("LICENSE", "THIRD-PARTY-LICENSES"):
             copy(self, name, f"{source}/share/doc/dbss", f"{package}/licenses")
+        # What the library is made of.
+        copy(self, "libdbss.cdx.json", f"{source}/share/doc/dbss", f"{package}/res")
 
     def package_info(self):
         self.cpp_info.libs = ["dbss"]

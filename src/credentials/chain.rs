@@ -14,7 +14,7 @@ use super::federation::Federation;
 use super::id_token::IdToken;
 use super::oidc::Oidc;
 use super::pod_identity::PodIdentity;
-use super::profile::Identity;
+use super::profile::{Found, Identity};
 use super::source::ACCESS_KEY_VARIABLE as AK;
 use super::temporary_key::KeySource;
 use super::{
@@ -314,8 +314,8 @@ fn from_environment(
     )))
 }
 
-/// Reads the credentials of the profile file. The inner error is the reason why there is
-/// no file.
+/// Reads the credentials of the profile file. The inner error is the reason why it has
+/// none.
 fn from_profile(
     environment: &Environment<'_>,
     endpoint: &FindEndpoint<'_>,
@@ -324,16 +324,18 @@ fn from_profile(
     let Some((path, named)) = profile::path(environment.variable) else {
         return Ok(Err("there is no home directory that could have a profile".into()));
     };
-    let Some(loaded) = profile::read(&path)? else {
-        let shown = path.display();
-        if named {
+    let shown = path.display();
+    let loaded = match profile::read(&path)? {
+        Found::Profile(loaded) => loaded,
+        Found::OnlyGlobal => return Ok(Err(format!("{shown} has no section [basic]"))),
+        Found::Nothing if named => {
             return Err(Error::argument(
                 Status::InvalidCredentials,
                 "HUAWEICLOUD_SDK_CREDENTIALS_FILE",
                 format_args!("names {shown}, which does not exist"),
             ));
         }
-        return Ok(Err(format!("there is no file {shown}")));
+        Found::Nothing => return Ok(Err(format!("there is no file {shown}"))),
     };
     let profile = loaded.profile;
     if loaded.readable_by_others && matches!(profile.identity, Identity::Key { .. }) {

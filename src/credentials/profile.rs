@@ -17,6 +17,9 @@ const LIMIT: u64 = 64 * 1024;
 
 const SECTION: &str = "basic";
 
+/// The section for global services, which a file may have alone.
+const GLOBAL_SECTION: &str = "global";
+
 pub(crate) struct Profile {
     pub(crate) identity: Identity,
     pub(crate) project_id: Option<String>,
@@ -42,6 +45,15 @@ impl fmt::Debug for Profile {
     }
 }
 
+/// What a profile file has.
+pub(super) enum Found {
+    /// There is no file.
+    Nothing,
+    /// It is for global services alone.
+    OnlyGlobal,
+    Profile(Loaded),
+}
+
 /// A profile, and whether others on this machine can read its file.
 #[derive(Debug)]
 pub(crate) struct Loaded {
@@ -55,12 +67,11 @@ pub(super) fn path(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<(Pa
     sys::sdk_file(environment, "HUAWEICLOUD_SDK_CREDENTIALS_FILE", "credentials")
 }
 
-/// Reads a profile. Returns none if the file is missing. Errors name the line or key, but
-/// never quote the file.
-pub(super) fn read(path: &Path) -> Result<Option<Loaded>, Error> {
+/// Reads a profile. Errors name the line or key, but never quote the file.
+pub(super) fn read(path: &Path) -> Result<Found, Error> {
     let file = match sys::read_small_file(path, LIMIT) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(e) => {
             return Err(Error::os(
                 Status::File,
@@ -71,6 +82,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Loaded>, Error> {
         }
     };
     let bytes = Zeroizing::new(file.bytes);
+    if has_section(&bytes, GLOBAL_SECTION) && !has_section(&bytes, SECTION) {
+        return Ok(Found::OnlyGlobal);
+    }
     let profile = parse(&bytes).map_err(|what| {
         Error::argument(
             Status::InvalidCredentials,
@@ -79,10 +93,18 @@ pub(super) fn read(path: &Path) -> Result<Option<Loaded>, Error> {
         )
         .with_path(path)
     })?;
-    Ok(Some(Loaded {
+    Ok(Found::Profile(Loaded {
         profile,
         readable_by_others: file.mode & 0o077 != 0,
     }))
+}
+
+fn has_section(bytes: &[u8], wanted: &str) -> bool {
+    bytes.split(|byte| *byte == b'\n').any(|line| {
+        let name = line.trim_ascii().strip_prefix(b"[");
+        let name = name.and_then(|rest| rest.split(|byte| *byte == b']').next());
+        name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+    })
 }
 
 /// Returns the section's values by lower-case key, and whether it has malformed lines.

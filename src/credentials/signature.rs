@@ -99,7 +99,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     /// One row of the table of requests that the official SDK signed.
-    /// `tests/python/test_signature.py` makes the table and runs the test.
+    /// `tests/python/test_official_sdk.py` makes the table and runs the test.
     #[derive(Deserialize)]
     struct Row {
         key_id: String,
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "run by tests/python/test_signature.py, which makes the table"]
+    #[ignore = "run by tests/python/test_official_sdk.py, which makes the table"]
     fn signatures_match_official_sdk_table() {
         let path = std::env::var("DBSS_SIGNATURE_TABLE").expect("the path of the table");
         let table = std::fs::read(path).expect("the table");

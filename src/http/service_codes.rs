@@ -107,10 +107,13 @@ static CODES: &[ServiceCode] = &[
     row("APIG.0308", 429, "asks for fewer requests", LATER),
 ];
 
-/// Finds a code that comes with its documented status, or with 200 if it has only one.
+/// Finds a code that comes with its documented status, or with 200 if it has only one. One
+/// of the service may be the number alone.
 pub(super) fn find(code: &str, http_status: u16) -> Option<&'static ServiceCode> {
-    let is_it =
-        |row: &&ServiceCode| row.code == code && (http_status == 200 || row.http_status == http_status);
+    let is_it = |row: &&ServiceCode| {
+        (row.code == code || row.code.strip_prefix("DBSS.") == Some(code))
+            && (http_status == 200 || row.http_status == http_status)
+    };
     let mut found = CODES.iter().filter(is_it);
     let first = found.next()?;
     found.next().is_none().then_some(first)

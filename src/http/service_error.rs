@@ -194,6 +194,14 @@ impl ServiceError {
                     text,
                 }
             }
+            None if text.contains("<Error>") => {
+                let mut text = xml_text(text);
+                text.map_text(redact);
+                ServiceError {
+                    text,
+                    is_error_object: false,
+                }
+            }
             None => ServiceError {
                 text: ServiceText {
                     // Redact before the last cut, or the beginning of a secret would remain.
@@ -269,6 +277,31 @@ fn plain_text(body: &str) -> Option<&str> {
         body
     };
     Some(text).filter(|text| !text.is_empty())
+}
+
+/// Returns the texts of an XML error, which storage and gateways send.
+fn xml_text(body: &str) -> ServiceText {
+    let element = |name: &str| {
+        let (_, rest) = body.split_once(&format!("<{name}>"))?;
+        let (text, _) = rest.split_once(&format!("</{name}>"))?;
+        let mut text = shorten(text.trim(), FIELD_LIMIT).to_owned();
+        for (escape, c) in [
+            ("&lt;", "<"),
+            ("&gt;", ">"),
+            ("&quot;", "\""),
+            ("&apos;", "'"),
+            ("&amp;", "&"),
+        ] {
+            text = text.replace(escape, c);
+        }
+        Some(text).filter(|text| !text.is_empty())
+    };
+    ServiceText {
+        code: element("Code"),
+        message: element("Message"),
+        request_id: element("RequestId"),
+        ..ServiceText::default()
+    }
 }
 
 /// Finds a tag in a text, in lower or upper case.
@@ -351,6 +384,11 @@ mod tests {
                 (None, Some("502 Bad Gateway".into()), false),
             ),
             ("<html><body>no title</body></html>", (None, None, false)),
+            (
+                "<?xml version=\"1.0\"?><Error><Code>X</Code><Message> a &lt;b&gt; &amp;lt; </Message></Error>",
+                (Some("X".into()), Some("a <b> &lt;".into()), false),
+            ),
+            ("<Error><Code></Code><Message>cut", (None, None, false)),
         ] {
             assert_eq!(parse(body), expected, "{body}");
         }

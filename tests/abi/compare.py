@@ -1,6 +1,7 @@
 """Checks that an ABI is compatible with an older one: only additions are allowed.
 
-compare.py OLD NEW    compares two descriptions (dbss-abi.json)
+compare.py OLD NEW             compares two descriptions (dbss-abi.json)
+compare.py --record NEW OLD    writes a description as the old one: what is compared of it
 """
 
 from __future__ import annotations
@@ -26,29 +27,6 @@ IGNORED_KEYS = {
     "range",
 }
 
-# The lists of named entries, to which entries may be added.
-TABLES = (
-    "aliases",
-    "statuses",
-    "constants",
-    "handles",
-    "structs",
-    "callbacks",
-    "functions",
-    "features",
-    "counts",
-    "options.config",
-    "options.operation",
-    "options.report_spec",
-    "options.mirror",
-    "options.schedule",
-    "items.instance",
-    "items.report",
-    "items.template",
-    "items.database",
-    "items.schedule",
-)
-
 # Other lists to which values may be added.
 EXTENSIBLE_LISTS = {"constants", "values", "choices"}
 
@@ -72,11 +50,19 @@ def by_name(items: list[Any]) -> dict[str, Any]:
     return {one["name"] if "name" in one else one["key"]: one for one in items}
 
 
-def rows(description: Any, table: str) -> dict[str, Any]:
-    for part in table.split("."):
-        # An older description lacks newer tables.
-        description = description.get(part, {})
-    return by_name(description or [])
+def is_table(place: str) -> bool:
+    """Whether a list has named entries, to which entries may be added."""
+    return "." not in place or place.startswith(("options.", "items."))
+
+
+def tables(description: dict[str, Any], place: str = "") -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for key, value in description.items():
+        if isinstance(value, dict):
+            found |= tables(value, f"{key}.")
+        elif isinstance(value, list) and is_table(f"{place}{key}"):
+            found[f"{place}{key}"] = value
+    return found
 
 
 def breaking_changes(old: Any, new: Any, place: str = "") -> Iterator[str]:
@@ -91,7 +77,7 @@ def breaking_changes(old: Any, new: Any, place: str = "") -> Iterator[str]:
             elif key not in COMPATIBLE_CHANGES or (value, new[key]) not in COMPATIBLE_CHANGES[key]:
                 yield from breaking_changes(value, new[key], f"{place}.{key}" if place else key)
     elif isinstance(old, list) and isinstance(new, list):
-        if place in TABLES:
+        if is_table(place):
             yield from breaking_table_changes(old, new, place)
         elif place.rpartition(".")[2] in EXTENSIBLE_LISTS:
             yield from (f"{place}: without {one}" for one in old if one not in new)
@@ -119,7 +105,31 @@ def breaking_table_changes(old: list[Any], new: list[Any], place: str) -> Iterat
 
 
 def additions(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    return [name for table in TABLES for name in rows(new, table) if name not in rows(old, table)]
+    # An older description lacks newer tables.
+    known = tables(old)
+    return [
+        name
+        for table, rows in tables(new).items()
+        for name in by_name(rows)
+        if name not in by_name(known.get(table, []))
+    ]
+
+
+def compared(value: Any) -> Any:
+    """A description without what is not compared."""
+    if isinstance(value, dict):
+        return {key: compared(one) for key, one in value.items() if key not in IGNORED_KEYS}
+    return [compared(one) for one in value] if isinstance(value, list) else value
+
+
+def written(value: Any, depth: int = 0) -> str:
+    """As JSON, with a line for each named entry."""
+    if isinstance(value, dict) and depth < 2:
+        parts = (f"{json.dumps(key)}: {written(one, depth + 1)}" for key, one in value.items())
+        return "{\n" + ",\n".join(parts) + "}"
+    if isinstance(value, list):
+        return "[\n  " + ",\n  ".join(json.dumps(one) for one in value) + "]"
+    return json.dumps(value)
 
 
 def main(old_path: str, new_path: str) -> None:
@@ -133,4 +143,8 @@ def main(old_path: str, new_path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "--record":
+        new = json.loads(Path(sys.argv[2]).read_text())
+        Path(sys.argv[3]).write_text(written(compared(new)) + "\n")
+    else:
+        main(*sys.argv[1:])

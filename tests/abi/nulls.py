@@ -2,7 +2,8 @@
 
 The output is for tests/c/nulls.c, and comes from include/dbss-abi.json. It includes new
 functions automatically. If no valid value is known for a parameter, this program or the
-C compiler fails.
+C compiler fails. With the argument "values" it generates functions that make handles, for
+tests/c/errors.c too.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ VALUES = {
     "name": '"report"',
     "page_size": "0",
     "password": '"password"',
-    "path": "scratch_file()",
+    "path": 'text("%s/report", scratch_directory())',
     "project": 'fixture("project")',
     "region": '"cn-north-4"',
     "set": "DBSS_OPTIONS_CONFIG",
@@ -51,6 +52,23 @@ VALUES = {
     "token": 'fixture("token")',
     "user": '"user"',
     "value": '"2"',
+}
+
+# How handles are made that a function without other parameters makes: what is set in them,
+# and what follows. A call with a cancelled operation ends at once.
+MADE = {
+    "config": ['set(made, "endpoint", fixture("http"))'],
+    "operation": ["cancel(made)"],
+    "mirror_options": [
+        'set(made, "instance", fixture("instance"))',
+        'set(made, "template", "of no report")',
+    ],
+    "report_spec": [
+        'set(made, "template_id", fixture("template"))',
+        'set(made, "start_time", "2026-11-23 00:00:00")',
+        'set(made, "end_time", "2026-11-24 00:00:00")',
+    ],
+    "schedule_changes": ['set(made, "status", "ON")'],
 }
 
 # Handles that are slow to create. All calls share one, unless they free or close it.
@@ -127,7 +145,7 @@ class Check:
         ends = self.name == f"{one['of']}_free"
         closes = self.name == f"{one['of']}_close"
         if one["of"] in SHARED and not ends and not closes:
-            return f"shared_{kind}({'missing != NULL' if kind == 'context' else ''})"
+            return f"shared.{kind}{'[missing != NULL]' if kind == 'context' else ''}"
         if one["of"] == "dbss_buffer":
             self.before.append("dbss_buffer valid_buffer = make_buffer();")
             self.after.append("dbss_buffer_free(&valid_buffer);")
@@ -174,10 +192,7 @@ class Check:
 
     def fallible(self, call: str) -> list[str]:
         network = int(self.function["blocks"] == "network")
-        return [
-            f"dbss_status status = {call};",
-            f"expect_status(status, missing, {network});",
-        ]
+        return [f"dbss_status status = {call};", f"expect_status(status, missing, {network});"]
 
     def other(self, call: str) -> list[str]:
         returns = self.function["returns"]
@@ -227,11 +242,13 @@ class Check:
         ]
         body = "\n        ".join(loop)
         # Only failing calls must not connect; other functions may need handles of the service.
-        before, after = "", ""
+        before, after = "\n    make_shared();", ""
         if fallible:
-            before = "\n    long connections = count_connections();"
+            before = "\n    make_shared();\n    long connections = count_connections();"
             after = "\n    CHECK(connections == count_connections());"
-        return f"""static void check_{self.name}(void)
+        return f"""static void check_{self.name}(void);
+ADD_CHECK({self.name}, check_{self.name}, PLAIN)
+static void check_{self.name}(void)
 {{
     unsigned mask;{before}
     for (mask = 0; mask < {1 << len(self.pointers)}; mask++) {{
@@ -241,17 +258,41 @@ class Check:
 """
 
 
+def maker(kind: str, steps: list[str]) -> str:
+    calls = [f"dbss_{kind}_{step}" for step in steps]
+    made = [f"require_ok({call});" if "_set(" in call else f"{call};" for call in calls]
+    body = "\n    ".join([f"require_ok(dbss_{kind}_new(&made));", *made, "return made;"])
+    return f"""static inline dbss_{kind} *make_{kind}(void)
+{{
+    dbss_{kind} *made;
+    {body}
+}}
+"""
+
+
+def stub(callback: dict[str, Any]) -> str:
+    """A callback that does nothing."""
+    parameters = ", ".join(f"{one['c_type']} {one['name']}" for one in callback["parameters"])
+    returned = "" if callback["returns"]["kind"] == "void" else " return 0; "
+    head = f"static {callback['returns']['c_type']} a_{callback['name']}({parameters})"
+    return f"{head} {{{returned}}}\n"
+
+
 def main() -> None:
     description = json.loads(DESCRIPTION.read_text())
     functions = description["functions"]
     unmakable = {one["name"] for one in description["handles"] if one["free"] is None}
     print("/* Written by tests/abi/nulls.py. */\n")
+    if sys.argv[1:] == ["values"]:
+        for kind, steps in MADE.items():
+            print(maker(kind, steps))
+        return
+    for callback in description["callbacks"]:
+        # The others do something in nulls.c.
+        if callback["name"] not in ("dbss_destroy_fn", "dbss_token_provider_fn"):
+            print(stub(callback))
     for function in functions:
         print(Check(function, unmakable).text())
-    print("static const struct check checks[] = {")
-    for function in functions:
-        print(f'    {{"{function["name"]}", check_{function["name"]}, PLAIN}},')
-    print("};")
 
 
 if __name__ == "__main__":

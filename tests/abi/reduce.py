@@ -38,10 +38,7 @@ def reduced(corpus: Element) -> Element:
             attributes["type-id"] = use(one.attrib["type-id"])
         elif tag == "enum-decl":
             # Rust represents the void of C as an enumeration.
-            tag, attributes = (
-                "type-decl",
-                {"name": one.attrib["name"], "size-in-bits": "8"},
-            )
+            tag, attributes = ("type-decl", {"name": one.attrib["name"], "size-in-bits": "8"})
         elif tag not in ("class-decl", "type-decl"):
             sys.exit(f"unsupported kind of type in the ABI: {tag}")
         fields = [field for field in one.findall("data-member") if field.get("access") == "public"]

@@ -21,28 +21,26 @@ Wrong = tuple[str, str, "str | None"]
 ID: list[Wrong] = [
     ('"short"', "DBSS_ERR_INVALID_ID", None),
     ('"0123456789abcdef0123456789abcd/f"', "DBSS_ERR_INVALID_ID", None),
-    ("too_long()", "DBSS_ERR_INVALID_ID", None),
+    (f'"{"0123456789abcdef" * 4}0"', "DBSS_ERR_INVALID_ID", None),
 ]
 WAYS: dict[str, list[Wrong]] = {
     "cap": [("0", "DBSS_ERR_ARGUMENT", None)],
     "ctx": [
-        ("closed_context()", "DBSS_ERR_CLOSED", None),
-        ("unreachable_context()", "DBSS_ERR_CONNECT", ""),
-        ("context_without_token()", "DBSS_ERR_NOT_CONFIGURED", "credentials"),
-        ("unauthenticated_context()", "DBSS_ERR_UNAUTHENTICATED", ""),
+        ("handles.closed", "DBSS_ERR_CLOSED", None),
+        ("handles.unreachable", "DBSS_ERR_CONNECT", ""),
+        ("handles.without_token", "DBSS_ERR_NOT_CONFIGURED", "credentials"),
+        ("handles.unauthenticated", "DBSS_ERR_UNAUTHENTICATED", ""),
     ],
-    "changes": [
-        ("empty_changes()", "DBSS_ERR_NOT_CONFIGURED", None),
-    ],
+    "changes": [("handles.empty_changes", "DBSS_ERR_NOT_CONFIGURED", None)],
     "cursor": [
-        ("cursor_of_closed_context()", "DBSS_ERR_CLOSED", "ctx"),
-        ("cursor_of(unreachable_context())", "DBSS_ERR_CONNECT", ""),
-        ("cursor_of(unauthenticated_context())", "DBSS_ERR_UNAUTHENTICATED", ""),
+        ("handles.cursor_of_closed", "DBSS_ERR_CLOSED", "ctx"),
+        ("cursor_of(handles.unreachable)", "DBSS_ERR_CONNECT", ""),
+        ("cursor_of(handles.unauthenticated)", "DBSS_ERR_UNAUTHENTICATED", ""),
     ],
     # This call does not send the token, so a wrong one does not fail.
     "dbss_context_find_credentials.ctx": [
-        ("closed_context()", "DBSS_ERR_CLOSED", None),
-        ("context_without_token()", "DBSS_ERR_NOT_CONFIGURED", "credentials"),
+        ("handles.closed", "DBSS_ERR_CLOSED", None),
+        ("handles.without_token", "DBSS_ERR_NOT_CONFIGURED", "credentials"),
     ],
     "dbss_reports_mirror.directory": [
         ('""', "DBSS_ERR_INVALID_VALUE", None),
@@ -54,12 +52,15 @@ WAYS: dict[str, list[Wrong]] = {
         ('"/dev/null"', "DBSS_ERR_FILE", ""),
     ],
     "fd": [
-        ("-1", "DBSS_ERR_ARGUMENT", None),
+        *(
+            (fd, "DBSS_ERR_ARGUMENT", None)
+            for fd in ("-1", "-2", "INT32_MAX", "handles.reading_end")
+        ),
         ("closed_descriptor()", "DBSS_ERR_ARGUMENT", None),
-        ("read_only_descriptor()", "DBSS_ERR_ARGUMENT", None),
+        ("handles.read_only", "DBSS_ERR_ARGUMENT", None),
     ],
     "flags": [("2", "DBSS_ERR_INVALID_VALUE", None), ("1u << 31", "DBSS_ERR_INVALID_VALUE", None)],
-    "id": [*ID, ("unknown_id()", "DBSS_ERR_NOT_FOUND", "")],
+    "id": [*ID, ("handles.unknown_id", "DBSS_ERR_NOT_FOUND", "")],
     "instance": ID,
     "locale": [('"fr-fr"', "DBSS_ERR_INVALID_LOCALE", None)],
     "path": [
@@ -69,10 +70,8 @@ WAYS: dict[str, list[Wrong]] = {
         ("taken_file()", "DBSS_ERR_FILE_EXISTS", ""),
     ],
     "project": ID,
-    "spec": [
-        ("empty_spec()", "DBSS_ERR_NOT_CONFIGURED", "template_id"),
-    ],
-    "template_id": [*ID, ("unknown_id()", "DBSS_ERR_NOT_FOUND", "")],
+    "spec": [("handles.empty_spec", "DBSS_ERR_NOT_CONFIGURED", "template_id")],
+    "template_id": [*ID, ("handles.unknown_id", "DBSS_ERR_NOT_FOUND", "")],
     "stream": [
         ("closed(stream)", "DBSS_ERR_CLOSED", None),
         ("of_closed_context(stream)", "DBSS_ERR_CLOSED", None),
@@ -82,10 +81,10 @@ WAYS: dict[str, list[Wrong]] = {
 # Valid arguments that differ from those of nulls.py, because these calls may succeed.
 VALID = {
     "dbss_report_delete.id": "add_report(6000)",
-    "directory": "scratch_directory()",
+    "directory": "handles.directory",
     "dbss_report_download_to_directory.flags": "DBSS_FILE_REPLACE",
     "path": "fresh_file()",
-    "template_id": "valid_template()",
+    "template_id": 'fixture("template")',
 }
 
 
@@ -156,6 +155,8 @@ class Call:
             # The stream is opened with the operation.
             self.after.append("free_stream(stream);")
             return "valid_stream(operation)"
+        if name in ("options", "spec", "changes"):
+            return f"handles.{name}"
         if kind == "handle":
             return f"valid_{one['of'].removeprefix('dbss_')}()"
         for known in (f"{self.name}.{name}", name):

@@ -1,92 +1,236 @@
-#define _POSIX_C_SOURCE 200809L
-
 #include "calls.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-/* ---------------------------------------------------------------------------
- * Reports with known bytes
- * ------------------------------------------------------------------------ */
-
-/* Fetches the current bytes. `report_json` is the mock service's description. */
-static void fetch_report(struct report *report, const char *report_json)
-{
-    dbss_context *ctx = new_context(fixture("http"));
-    dbss_buffer buffer;
-    const char *hash = strstr(report_json, "\"en-us\":\"");
-
-    if (hash == NULL)
-        fatal("no hash in %s", report_json);
-    hash += strlen("\"en-us\":\"");
-    if (dbss_report_download(ctx, fixture("project"), fixture("instance"), report->id, "en-us", &buffer) != DBSS_OK)
-        fatal("cannot fetch a report: %s", dbss_error_message(dbss_last_error()));
-    if (strncmp(hash, sha256(buffer.data, buffer.len), 64) != 0)
-        fatal("the hash differs from that of the mock service");
-    free(report->bytes);
-    report->len = buffer.len;
-    report->bytes = malloc(buffer.len);
-    if (report->bytes == NULL)
-        fatal("out of memory");
-    memcpy(report->bytes, buffer.data, buffer.len);
-    dbss_buffer_free(&buffer);
-    dbss_context_free(ctx);
-}
 
 struct report new_report(size_t len)
 {
-    struct report report = {NULL, NULL, 0};
-    char *body, *report_json;
+    struct report report = {fresh_id(), NULL, len};
+    char *body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": %lu}", report.id, (unsigned long)len);
+    char *description = control("POST", "/reports", body), *hash = strstr(description, "\"en-us\":\"");
+    dbss_context *ctx = new_context(fixture("http"));
+    dbss_buffer buffer;
 
-    report.id = fresh_id();
-    body = format("{\"id\": \"%s\", \"format\": \"pdf\", \"size\": %lu}", report.id, (unsigned long)len);
-    report_json = control("POST", "/reports", body);
-    fetch_report(&report, report_json);
-    free(report_json);
+    if (hash == NULL)
+        fatal("no hash in %s", description);
+    require_ok(dbss_report_download(ctx, fixture("project"), fixture("instance"), report.id, "en-us", &buffer));
+    if (strncmp(hash + strlen("\"en-us\":\""), sha256(buffer.data, buffer.len), 64) != 0)
+        fatal("the hash differs from that of the mock service");
+    report.len = buffer.len;
+    report.bytes = keep(malloc(buffer.len), free);
+    memcpy(report.bytes, buffer.data, buffer.len);
+    dbss_buffer_free(&buffer);
+    drop(ctx);
+    free(description);
     free(body);
     return report;
 }
 
-void free_report(struct report *report)
+int is_report_prefix(const struct report *report, const void *bytes, size_t len)
 {
-    free(report->bytes);
-    report->bytes = NULL;
+    return len <= report->len && (len == 0 || memcmp(bytes, report->bytes, len) == 0);
 }
 
-/* ---------------------------------------------------------------------------
- * Calls
- * ------------------------------------------------------------------------ */
+int is_report(const struct report *report, const void *bytes, size_t len)
+{
+    return len == report->len && is_report_prefix(report, bytes, len);
+}
+
+struct work new_work(dbss_context *ctx, dbss_operation *operation)
+{
+    return (struct work){.ctx = ctx,
+                         .operation = operation,
+                         .project = fixture("project"),
+                         .instance = fixture("instance"),
+                         .id = fixture("pdf"),
+                         .fd = -1};
+}
+
+#define REPORT_OF(work) (work)->ctx, (work)->project, (work)->instance, (work)->id, NULL
+
+dbss_status download(const struct work *work)
+{
+    dbss_buffer buffer = {NULL, 0};
+    dbss_status status = dbss_report_download(REPORT_OF(work), &buffer);
+    dbss_buffer_free(&buffer);
+    return status;
+}
+
+dbss_status download_to_memory(const struct work *work)
+{
+    dbss_buffer buffer = {NULL, 0};
+    dbss_status status = dbss_report_download_to_memory(REPORT_OF(work), work->operation, &buffer);
+    dbss_buffer_free(&buffer);
+    return status;
+}
+
+dbss_status download_to_file(const struct work *work)
+{
+    return dbss_report_download_to_file(REPORT_OF(work), work->path, 0, work->operation);
+}
+
+dbss_status download_to_directory(const struct work *work)
+{
+    return dbss_report_download_to_directory(REPORT_OF(work), work->directory, DBSS_FILE_REPLACE, work->operation);
+}
+
+dbss_status download_to_fd(const struct work *work)
+{
+    return dbss_report_download_to_fd(REPORT_OF(work), work->fd, work->operation);
+}
+
+dbss_status download_to_callback(const struct work *work)
+{
+    return dbss_report_download_to_callback(REPORT_OF(work), ignore_bytes, NULL, work->operation);
+}
+
+dbss_status download_to_stream(const struct work *work)
+{
+    char part[4096];
+    dbss_report_stream *stream = NULL;
+    size_t len = 1;
+    dbss_status status = dbss_report_open(REPORT_OF(work), work->operation, &stream);
+    while (status == DBSS_OK && len > 0)
+        status = dbss_report_stream_read(stream, part, sizeof part, &len);
+    dbss_report_stream_free(stream);
+    return status;
+}
+
+dbss_status list_reports(const struct work *work)
+{
+    dbss_cursor *cursor = NULL;
+    dbss_page *page = NULL;
+    dbss_buffer json = {NULL, 0};
+    dbss_status status = dbss_reports_list(work->ctx, work->project, work->instance, NULL, 0, &cursor);
+    do {
+        dbss_page_free(page);
+        page = NULL;
+        if (status == DBSS_OK)
+            status = dbss_cursor_next(cursor, work->operation, &page);
+        if (page != NULL)
+            status = dbss_page_json(page, &json);
+        dbss_buffer_free(&json);
+    } while (page != NULL);
+    dbss_cursor_free(cursor);
+    return status;
+}
+
+/* Generates a report, waits for it and deletes it. */
+dbss_status generate(const struct work *work)
+{
+    char id[DBSS_ID_SIZE];
+    dbss_report_spec *spec = NULL;
+    dbss_status status = dbss_report_spec_new(&spec);
+    if (status == DBSS_OK)
+        status = dbss_report_spec_set(spec, "template_id", work->template_id);
+    if (status == DBSS_OK)
+        status = dbss_report_spec_set(spec, "start_time", "2026-11-23 00:00:00");
+    if (status == DBSS_OK)
+        status = dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00");
+    if (status == DBSS_OK)
+        status = dbss_report_generate(work->ctx, work->project, work->instance, spec, work->operation, id);
+    dbss_report_spec_free(spec);
+    if (status == DBSS_OK)
+        status = dbss_report_wait(work->ctx, work->project, work->instance, id, work->operation);
+    return status == DBSS_OK ? dbss_report_delete(work->ctx, work->project, work->instance, id, work->operation)
+                             : status;
+}
+
+dbss_status show_and_change_schedule(const struct work *work)
+{
+    dbss_schedule_changes *changes = NULL;
+    dbss_page *page = NULL;
+    dbss_status status = dbss_schedule_changes_new(&changes);
+    if (status == DBSS_OK)
+        status = dbss_schedule_changes_set(changes, "status", "ON");
+    if (status == DBSS_OK)
+        status =
+            dbss_schedule_update(work->ctx, work->project, work->instance, work->template_id, changes, work->operation);
+    if (status == DBSS_OK)
+        status =
+            dbss_schedule_show(work->ctx, work->project, work->instance, work->template_id, work->operation, &page);
+    dbss_page_free(page);
+    dbss_schedule_changes_free(changes);
+    return status;
+}
+
+dbss_status wait_for_report(const struct work *work)
+{
+    return dbss_report_wait(work->ctx, work->project, work->instance, work->id, work->operation);
+}
+
+dbss_status mirror(const struct work *work)
+{
+    dbss_mirror_options *options = NULL;
+    dbss_mirror_result *result = NULL;
+    dbss_buffer json = {NULL, 0};
+    dbss_status status = dbss_mirror_options_new(&options);
+    if (status == DBSS_OK)
+        status = dbss_mirror_options_set(options, "instance", work->instance);
+    if (status == DBSS_OK)
+        status = dbss_reports_mirror(work->ctx, work->project, work->directory, options, work->operation, &result);
+    if (result != NULL && dbss_mirror_result_json(result, &json) != DBSS_OK && status == DBSS_OK)
+        status = DBSS_ERR_OUT_OF_MEMORY;
+    dbss_buffer_free(&json);
+    dbss_mirror_options_free(options);
+    if (work->result != NULL)
+        *work->result = result;
+    else
+        dbss_mirror_result_free(result);
+    return status;
+}
+
+dbss_status check_credentials(const struct work *work)
+{
+    return dbss_context_check(work->ctx, work->project, work->operation);
+}
+
+dbss_status find_credentials(const struct work *work)
+{
+    dbss_credentials *credentials = NULL;
+    dbss_status status = dbss_context_find_credentials(work->ctx, work->operation, &credentials);
+    dbss_credentials_free(credentials);
+    return status;
+}
+
+int32_t ignore_bytes(void *user_data, const uint8_t *data, size_t len)
+{
+    return 0;
+}
+
+void ignore_record(void *user_data, const dbss_log_record *record)
+{
+}
+
+void count_destroyed(void *count)
+{
+    add_locked(count, 1);
+}
+
+int32_t count_progress(void *count, const dbss_operation *operation)
+{
+    CHECK(dbss_operation_received(operation) >= 0);
+    add_locked(count, 1);
+    return 0;
+}
+
+void give_token(dbss_token_request *request, const char *token)
+{
+    OK(dbss_token_request_set(request, token, -1));
+    dbss_token_request_free(request);
+}
+
+void provide_token(void *token, dbss_token_request *request)
+{
+    give_token(request, token);
+}
 
 const char *const sink_names[SINKS] = {"memory", "file", "descriptor", "callback", "stream"};
 
 int can_restart(enum sink sink)
 {
     return sink == TO_MEMORY || sink == TO_FILE;
-}
-
-dbss_operation *new_operation(void)
-{
-    dbss_operation *operation;
-    if (dbss_operation_new(&operation) != DBSS_OK)
-        fatal("cannot create an operation: %s", dbss_error_message(dbss_last_error()));
-    return operation;
-}
-
-struct call new_call(enum sink sink, dbss_context *ctx, const char *id, dbss_operation *operation)
-{
-    struct call call;
-    memset(&call, 0, sizeof call);
-    call.sink = sink;
-    call.ctx = ctx;
-    call.id = id;
-    call.operation = operation;
-    return call;
 }
 
 static void append_bytes(struct call *call, const void *data, size_t len)
@@ -127,7 +271,7 @@ static void call_to_memory(struct call *call)
 
 static void call_to_file(struct call *call)
 {
-    char *directory = new_directory(), *path = format("%s/target", directory);
+    char *directory = new_directory(), *path = text("%s/target", directory);
     uint8_t *bytes;
     size_t len;
 
@@ -143,8 +287,8 @@ static void call_to_file(struct call *call)
         append_bytes(call, bytes, len);
     }
     free(bytes);
-    free(path);
-    remove_directory(directory);
+    drop(path);
+    drop(directory);
 }
 
 static void call_to_fd(struct call *call)
@@ -179,6 +323,8 @@ static void call_to_stream(struct call *call)
         free(part);
         return;
     }
+    CHECK(dbss_report_stream_read(stream, part, 0, &len) == DBSS_ERR_ARGUMENT && len == 0);
+    len = 1;
     while (call->status == DBSS_OK && len > 0) {
         /* Not always small, as a report may be long. */
         size_t capacity = capacities[i++ % 5];
@@ -201,7 +347,6 @@ static void call_to_stream(struct call *call)
 
 void make_call(struct call *call)
 {
-    long long start = now_ms();
     call->error = NULL;
     call->bytes = NULL;
     call->len = call->capacity = 0;
@@ -214,8 +359,6 @@ void make_call(struct call *call)
         break;
     default: call_to_stream(call); break;
     }
-    call->ended_ms = now_ms();
-    call->duration_ms = call->ended_ms - start;
     if (call->error == NULL)
         call->error = dbss_error_take();
     if (dbss_error_status(call->error) != call->status)
@@ -247,43 +390,45 @@ void free_call(struct call *call)
     call->bytes = NULL;
 }
 
-int has_report_prefix(const struct call *call, const struct report *report)
-{
-    return call->len <= report->len && (call->len == 0 || memcmp(call->bytes, report->bytes, call->len) == 0);
-}
-
-int has_whole_report(const struct call *call, const struct report *report)
-{
-    return call->len == report->len && has_report_prefix(call, report);
-}
-
-int check_call(int line, dbss_status expected, const struct call *call, const struct report *report)
+void check_call(int line, dbss_status expected, struct call *call, const struct report *report)
 {
     const char *sink = sink_names[call->sink];
     if (call->status != expected)
         fail_check("line %d: to %s: expected %s, got %s (%s)", line, sink, dbss_status_name(expected),
                    dbss_status_name(call->status), dbss_error_message(call->error));
-    else if (call->status == DBSS_OK && !has_whole_report(call, report))
+    else if (call->status == DBSS_OK && !is_report(report, call->bytes, call->len))
         fail_check("line %d: to %s: wrong bytes (%lu of them, expected %lu)", line, sink, (unsigned long)call->len,
                    (unsigned long)report->len);
-    else if (!has_report_prefix(call, report))
+    else if (!is_report_prefix(report, call->bytes, call->len))
         fail_check("line %d: to %s: wrong bytes before the failure", line, sink);
-    else
-        return 1;
-    return 0;
+    free_call(call);
 }
 
-/* ---------------------------------------------------------------------------
- * Directories
- * ------------------------------------------------------------------------ */
-
-char *new_directory(void)
+void expect_call(int line, dbss_status expected, const struct report *report, enum sink sink, dbss_context *ctx,
+                 dbss_operation *operation)
 {
-    const char *base = getenv("TMPDIR");
-    char *path = format("%s/dbss-test.XXXXXX", base != NULL ? base : "/tmp");
-    if (mkdtemp(path) == NULL)
-        fatal("cannot create a directory: %s", strerror(errno));
-    return path;
+    struct call call = {.sink = sink, .ctx = ctx, .id = report->id, .operation = operation};
+    make_call(&call);
+    check_call(line, expected, &call, report);
+}
+
+void expect_download(int line, dbss_status expected, dbss_context *ctx, dbss_operation *operation)
+{
+    dbss_buffer report;
+    if (expect(line, expected,
+               dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), fixture("pdf"), "en-us",
+                                              operation, &report))
+        == DBSS_OK)
+        expect_text(line, fixture("pdf_en"), sha256(report.data, report.len));
+    dbss_buffer_free(&report);
+}
+
+void expect_download_error(int line, dbss_status expected, dbss_context *ctx, const char *id)
+{
+    dbss_buffer report = {(uint8_t *)&report, 1};
+    expect(line, expected, dbss_report_download(ctx, fixture("project"), fixture("instance"), id, "en-us", &report));
+    if (report.data != NULL || report.len != 0)
+        fail_check("line %d: a failure did not clear the buffer", line);
 }
 
 int count_entries(const char *path)
@@ -299,59 +444,44 @@ int count_entries(const char *path)
     return count;
 }
 
-void remove_tree(const char *path)
-{
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        char *inside = format("%s/%s", path, entry->d_name);
-        struct stat found;
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            if (lstat(inside, &found) == 0 && S_ISDIR(found.st_mode))
-                remove_tree(inside);
-            else if (unlink(inside) != 0)
-                fail_check("cannot remove %s", inside);
-        }
-        free(inside);
-    }
-    if (directory != NULL)
-        closedir(directory);
-    if (rmdir(path) != 0)
-        fail_check("cannot remove %s", path);
-}
-
-void remove_directory(char *path)
-{
-    remove_tree(path);
-    free(path);
-}
-
 uint8_t *read_file(const char *path, size_t *len)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    FILE *file = fopen(path, "rbe");
     struct stat info;
-    uint8_t *bytes;
-    size_t done = 0;
+    uint8_t *bytes = NULL;
 
     *len = 0;
-    if (fd < 0)
+    if (file == NULL)
         return NULL;
-    if (fstat(fd, &info) != 0 || (bytes = malloc((size_t)info.st_size + 1)) == NULL)
+    if (fstat(fileno(file), &info) != 0 || (bytes = malloc((size_t)info.st_size + 1)) == NULL)
         fatal("cannot read %s", path);
-    while (done < (size_t)info.st_size) {
-        ssize_t n = read(fd, bytes + done, (size_t)info.st_size - done);
-        if (n <= 0)
-            fatal("cannot read %s", path);
-        done += (size_t)n;
-    }
-    close(fd);
-    *len = done;
+    *len = fread(bytes, 1, (size_t)info.st_size, file);
+    if (*len != (size_t)info.st_size)
+        fatal("cannot read %s", path);
+    fclose(file);
     return bytes;
 }
 
-void write_file(const char *path, const char *text)
+int is_file(const char *path, const void *bytes, size_t len)
+{
+    size_t found_len;
+    uint8_t *found = read_file(path, &found_len);
+    int is_same = found != NULL && found_len == len && memcmp(found, bytes, len) == 0;
+    free(found);
+    return is_same;
+}
+
+void write_file(const char *path, const char *content)
 {
     FILE *file = fopen(path, "w");
-    if (file == NULL || fputs(text, file) < 0 || fclose(file) != 0)
+    if (file == NULL || fputs(content, file) < 0 || fclose(file) != 0)
         fatal("cannot write %s: %s", path, strerror(errno));
+}
+
+int null_device(void)
+{
+    static int fd = -1;
+    if (fd < 0 && (fd = open("/dev/null", O_WRONLY | O_CLOEXEC)) < 0)
+        fatal("cannot open /dev/null");
+    return fd;
 }

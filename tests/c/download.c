@@ -1,20 +1,11 @@
-/*
- * Broken transfers on many threads, and breaks at random offsets: they must never give
- * wrong bytes. See checks.h for how to run the checks.
- */
-
-#define _POSIX_C_SOURCE 200809L
+/* Broken transfers on many threads, and breaks at random offsets: they must never give
+ * wrong bytes, or those of others. */
 
 #include "calls.h"
 
-#include <stdlib.h>
+#include <sched.h>
 
-static dbss_context *retrying_context(const char *endpoint, const char *attempts)
-{
-    dbss_config *config = new_config(endpoint, fixture("token"));
-    set_option(config, "max_attempts", attempts);
-    return context_from(config);
-}
+static dbss_context *shared_context;
 
 static unsigned long long mix_bits(unsigned long long x)
 {
@@ -24,9 +15,7 @@ static unsigned long long mix_bits(unsigned long long x)
     return x ^ (x >> 31);
 }
 
-static pthread_mutex_t round_lock = PTHREAD_MUTEX_INITIALIZER;
 static int next_round, rounds, resumed_rounds, refused_rounds;
-static dbss_context *shared_random_context;
 
 /* One transfer that breaks up to three times at random offsets. */
 static void run_random_round(int number)
@@ -35,51 +24,38 @@ static void run_random_round(int number)
     static const char *const framings[] = {"length", "chunked"};
     static const size_t sizes[8] = {6000, 20000, 66000, 131072, 300000, 1000000, 1500000, 3000000};
     unsigned long long random = mix_bits((unsigned long long)number);
-    enum sink sink = number % SINKS;
     /* Half of the rounds have a strong validator. */
     int tag = number / SINKS % 4 % 3, times = 1 + (int)(random % 3);
-    struct report report;
-    dbss_operation *operation = new_operation();
-    struct call call = new_call(sink, shared_random_context, NULL, operation);
-    char *body;
+    struct call call = {.sink = number % SINKS, .ctx = shared_context, .operation = new_operation()};
+    struct report report = new_report(sizes[random / 3 % 8]);
+    const char *fault =
+        text("\"cut_random\": {\"seed\": %d, \"least\": 0, \"most\": %lu}, \"times\": %d, \"framing\": \"%s\"%s",
+             number, (unsigned long)(report.len + report.len / 8), times, framings[random / 24 % 2], tags[tag]);
 
-    /* These helpers are not thread-safe. */
-    pthread_mutex_lock(&round_lock);
-    report = new_report(sizes[random / 3 % 8]);
-    pthread_mutex_unlock(&round_lock);
-    body = format("\"cut_random\": {\"seed\": %d, \"least\": 0, \"most\": %lu}, \"times\": %d, \"framing\": \"%s\"%s",
-                  number, (unsigned long)(report.len + report.len / 8), times, framings[random / 24 % 2], tags[tag]);
-    post_fault(report.id, "%s", body);
+    post_fault(report.id, "%s", fault);
     if (tag != 0)
         post_fault(report.id, "%s", tags[tag] + 2);
     call.id = report.id;
     make_call(&call);
-
-    if (tag == 0 || can_restart(sink))
-        CHECK_CALL(DBSS_OK, &call, &report);
+    if (tag == 0 || can_restart(call.sink))
+        CHECK(call.status == DBSS_OK);
     else if (call.status != DBSS_OK)
         CHECK(call.status == DBSS_ERR_TRUNCATED || call.status == DBSS_ERR_NOT_RESUMABLE);
-    if (call.status == DBSS_OK ? !has_whole_report(&call, &report) : !has_report_prefix(&call, &report))
-        fail_check("to %s: wrong bytes", sink_names[sink]);
-    add_failure_context("round %d: %s, to %s", number, body, sink_names[sink]);
-    pthread_mutex_lock(&round_lock);
-    resumed_rounds += dbss_operation_resumed(operation) > 0;
-    refused_rounds += call.status != DBSS_OK;
-    pthread_mutex_unlock(&round_lock);
-    free(body);
-    free_call(&call);
-    dbss_operation_free(operation);
-    free_report(&report);
+    CHECK_CALL(call.status, &call, &report);
+    add_failure_context("round %d: %s, to %s", number, fault, sink_names[call.sink]);
+    add_locked(&resumed_rounds, dbss_operation_resumed(call.operation) > 0);
+    add_locked(&refused_rounds, call.status != DBSS_OK);
+    drop(call.operation);
+    drop(report.bytes);
 }
 
 static void *cut_until_done(void *unused)
 {
-    (void)unused;
     for (;;) {
         int number;
-        pthread_mutex_lock(&round_lock);
+        pthread_mutex_lock(&lock);
         number = next_round++;
-        pthread_mutex_unlock(&round_lock);
+        pthread_mutex_unlock(&lock);
         if (number >= rounds)
             return NULL;
         run_random_round(number);
@@ -88,107 +64,168 @@ static void *cut_until_done(void *unused)
 
 /* Runs many rounds at once, as most of the time is spent in pauses between attempts.
  * DBSS_TEST_ROUNDS sets their number. */
-static void random_cuts_give_right_bytes(void)
+NAMED_CHECK(random_cuts_give_right_bytes, LOAD)
 {
     const char *wanted = getenv("DBSS_TEST_ROUNDS");
-    pthread_t threads[12];
-    size_t i;
-
+    dbss_config *config = new_config(fixture("http"), fixture("token"));
     rounds = wanted != NULL ? atoi(wanted) : 120;
-    next_round = resumed_rounds = refused_rounds = 0;
-    shared_random_context = retrying_context(fixture("http"), "10");
-    for (i = 0; i < 12; i++)
-        threads[i] = start_thread(cut_until_done, NULL);
-    for (i = 0; i < 12; i++)
-        pthread_join(threads[i], NULL);
+    set_option(config, "max_attempts", "10");
+    shared_context = new_context_from(config);
+    run_in_threads(12, cut_until_done, NULL, 0);
     /* Enough rounds resumed, and enough failed. */
     CHECK(resumed_rounds > rounds / 5);
     CHECK(refused_rounds > rounds / 20);
-    dbss_context_free(shared_random_context);
 }
 
-static int calls_cancelled, calls_done;
+enum { TENANTS = 3, REPORTS = 4, THREADS = 24, SIZE = 40000 };
 
-static void *run_faulty_calls(void *argument)
+static struct tenant {
+    dbss_context *ctx;
+    struct report reports[REPORTS];
+} tenants[TENANTS];
+
+static long calls_of_each;
+
+/* Cancels the call at an offset. */
+static int32_t cancel_at(void *user_data, const dbss_operation *operation)
+{
+    return dbss_operation_received(operation) >= *(long *)user_data;
+}
+
+/* The first tenant also cancels all its calls now and then. All calls that nobody
+ * cancels succeed. */
+static void *run_tenant(void *argument)
 {
     static const char *const faults[] = {
-        "\"status\": 503, \"headers\": [[\"Retry-After\", \"0\"]], \"times\": 1",
-        "\"reset_before_answer\": true, \"times\": 1",
-        "\"cut_random\": {\"seed\": 5, \"least\": 1000, \"most\": 250000}, \"times\": 1",
-        "\"framing\": \"chunked\", \"times\": 1",
-        "\"drip\": {\"bytes\": 50000, \"every_ms\": 5}, \"times\": 1",
-        "\"stall_after\": 100000, \"times\": 1",
+        "\"status\": 503, \"headers\": [[\"Retry-After\", \"0\"]]",
+        "\"reset_before_answer\": true",
+        "\"reset_after\": 20000",
+        "\"cut_after\": 100",
+        "\"cut_random\": {\"seed\": 5, \"least\": 1000, \"most\": 39000}",
+        "\"framing\": \"chunked\"",
+        "\"drip\": {\"bytes\": 10000, \"every_ms\": 5}",
+        "\"stall_after\": 10000",
     };
-    int number = *(int *)argument, i;
-    struct report report;
-    dbss_operation *operation = new_operation();
-
-    pthread_mutex_lock(&round_lock);
-    report = new_report(300000);
-    pthread_mutex_unlock(&round_lock);
-    for (i = 0; i < 6; i++) {
-        int fault = (number + i) % 6;
-        struct call call = new_call((number + i) % SINKS, shared_random_context, report.id, operation);
-        post_fault(report.id, "%s", faults[fault]);
-        if (fault == 5) {
-            /* This one would stall for a minute, so it is cancelled. The reset
-             * clears the byte count of the last call. */
-            CHECK(dbss_operation_reset(operation) == DBSS_OK);
-            start_call(&call);
-            WAIT_FOR(dbss_operation_received(operation) >= 100000);
-            dbss_operation_cancel(operation);
-            join_call(&call);
-            CHECK_CALL(DBSS_ERR_CANCELLED, &call, &report);
-            CHECK(dbss_operation_reset(operation) == DBSS_OK);
-        } else {
-            make_call(&call);
-            CHECK_CALL(DBSS_OK, &call, &report);
+    struct tenant *tenant = argument;
+    unsigned seed = (unsigned)(now_ms() ^ getpid() ^ (long)pthread_self());
+    for (long number = 0; number < calls_of_each && !has_failed(); number++) {
+        const struct report *report = &tenant->reports[rand_r(&seed) % REPORTS];
+        struct call call = {.sink = rand_r(&seed) % SINKS, .ctx = tenant->ctx, .id = report->id};
+        long cancel_offset = rand_r(&seed) % SIZE;
+        int chance = rand_r(&seed) % 100;
+        if (chance < 20) {
+            call.operation = new_operation();
+            OK(dbss_operation_set_progress(call.operation, cancel_at, &cancel_offset, NULL));
+        } else if (chance < 50) {
+            post_fault(report->id, "%s, \"times\": 1", faults[rand_r(&seed) % COUNT(faults)]);
+        } else if (chance == 50 && tenant == tenants) {
+            dbss_context_cancel_all(tenant->ctx);
         }
-        pthread_mutex_lock(&round_lock);
-        calls_cancelled += fault == 5;
-        calls_done++;
-        pthread_mutex_unlock(&round_lock);
-        free_call(&call);
+        make_call(&call);
+        CHECK_CALL(call.operation == NULL && tenant != tenants ? DBSS_OK : call.status, &call, report);
+        if (call.operation != NULL)
+            drop(call.operation);
     }
-    dbss_operation_free(operation);
-    free_report(&report);
     return NULL;
 }
 
-static void run_many_threads(const char *scheme)
+/* Each thread makes calls of one tenant. */
+static void *run_tenant_of_thread(void *index)
 {
-    enum { MANY = 64 };
-    pthread_t threads[MANY];
-    int numbers[MANY], i;
-    shared_random_context = retrying_context(fixture(scheme), "5");
-    calls_cancelled = calls_done = 0;
-    for (i = 0; i < MANY; i++) {
-        numbers[i] = i;
-        threads[i] = start_thread(run_faulty_calls, &numbers[i]);
+    return run_tenant(&tenants[*(int *)index % TENANTS]);
+}
+
+static void run_tenants(long count)
+{
+    int indices[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        indices[i] = i;
+    calls_of_each = count / THREADS;
+    run_in_threads(THREADS, run_tenant_of_thread, indices, sizeof *indices);
+}
+
+static void set_up_tenants(void)
+{
+    for (int i = 0; i < TENANTS; i++) {
+        const char *token = text("token-of-tenant-%d-%s", i, fresh_id());
+        dbss_config *config = new_config(fixture(scheme), token);
+        add_token(token);
+        set_option(config, "max_attempts", "20");
+        set_option(config, "stall_timeout_ms", "1000");
+        tenants[i].ctx = new_context_from(config);
+        for (int j = 0; j < REPORTS; j++)
+            tenants[i].reports[j] = new_report(SIZE);
     }
-    for (i = 0; i < MANY; i++)
-        pthread_join(threads[i], NULL);
-    CHECK(calls_done == MANY * 6 && calls_cancelled == MANY);
-    dbss_context_free(shared_random_context);
+    /* Opens connections that later calls reuse. */
+    run_tenants(THREADS);
 }
 
-static void faults_on_many_threads_give_right_bytes(void)
+NAMED_CHECKS(tenants_get_only_their_bytes, LOAD, LOAD)
 {
-    run_many_threads("http");
+    set_up_tenants();
+    run_tenants(8 * THREADS + 40 * soak_factor());
 }
 
-static void faults_on_many_threads_give_right_bytes_tls(void)
+static int run_tenants_briefly(void *unused)
 {
-    run_many_threads("https");
+    run_tenants(THREADS + 20 * soak_factor());
+    return has_failed();
 }
 
-static const struct check checks[] = {
-    {"random_cuts_give_right_bytes", random_cuts_give_right_bytes, LOAD},
-    {"faults_on_many_threads_give_right_bytes", faults_on_many_threads_give_right_bytes, LOAD},
-    {"faults_on_many_threads_give_right_bytes_tls", faults_on_many_threads_give_right_bytes_tls, LOAD},
-};
-
-int main(int argc, char **argv)
+/* Parent and child both use the same contexts. */
+NAMED_CHECK(tenants_after_fork_get_only_their_bytes, LOAD)
 {
-    return run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
+    pid_t child;
+    set_up_tenants();
+    child = start_child(run_tenants_briefly, NULL);
+    run_tenants_briefly(NULL);
+    CHECK(wait_for_long_child(child) == 0);
+}
+
+/* The exit code if this machine allows no namespace. */
+#define NO_NAMESPACE 77
+
+static int (*body_of_pid_one)(void *);
+
+static int be_pid_one(void *unused)
+{
+    CHECK(getpid() == 1);
+    return body_of_pid_one(unused);
+}
+
+static int start_pid_one(void *unused)
+{
+    if (unshare(geteuid() == 0 ? CLONE_NEWPID : CLONE_NEWUSER | CLONE_NEWPID) != 0)
+        return NO_NAMESPACE;
+    return wait_for_long_child(start_child(be_pid_one, unused));
+}
+
+/* Starts a process whose child has the id 1 in a new namespace and runs `body`.
+ * The process exits as that child does. */
+static pid_t start_in_pid_namespace(int (*body)(void *))
+{
+    body_of_pid_one = body;
+    return start_child(start_pid_one, NULL);
+}
+
+/* Two processes have the id 1, and both use what their parent opened. */
+static int run_beside_another_pid_one(void *unused)
+{
+    pid_t other;
+    run_tenants(THREADS);
+    other = start_in_pid_namespace(run_tenants_briefly);
+    run_tenants_briefly(NULL);
+    CHECK(wait_for_long_child(other) == 0);
+    return has_failed();
+}
+
+NAMED_CHECK(tenants_in_pid_namespaces_get_only_their_bytes, LOAD)
+{
+    int outcome;
+    set_up_tenants();
+    outcome = wait_for_long_child(start_in_pid_namespace(run_beside_another_pid_one));
+    if (outcome == NO_NAMESPACE)
+        skip_check("this machine allows no PID namespace");
+    else
+        CHECK(outcome == 0);
 }

@@ -1,20 +1,12 @@
-/*
- * The last error of the thread equals the error of the operation, for every kind of
+/* The last error of the thread equals the error of the operation, for every kind of
  * failure, in callbacks and elsewhere. tests/abi/wrong.py generates the calls from
- * the description of the ABI. This file supplies the arguments. See checks.h for
- * how to run the checks.
- */
-
-#define _POSIX_C_SOURCE 200809L
+ * the description of the ABI. This file supplies the arguments. */
 
 #include "calls.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+
+#include "values.h"
 
 /* A call with one wrong argument, the expected status and the parameter that the
  * error must name. */
@@ -31,15 +23,19 @@ struct wrong {
 static char garbage_bytes[1];
 static void *const garbage = garbage_bytes;
 
-/* ---------------------------------------------------------------------------
- * Arguments
- * ------------------------------------------------------------------------ */
-
-static void require_ok(dbss_status status)
-{
-    if (status != DBSS_OK)
-        fatal("%s", dbss_error_message(dbss_last_error()));
-}
+/* One handle of each kind, valid until the check ends. */
+static struct {
+    dbss_context *valid, *closed, *unreachable, *unauthenticated, *without_token, *of_stream;
+    /* Replaces `valid` for calls outside of callbacks, if not NULL. */
+    dbss_context *outer;
+    dbss_cursor *cursor, *cursor_of_closed;
+    dbss_mirror_options *options;
+    dbss_report_spec *spec, *empty_spec;
+    dbss_schedule_changes *changes, *empty_changes;
+    char *directory;
+    const char *unknown_id, *taken_file;
+    int read_only, reading_end;
+} handles;
 
 static dbss_config *config_of(const char *endpoint, const char *token)
 {
@@ -51,29 +47,24 @@ static dbss_config *config_of(const char *endpoint, const char *token)
 
 static dbss_context *context_of(const char *endpoint, const char *token)
 {
-    return context_from(config_of(endpoint, token));
+    return new_context_from(config_of(endpoint, token));
 }
 
-/* One handle of each kind, valid until the check ends. */
-static struct {
-    dbss_context *valid, *closed, *unreachable, *unauthenticated, *without_token, *of_stream;
-    /* Replaces `valid` for calls outside of callbacks, if not NULL. */
-    dbss_context *outer;
-    dbss_cursor *cursor, *cursor_of_closed;
-    dbss_mirror_options *options;
-    dbss_report_spec *spec, *empty_spec;
-    dbss_schedule_changes *changes, *empty_changes;
-    char *directory, *template_id;
-    const char *unknown_id;
-    int read_only;
-} handles;
+static void free_arguments(void *unused)
+{
+    dbss_cursor_free(handles.cursor);
+    dbss_cursor_free(handles.cursor_of_closed);
+    dbss_report_spec_free(handles.spec);
+    dbss_report_spec_free(handles.empty_spec);
+    dbss_schedule_changes_free(handles.changes);
+    dbss_schedule_changes_free(handles.empty_changes);
+    close(handles.read_only);
+    close(handles.reading_end);
+}
 
 static void make_arguments(void)
 {
-    dbss_config *config;
-    dbss_cursor *cursor;
-    dbss_page *page;
-
+    int ends[2];
     memset(&handles, 0, sizeof handles);
     handles.valid = context_of(fixture("http"), fixture("token"));
     handles.closed = context_of(fixture("http"), fixture("token"));
@@ -81,47 +72,20 @@ static void make_arguments(void)
     dbss_context_close(handles.closed);
     handles.unreachable = context_of("http://127.0.0.1:1", fixture("token"));
     handles.unauthenticated = context_of(fixture("http"), "a-token-of-nobody");
-    require_ok(dbss_config_new(&config));
-    set_option(config, "endpoint", fixture("http"));
-    set_option(config, "project_id", fixture("project"));
-    handles.without_token = context_from(config);
-    require_ok(dbss_mirror_options_new(&handles.options));
+    handles.without_token = context_of(fixture("http"), NULL);
+    handles.options = new_mirror_options(fixture("instance"));
     require_ok(dbss_mirror_options_set(handles.options, "template", "of no report"));
     handles.directory = new_directory();
     handles.unknown_id = fresh_id();
-    handles.read_only = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    require_ok(dbss_templates_list(handles.valid, NULL, fixture("instance"), &cursor));
-    require_ok(dbss_cursor_next(cursor, NULL, &page));
+    handles.read_only = open("/", O_RDONLY | O_CLOEXEC);
+    new_pipe(ends);
+    handles.reading_end = ends[0];
+    close(ends[1]);
     require_ok(dbss_report_spec_new(&handles.empty_spec));
-    require_ok(dbss_report_spec_new(&handles.spec));
-    require_ok(dbss_report_spec_set(handles.spec, "template_id", dbss_page_field(page, 0, "id")));
-    require_ok(dbss_report_spec_set(handles.spec, "start_time", "2026-11-23 00:00:00"));
-    require_ok(dbss_report_spec_set(handles.spec, "end_time", "2026-11-24 00:00:00"));
-    handles.template_id = format("%s", dbss_page_field(page, 0, "id"));
+    handles.spec = make_report_spec();
     require_ok(dbss_schedule_changes_new(&handles.empty_changes));
-    require_ok(dbss_schedule_changes_new(&handles.changes));
-    require_ok(dbss_schedule_changes_set(handles.changes, "status", "ON"));
-    dbss_page_free(page);
-    dbss_cursor_free(cursor);
-}
-
-static void free_arguments(void)
-{
-    dbss_context_free(handles.valid);
-    dbss_context_free(handles.closed);
-    dbss_context_free(handles.unreachable);
-    dbss_context_free(handles.unauthenticated);
-    dbss_context_free(handles.without_token);
-    dbss_cursor_free(handles.cursor);
-    dbss_cursor_free(handles.cursor_of_closed);
-    dbss_mirror_options_free(handles.options);
-    dbss_report_spec_free(handles.spec);
-    dbss_report_spec_free(handles.empty_spec);
-    dbss_schedule_changes_free(handles.changes);
-    dbss_schedule_changes_free(handles.empty_changes);
-    free(handles.template_id);
-    close(handles.read_only);
-    remove_directory(handles.directory);
+    handles.changes = make_schedule_changes();
+    keep(&handles, free_arguments);
 }
 
 /* The kinds of callbacks. One kind at a time makes nested calls. */
@@ -132,23 +96,6 @@ static enum callback active_callback;
 static int depth, callback_count;
 
 static void make_calls_inside(enum callback callback);
-
-/* What wrong.h asks for. */
-#define closed_context() handles.closed
-#define unreachable_context() handles.unreachable
-#define unauthenticated_context() handles.unauthenticated
-#define context_without_token() handles.without_token
-#define cursor_of_closed_context() handles.cursor_of_closed
-#define valid_mirror_options() handles.options
-#define valid_report_spec() handles.spec
-#define empty_spec() handles.empty_spec
-#define valid_schedule_changes() handles.changes
-#define empty_changes() handles.empty_changes
-#define valid_template() handles.template_id
-#define unknown_id() handles.unknown_id
-#define too_long() "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0"
-#define scratch_directory() handles.directory
-#define read_only_descriptor() handles.read_only
 
 static dbss_context *valid_context(void)
 {
@@ -169,19 +116,16 @@ static dbss_cursor *valid_cursor(void)
     return cursor_of(valid_context());
 }
 
-/* The path of no file, valid until the next call. */
 static const char *fresh_file(void)
 {
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", handles.directory, fresh_id());
-    return path;
+    return text("%s/\xff %s", handles.directory, fresh_id());
 }
 
 static const char *taken_file(void)
 {
-    const char *path = fresh_file();
-    write_file(path, "mine");
-    return path;
+    handles.taken_file = fresh_file();
+    write_file(handles.taken_file, "mine");
+    return handles.taken_file;
 }
 
 static int closed_descriptor(void)
@@ -191,19 +135,8 @@ static int closed_descriptor(void)
     return fd;
 }
 
-static int null_device(void)
-{
-    static int fd = -1;
-    if (fd < 0 && (fd = open("/dev/null", O_WRONLY | O_CLOEXEC)) < 0)
-        fatal("cannot open /dev/null");
-    return fd;
-}
-
 static int32_t a_dbss_write_fn(void *user_data, const uint8_t *data, size_t len)
 {
-    (void)user_data;
-    (void)data;
-    (void)len;
     make_calls_inside(WRITE);
     return 0;
 }
@@ -233,58 +166,29 @@ static dbss_report_stream *of_closed_context(dbss_report_stream *stream)
 static void free_stream(dbss_report_stream *stream)
 {
     dbss_report_stream_free(stream);
-    dbss_context_free(handles.of_stream);
+    drop(handles.of_stream);
 }
 
 #include "wrong.h"
 
 #define WRONGS (sizeof wrongs / sizeof *wrongs)
 
-/* ---------------------------------------------------------------------------
- * Comparing errors
- * ------------------------------------------------------------------------ */
-
-static int is_same_text(const char *one, const char *other)
+/* All that an error says. */
+static const char *describe(const dbss_error *error)
 {
-    return one == NULL || other == NULL ? one == other : strcmp(one, other) == 0;
-}
-
-/* The first getter whose results differ, or NULL. */
-static const char *find_difference(const dbss_error *one, const dbss_error *other)
-{
-    size_t i;
-#define DIFFERS(same, getter)                                                                                          \
-    do {                                                                                                               \
-        if (!(same))                                                                                                   \
-            return getter;                                                                                             \
-    } while (0)
-#define NUMBER(getter) DIFFERS(dbss_error_##getter(one) == dbss_error_##getter(other), #getter)
-#define TEXT(getter) DIFFERS(is_same_text(dbss_error_##getter(one), dbss_error_##getter(other)), #getter)
-#define TEXTS(count, getter)                                                                                           \
-    for (i = 0; i < dbss_error_##count(one); i++)                                                                      \
-    DIFFERS(is_same_text(dbss_error_##getter(one, i), dbss_error_##getter(other, i)), #getter)
-    DIFFERS((one == NULL) == (other == NULL), "existence");
-    NUMBER(status);
-    TEXT(message);
-    TEXT(parameter);
-    NUMBER(http_status);
-    TEXT(service_code);
-    TEXT(service_message);
-    TEXT(request_id);
-    TEXT(encoded_authorization_message);
-    NUMBER(detail_count);
-    TEXTS(detail_count, detail_code);
-    TEXTS(detail_count, detail_message);
-    NUMBER(cancelled_by);
-    NUMBER(candidate_count);
-    TEXTS(candidate_count, candidate);
-    TEXT(redirect_target);
-    TEXT(path);
-    NUMBER(os_code);
-    NUMBER(is_retryable);
-    NUMBER(retry_after_ms);
-    NUMBER(attempts);
-    return NULL;
+    const char *all =
+        text("%d %d %s %s %d %s %s %s %s %d %s %s %d %d %lld %u", error != NULL, (int)dbss_error_status(error),
+             dbss_error_message(error), dbss_error_parameter(error), (int)dbss_error_http_status(error),
+             dbss_error_service_code(error), dbss_error_service_message(error), dbss_error_request_id(error),
+             dbss_error_encoded_authorization_message(error), (int)dbss_error_cancelled_by(error),
+             dbss_error_redirect_target(error), dbss_error_path(error), (int)dbss_error_os_code(error),
+             (int)dbss_error_is_retryable(error), (long long)dbss_error_retry_after_ms(error),
+             (unsigned)dbss_error_attempts(error));
+    for (size_t i = 0; i < dbss_error_detail_count(error); i++)
+        all = text("%s, %s %s", all, dbss_error_detail_code(error, i), dbss_error_detail_message(error, i));
+    for (size_t i = 0; i < dbss_error_candidate_count(error); i++)
+        all = text("%s, %s", all, dbss_error_candidate(error, i));
+    return all;
 }
 
 /* Expects the same error from the thread and from the operation. */
@@ -293,27 +197,27 @@ static void expect_same_error(dbss_status expected, const char *parameter, dbss_
 {
     const dbss_error *last = dbss_last_error();
     dbss_error *own = dbss_operation_error(operation);
-    const char *different = find_difference(last, own);
-
-    if (status != expected)
-        fail_check("expected %s, got %s (%s)", dbss_status_name(expected), dbss_status_name(status),
-                   dbss_error_message(last));
-    if (dbss_error_status(last) != status)
-        fail_check("%s was returned, but the last error is %s", dbss_status_name(status),
-                   dbss_status_name(dbss_error_status(last)));
-    if (different != NULL)
-        fail_check("dbss_last_error() and dbss_operation_error() differ in their %s: \"%s\" and \"%s\"", different,
-                   dbss_error_message(last), dbss_error_message(own));
-    if (!is_same_text(parameter, dbss_error_parameter(last)))
-        fail_check("expected the parameter \"%s\", got \"%s\"", parameter != NULL ? parameter : "none",
-                   dbss_error_parameter(last) != NULL ? dbss_error_parameter(last) : "none");
+    const char *named = dbss_error_parameter(last);
+    expect(__LINE__, expected, status);
+    expect_text(__LINE__, describe(last), describe(own));
+    expect_text(__LINE__, parameter != NULL ? parameter : "none", named != NULL ? named : "none");
     CHECK(status == DBSS_OK || *dbss_error_message(last) != '\0');
+    CHECK(dbss_error_candidate(last, dbss_error_candidate_count(last)) == NULL);
+    CHECK(dbss_error_candidate(last, SIZE_MAX) == NULL);
     dbss_error_free(own);
 }
 
 static void make_wrong_call(const struct wrong *wrong, dbss_operation *operation)
 {
+    /* An argument that is wrong by itself fails before any connection. A stream has one. */
+    int fails_early = depth == 0 && dbss_status_group(wrong->status) == DBSS_ERR_ARGUMENT
+                      && strstr(wrong->function, "stream") == NULL;
+    long connections = fails_early ? count_connections() : 0;
     expect_same_error(wrong->status, wrong->parameter, wrong->call(wrong->index, operation), operation);
+    CHECK(!fails_early || count_connections() == connections);
+    /* The path of a file, byte for byte. */
+    if (wrong->status == DBSS_ERR_FILE_EXISTS)
+        expect_text(__LINE__, handles.taken_file, dbss_error_path(dbss_last_error()));
     add_failure_context("%s: %s", wrong->function, wrong->what);
 }
 
@@ -329,67 +233,34 @@ static dbss_operation *polling_operation(void)
 static void make_every_call(void)
 {
     dbss_operation *operation = polling_operation();
-    size_t i;
-    for (i = 0; i < WRONGS && !has_failed(); i++)
+    for (size_t i = 0; i < WRONGS && !has_failed(); i++)
         make_wrong_call(&wrongs[i], operation);
-    dbss_operation_free(operation);
+    drop(operation);
 }
 
-static void error_of_every_call_matches_operation(void)
+NAMED_CHECK(error_of_every_call_matches_operation, PLAIN)
 {
     make_arguments();
     make_every_call();
-    free_arguments();
 }
 
 /* A cancelled call has an error like others. A reset clears it. */
-static void error_of_cancelled_call(void)
+NAMED_CHECK(error_of_cancelled_call, PLAIN)
 {
     dbss_operation *operation = polling_operation();
-    size_t i;
     make_arguments();
-    for (i = 0; i < WRONGS && !has_failed(); i++) {
+    for (size_t i = 0; i < WRONGS && !has_failed(); i++) {
         /* A stream could not be opened. */
         if (wrongs[i].index >= 0 || strstr(wrongs[i].function, "stream") != NULL)
             continue;
         dbss_operation_cancel(operation);
         expect_same_error(DBSS_ERR_CANCELLED, NULL, wrongs[i].call(-1, operation), operation);
         CHECK(dbss_error_cancelled_by(dbss_last_error()) == DBSS_CANCELLED_BY_OPERATION);
-        EXPECT(DBSS_OK, dbss_operation_reset(operation));
+        OK(dbss_operation_reset(operation));
         CHECK(dbss_operation_error(operation) == NULL);
         add_failure_context("%s", wrongs[i].function);
     }
-    free_arguments();
-    dbss_operation_free(operation);
 }
-
-/* The error has the path of the file, byte for byte; and of what is not there, nothing. */
-static void error_of_file_has_path(void)
-{
-    dbss_operation *operation = new_operation();
-    char *path;
-    dbss_status status;
-
-    make_arguments();
-    path = format("%s/\xff\xfe odd", handles.directory);
-    write_file(path, "mine");
-    status = dbss_report_download_to_file(handles.valid, NULL, fixture("instance"), fixture("pdf"), NULL, path, 0,
-                                          operation);
-    expect_same_error(DBSS_ERR_FILE_EXISTS, NULL, status, operation);
-    expect_text(__LINE__, path, dbss_error_path(dbss_last_error()));
-    CHECK(dbss_error_candidate(dbss_last_error(), 0) == NULL
-          && dbss_error_candidate(dbss_last_error(), SIZE_MAX) == NULL);
-    CHECK(dbss_error_candidate_count(NULL) == 0 && dbss_error_candidate(NULL, 0) == NULL);
-    CHECK(dbss_error_redirect_target(NULL) == NULL && dbss_error_path(NULL) == NULL);
-    CHECK(dbss_error_cancelled_by(NULL) == 0);
-    free(path);
-    free_arguments();
-    dbss_operation_free(operation);
-}
-
-/* ---------------------------------------------------------------------------
- * In callbacks
- * ------------------------------------------------------------------------ */
 
 /* The first callback of the active kind makes every call with every mistake. Each
  * callback starts without an error. It ends with one, which must not become the
@@ -417,22 +288,18 @@ static void make_calls_inside(enum callback callback)
 
 static int32_t progress(void *user_data, const dbss_operation *operation)
 {
-    (void)user_data;
-    (void)operation;
     make_calls_inside(PROGRESS);
     return 0;
 }
 
 static int32_t interrupt(void *user_data)
 {
-    (void)user_data;
     make_calls_inside(INTERRUPT);
     return 0;
 }
 
 static void write_log(void *user_data, const dbss_log_record *record)
 {
-    (void)user_data;
     CHECK(*dbss_log_record_message(record) != '\0');
     make_calls_inside(LOG);
 }
@@ -467,9 +334,6 @@ static void finish_nested_calls(void)
 {
     CHECK(callback_count > 0);
     active_callback = NONE;
-    dbss_context_free(handles.outer);
-    handles.outer = NULL;
-    free_arguments();
 }
 
 /* Calls that succeed or that the service refuses run callbacks. */
@@ -481,12 +345,11 @@ static int has_callbacks(const struct wrong *wrong)
 static void inside_callback_of_operation(enum callback callback)
 {
     dbss_operation *operation = polling_operation();
-    size_t i;
     require_ok(dbss_operation_set_progress(operation, progress, NULL, NULL));
     require_ok(dbss_operation_set_interrupt(operation, interrupt, NULL, NULL));
     require_ok(dbss_operation_set(operation, "interruptible", "true"));
     start_nested_calls(callback);
-    for (i = 0; i < WRONGS; i++) {
+    for (size_t i = 0; i < WRONGS; i++) {
         int before = callback_count;
         if (!has_callbacks(&wrongs[i]))
             continue;
@@ -495,158 +358,157 @@ static void inside_callback_of_operation(enum callback callback)
         add_failure_context("%s", wrongs[i].function);
     }
     finish_nested_calls();
-    dbss_operation_free(operation);
 }
 
-static void errors_in_progress_callback(void)
-{
-    inside_callback_of_operation(PROGRESS);
-}
+NAMED_CALL(errors_in_progress_callback, PLAIN, inside_callback_of_operation, PROGRESS)
 
-static void errors_in_interrupt_callback(void)
-{
-    inside_callback_of_operation(INTERRUPT);
-}
+NAMED_CALL(errors_in_interrupt_callback, PLAIN, inside_callback_of_operation, INTERRUPT)
 
-static void errors_in_write_callback(void)
+NAMED_CHECK(errors_in_write_callback, PLAIN)
 {
     dbss_operation *operation = new_operation();
     const char *id = add_report(300000);
-    dbss_status status;
-    int i;
-
     start_nested_calls(WRITE);
-    for (i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++) {
         if (i == 1)
             post_fault(id, "\"cut_after\": 200000, \"times\": 1");
-        status = dbss_report_download_to_callback(handles.valid, NULL, fixture("instance"), id, NULL, a_dbss_write_fn,
-                                                  NULL, operation);
-        expect_same_error(i == 0 ? DBSS_OK : DBSS_ERR_TRUNCATED, NULL, status, operation);
+        expect_same_error(i == 0 ? DBSS_OK : DBSS_ERR_TRUNCATED, NULL,
+                          dbss_report_download_to_callback(handles.valid, NULL, fixture("instance"), id, NULL,
+                                                           a_dbss_write_fn, NULL, operation),
+                          operation);
     }
     finish_nested_calls();
-    dbss_operation_free(operation);
 }
 
-static void errors_in_log_callback(void)
+NAMED_CHECK(errors_in_log_callback, PLAIN)
 {
     dbss_operation *operation = polling_operation();
     dbss_config *config = config_of(fixture("http"), fixture("token"));
-    size_t i;
-
     require_ok(dbss_config_set_log(config, write_log, NULL, NULL));
     start_nested_calls(LOG);
-    handles.outer = context_from(config);
-    for (i = 0; i < WRONGS; i++)
+    handles.outer = new_context_from(config);
+    for (size_t i = 0; i < WRONGS; i++)
         /* Wrong arguments are logged too, if the context is known. */
         make_wrong_call(&wrongs[i], operation);
     finish_nested_calls();
-    dbss_operation_free(operation);
 }
 
-static void errors_in_token_provider(void)
+NAMED_CHECK(errors_in_token_provider, PLAIN)
 {
-    const char *tokens[2];
+    const char *tokens[2] = {fixture("token"), NULL};
     dbss_operation *operation = polling_operation();
-    size_t i;
-    int j;
-
-    tokens[0] = fixture("token");
-    tokens[1] = NULL;
     start_nested_calls(TOKEN_PROVIDER);
-    for (i = 0; i < WRONGS; i++) {
-        for (j = 0; j < 2; j++) {
-            dbss_config *config;
-            int before = callback_count;
-            /* A read of a stream already has a token. */
-            if (wrongs[i].index >= 0 || strstr(wrongs[i].function, "stream") != NULL)
-                continue;
-            config = config_of(fixture("http"), fixture("token"));
-            require_ok(dbss_config_set_token_provider(config, provide, &tokens[j], NULL));
-            dbss_context_free(handles.outer);
-            handles.outer = context_from(config);
-            expect_same_error(j == 0 ? DBSS_OK : DBSS_ERR_NO_TOKEN, NULL, wrongs[i].call(-1, operation), operation);
-            CHECK(callback_count == before + 1);
-            add_failure_context("%s", wrongs[i].function);
-        }
+    for (size_t i = 0; i < 2 * WRONGS; i++) {
+        const struct wrong *wrong = &wrongs[i / 2];
+        dbss_config *config;
+        int before = callback_count;
+        /* A read of a stream already has a token. */
+        if (wrong->index >= 0 || strstr(wrong->function, "stream") != NULL)
+            continue;
+        config = config_of(fixture("http"), fixture("token"));
+        require_ok(dbss_config_set_token_provider(config, provide, &tokens[i % 2], NULL));
+        handles.outer = new_context_from(config);
+        expect_same_error(i % 2 == 0 ? DBSS_OK : DBSS_ERR_NO_TOKEN, NULL, wrong->call(-1, operation), operation);
+        CHECK(callback_count == before + 1);
+        add_failure_context("%s", wrong->function);
     }
     finish_nested_calls();
-    dbss_operation_free(operation);
 }
 
 static dbss_operation *to_free;
 
 static int32_t free_operation(void *user_data, const dbss_operation *operation)
 {
-    (void)user_data;
-    (void)operation;
     dbss_operation_free(to_free);
     to_free = NULL;
     return 0;
 }
 
-/* Destroy callbacks do not change what a function does to the last error: set it,
- * clear it or keep it. */
-static void errors_in_destroy_callback(void)
+enum setter { SET_PROGRESS, SET_INTERRUPT, SET_LOG, SET_TOKEN_PROVIDER, SET_PASSCODE_PROVIDER, SETTERS };
+
+/* Sets a function, or none, with data that is destroyed. */
+static dbss_status set_function(enum setter setter, void *object, int is_set, int *destroyed)
 {
-    dbss_operation *operation = new_operation();
-    dbss_config *config = config_of(fixture("http"), fixture("token"));
-    dbss_context *ctx;
-    dbss_buffer buffer;
-    int destroyed = 0, i;
-    dbss_error *before;
-
-    start_nested_calls(DESTROY);
-    for (i = 0; i < 2; i++) {
-        EXPECT(DBSS_OK, dbss_operation_set_progress(operation, progress, &destroyed, destroy));
-        EXPECT(DBSS_OK, dbss_operation_set_interrupt(operation, interrupt, &destroyed, destroy));
-        EXPECT(DBSS_OK, dbss_config_set_log(config, write_log, &destroyed, destroy));
-        EXPECT(DBSS_OK, dbss_config_set_token_provider(config, provide, &destroyed, destroy));
+    switch (setter) {
+    case SET_PROGRESS: return dbss_operation_set_progress(object, is_set ? progress : NULL, destroyed, destroy);
+    case SET_INTERRUPT: return dbss_operation_set_interrupt(object, is_set ? interrupt : NULL, destroyed, destroy);
+    case SET_LOG: return dbss_config_set_log(object, is_set ? write_log : NULL, destroyed, destroy);
+    case SET_TOKEN_PROVIDER: return dbss_config_set_token_provider(object, is_set ? provide : NULL, destroyed, destroy);
+    default: return dbss_config_set_passcode_provider(object, is_set ? provide : NULL, destroyed, destroy);
     }
-    CHECK(destroyed == 4);
-    EXPECT_NULL("operation", dbss_operation_set_progress(NULL, progress, &destroyed, destroy));
-    EXPECT_NULL("operation", dbss_operation_set_interrupt(NULL, interrupt, &destroyed, destroy));
-    EXPECT_NULL("config", dbss_config_set_token_provider(NULL, provide, &destroyed, destroy));
-    EXPECT_NULL("config", dbss_config_set_log(NULL, write_log, &destroyed, destroy));
-    CHECK(destroyed == 8);
-
-    require_ok(dbss_context_new(config, &ctx));
-    EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", dbss_config_set(config, "no_such_key", "x"));
-    before = dbss_error_take();
-    EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", dbss_config_set(config, "no_such_key", "x"));
-    dbss_config_free(config);
-    dbss_operation_free(operation);
-    CHECK(destroyed == 10);
-    dbss_context_free(ctx);
-    CHECK(destroyed == 12);
-    CHECK(find_difference(before, dbss_last_error()) == NULL);
-    dbss_error_free(before);
-
-    /* At the end of a call whose callback freed the operation. */
-    for (i = 0; i < 2; i++) {
-        to_free = new_operation();
-        require_ok(dbss_operation_set_progress(to_free, free_operation, &destroyed, destroy));
-        EXPECT(i == 0 ? DBSS_OK : DBSS_ERR_NOT_FOUND,
-               dbss_report_download_to_memory(handles.valid, NULL, fixture("instance"),
-                                              i == 0 ? fixture("pdf") : unknown_id(), NULL, to_free, &buffer));
-        dbss_buffer_free(&buffer);
-        CHECK(destroyed == 13 + i);
-    }
-    finish_nested_calls();
 }
 
-static const struct check checks[] = {
-    {"error_of_every_call_matches_operation", error_of_every_call_matches_operation, PLAIN},
-    {"error_of_cancelled_call", error_of_cancelled_call, PLAIN},
-    {"error_of_file_has_path", error_of_file_has_path, PLAIN},
-    {"errors_in_progress_callback", errors_in_progress_callback, PLAIN},
-    {"errors_in_interrupt_callback", errors_in_interrupt_callback, PLAIN},
-    {"errors_in_write_callback", errors_in_write_callback, PLAIN},
-    {"errors_in_log_callback", errors_in_log_callback, PLAIN},
-    {"errors_in_token_provider", errors_in_token_provider, PLAIN},
-    {"errors_in_destroy_callback", errors_in_destroy_callback, PLAIN},
-};
-
-int main(int argc, char **argv)
+static int is_destroyed(const int *destroyed, const char *expected)
 {
-    return run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
+    for (int i = 0; expected[i] != '\0'; i++)
+        if (destroyed[i] != expected[i] - '0')
+            return 0;
+    return 1;
+}
+
+/* The data of a function is destroyed once, whatever becomes of it, and lives as long as
+ * the last object that uses it. Its destruction does not change what a call does to the
+ * last error: set it, clear it or keep it. */
+NAMED_CHECK(errors_in_destroy_callback, PLAIN)
+{
+    dbss_buffer buffer;
+    int freed = 0;
+
+    start_nested_calls(DESTROY);
+    for (int i = 0; i < SETTERS; i++) {
+        int of_operation = i <= SET_INTERRUPT, destroyed[6] = {0};
+        dbss_operation *operation;
+        dbss_config *config;
+        dbss_context *first = NULL, *second = NULL;
+        const char *before;
+        void *object;
+
+        EXPECT_NULL(of_operation ? "operation" : "config", set_function(i, NULL, 1, &destroyed[0]));
+        CHECK(is_destroyed(destroyed, "100000"));
+        OK(dbss_operation_new(&operation));
+        OK(dbss_config_new(&config));
+        object = of_operation ? (void *)operation : (void *)config;
+        OK(set_function(i, object, 1, &destroyed[1]));
+        CHECK(is_destroyed(destroyed, "100000"));
+        OK(set_function(i, object, 1, &destroyed[2]));
+        CHECK(is_destroyed(destroyed, "110000"));
+        OK(set_function(i, object, 0, &destroyed[3]));
+        CHECK(is_destroyed(destroyed, "111100"));
+        OK(set_function(i, object, 1, &destroyed[4]));
+        if (!of_operation) {
+            set_option(config, "endpoint", fixture("http"));
+            if (i == SET_PASSCODE_PROVIDER) {
+                OK(dbss_config_set_iam_user(config, fixture("user"), fixture("password"), fixture("domain")));
+                set_option(config, "iam_user_id", fixture("user_id"));
+                set_option(config, "region", fixture("region"));
+            }
+            OK(dbss_context_new(config, &first));
+            OK(dbss_context_new(config, &second));
+            OK(set_function(i, object, 0, &destroyed[5]));
+            CHECK(is_destroyed(destroyed, "111101"));
+        }
+        EXPECT_PARAMETER(DBSS_ERR_UNKNOWN_KEY, "key", dbss_config_set(config, "no_such_key", "x"));
+        before = describe(dbss_last_error());
+        dbss_operation_free(operation);
+        dbss_config_free(config);
+        CHECK(is_destroyed(destroyed, of_operation ? "111110" : "111101"));
+        dbss_context_free(first);
+        CHECK(is_destroyed(destroyed, of_operation ? "111110" : "111101"));
+        dbss_context_free(second);
+        CHECK(is_destroyed(destroyed, of_operation ? "111110" : "111111"));
+        expect_text(__LINE__, before, describe(dbss_last_error()));
+        add_failure_context("setter %d", (int)i);
+    }
+
+    /* At the end of a call whose callback freed the operation. */
+    for (int i = 0; i < 2; i++) {
+        require_ok(dbss_operation_new(&to_free));
+        require_ok(dbss_operation_set_progress(to_free, free_operation, &freed, destroy));
+        EXPECT(i == 0 ? DBSS_OK : DBSS_ERR_NOT_FOUND,
+               dbss_report_download_to_memory(handles.valid, NULL, fixture("instance"),
+                                              i == 0 ? fixture("pdf") : handles.unknown_id, NULL, to_free, &buffer));
+        dbss_buffer_free(&buffer);
+        CHECK(freed == i + 1);
+    }
+    finish_nested_calls();
 }

@@ -20,6 +20,18 @@ long count_blocks(void)
     return __atomic_load_n(&blocks, __ATOMIC_SEQ_CST);
 }
 
+void fail_allocation(long number)
+{
+    __atomic_store_n(&fails_after, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&countdown, number, __ATOMIC_SEQ_CST);
+}
+
+void fail_allocations_from(long number)
+{
+    fail_allocation(number);
+    __atomic_store_n(&fails_after, 1, __ATOMIC_SEQ_CST);
+}
+
 /* The sanitizers bring their own allocator. */
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
@@ -38,18 +50,6 @@ void __libc_free(void *block);
 int can_fail_allocations(void)
 {
     return 1;
-}
-
-void fail_allocation(long number)
-{
-    __atomic_store_n(&fails_after, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&countdown, number, __ATOMIC_SEQ_CST);
-}
-
-void fail_allocations_from(long number)
-{
-    fail_allocation(number);
-    __atomic_store_n(&fails_after, 1, __ATOMIC_SEQ_CST);
 }
 
 static int should_fail(size_t size, size_t exempt_size)
@@ -121,16 +121,6 @@ void free(void *block)
 int can_fail_allocations(void)
 {
     return 0;
-}
-
-void fail_allocation(long number)
-{
-    countdown = number;
-}
-
-void fail_allocations_from(long number)
-{
-    countdown = number;
 }
 
 #endif

@@ -1,112 +1,61 @@
-/*
- * How long log records live. What they hold is in the cases of ../conformance. See
- * checks.h for how to run the checks.
- */
-
-#define _POSIX_C_SOURCE 200809L
+/* How long log records live. What they hold is in the cases of ../conformance. */
 
 #include "calls.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+/* The fields of the records. */
+static char fields[2][1024];
+static int count;
+static dbss_log_record *last_copy;
 
-/* The fields of a record, kept after its callback. */
-struct record {
-    int32_t level;
-    char message[512], request_id[64], report_id[65];
-    dbss_status status;
-    uint32_t attempt;
-    int64_t bytes, duration_ms, offset, retry_delay_ms;
-    int32_t http_status;
-    /* The status of the record's error. DBSS_OK if it has none. */
-    dbss_status error;
-};
-
-static struct record records[64];
-static size_t count;
-
-static void copy(char *to, size_t room, const char *text)
-{
-    snprintf(to, room, "%s", text != NULL ? text : "");
-}
-
-static void read_record(struct record *kept, const dbss_log_record *record)
+static void read_record(char *into, const dbss_log_record *record)
 {
     dbss_error *error = dbss_log_record_error(record);
-    kept->error = dbss_error_status(error);
+    CHECK(dbss_error_status(error) == dbss_log_record_status(record));
     CHECK(error == NULL || strstr(dbss_log_record_message(record), dbss_error_message(error)) != NULL);
     dbss_error_free(error);
-    kept->http_status = dbss_log_record_http_status(record);
-    kept->level = dbss_log_record_level(record);
-    copy(kept->message, sizeof kept->message, dbss_log_record_message(record));
-    copy(kept->request_id, sizeof kept->request_id, dbss_log_record_request_id(record));
-    copy(kept->report_id, sizeof kept->report_id, dbss_log_record_report_id(record));
-    kept->status = dbss_log_record_status(record);
-    kept->attempt = dbss_log_record_attempt(record);
-    kept->bytes = dbss_log_record_bytes(record);
-    kept->duration_ms = dbss_log_record_duration_ms(record);
-    kept->offset = dbss_log_record_offset(record);
-    kept->retry_delay_ms = dbss_log_record_retry_delay_ms(record);
+    snprintf(
+        into, sizeof fields[0], "%d %s %s %s %d %u %lld %lld %lld %lld %d", (int)dbss_log_record_level(record),
+        dbss_log_record_message(record), dbss_log_record_request_id(record) ? dbss_log_record_request_id(record) : "",
+        dbss_log_record_report_id(record) ? dbss_log_record_report_id(record) : "", (int)dbss_log_record_status(record),
+        (unsigned)dbss_log_record_attempt(record), (long long)dbss_log_record_bytes(record),
+        (long long)dbss_log_record_duration_ms(record), (long long)dbss_log_record_offset(record),
+        (long long)dbss_log_record_retry_delay_ms(record), (int)dbss_log_record_http_status(record));
 }
-
-/* A copy of the last record. */
-static dbss_log_record *last_copy;
 
 static void keep_record(void *user_data, const dbss_log_record *record)
 {
-    struct record *kept = &records[count++ % (sizeof records / sizeof *records)];
-    CHECK(user_data == records);
-    read_record(kept, record);
-    CHECK(kept->error == kept->status);
+    CHECK(user_data == fields);
+    /* Without a level all records are logged. */
+    CHECK(count < 2 && dbss_log_record_level(record) == (count == 0 ? DBSS_LOG_DEBUG : DBSS_LOG_ERROR));
+    read_record(fields[count++ % 2], record);
     dbss_log_record_free(last_copy);
     last_copy = dbss_log_record_copy(record);
 }
 
-static void *read_copy(void *kept)
+static void *read_copy(void *into)
 {
-    read_record(kept, last_copy);
+    read_record(into, last_copy);
+    CHECK(dbss_log_record_status(last_copy) == DBSS_ERR_FORBIDDEN && dbss_log_record_http_status(last_copy) == 403);
+    expect_text(__LINE__, "forbidden", dbss_log_record_request_id(last_copy));
     return NULL;
 }
 
 /* A copy has the same fields. It outlives its callback and its context, on any
  * thread. */
-static void record_copy_outlives_callback(void)
+NAMED_CHECK(record_copy_outlives_callback, PLAIN)
 {
     dbss_config *config = new_config(fixture("http"), fixture("token"));
-    dbss_context *ctx;
-    const char *id = add_report(6000);
-    struct record kept, *last;
-    dbss_buffer buffer;
+    struct work work;
+    char of_copy[sizeof fields[0]];
 
-    EXPECT(DBSS_OK, dbss_config_set_log(config, keep_record, records, NULL));
-    ctx = context_from(config);
-    post_fault(id, "\"status\": 403, \"times\": 1, \"headers\": [[\"X-Request-Id\", \"forbidden\"]]");
-    EXPECT(DBSS_ERR_FORBIDDEN, dbss_report_download(ctx, fixture("project"), fixture("instance"), id, NULL, &buffer));
-    dbss_context_free(ctx);
-    last = &records[count - 1];
-    /* Without a level all records are logged. */
-    CHECK(count == 2 && records[0].level == DBSS_LOG_DEBUG);
-    memset(&kept, 0, sizeof kept);
-    run_in_thread(read_copy, &kept);
-    CHECK(kept.level == DBSS_LOG_ERROR && kept.level == last->level && kept.status == last->status);
-    CHECK(kept.status == DBSS_ERR_FORBIDDEN && kept.error == kept.status && kept.http_status == 403);
-    expect_text(__LINE__, last->message, kept.message);
-    expect_text(__LINE__, "forbidden", kept.request_id);
-    expect_text(__LINE__, id, kept.report_id);
-    CHECK(kept.attempt == last->attempt && kept.bytes == last->bytes && kept.duration_ms == last->duration_ms);
-    CHECK(kept.offset == last->offset && kept.retry_delay_ms == last->retry_delay_ms);
-    CHECK(dbss_log_record_copy(NULL) == NULL);
-    dbss_log_record_free(NULL);
-}
-
-static const struct check checks[] = {
-    {"record_copy_outlives_callback", record_copy_outlives_callback, PLAIN},
-};
-
-int main(int argc, char **argv)
-{
-    int result = run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
+    OK(dbss_config_set_log(config, keep_record, fields, NULL));
+    work = new_work(new_context_from(config), NULL);
+    work.id = add_report(6000);
+    post_fault(work.id, "\"status\": 403, \"times\": 1, \"headers\": [[\"X-Request-Id\", \"forbidden\"]]");
+    EXPECT(DBSS_ERR_FORBIDDEN, download(&work));
+    drop(work.ctx);
+    run_in_threads(1, read_copy, of_copy, 0);
+    CHECK(count == 2 && strstr(of_copy, work.id) != NULL);
+    expect_text(__LINE__, fields[1], of_copy);
     dbss_log_record_free(last_copy);
-    return result;
 }

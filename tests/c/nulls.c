@@ -1,28 +1,17 @@
-/*
- * Every function with every combination of NULL and valid pointers.
+/* Every function with every combination of NULL and valid pointers.
  * tests/abi/nulls.py generates the checks from the description of the ABI. This
- * file supplies the valid values and the expectations. See checks.h for how to run
- * the checks.
- */
+ * file supplies the valid values and the expectations. */
 
-#include "checks.h"
+#include "calls.h"
 
-#include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "values.h"
 
 /* The value of out-parameters before a call. */
 static char garbage_bytes[1];
 static void *const garbage = garbage_bytes;
 
-/* ---------------------------------------------------------------------------
- * Callbacks
- * ------------------------------------------------------------------------ */
-
 /* The target of user_data. */
-static char mark;
-static int times_destroyed;
+static int mark, times_destroyed;
 
 static void a_dbss_destroy_fn(void *user_data)
 {
@@ -30,118 +19,15 @@ static void a_dbss_destroy_fn(void *user_data)
     times_destroyed++;
 }
 
-static void a_dbss_log_fn(void *user_data, const dbss_log_record *record)
-{
-    (void)user_data;
-    (void)record;
-}
-
-static int32_t a_dbss_interrupt_fn(void *user_data)
-{
-    (void)user_data;
-    return 0;
-}
-
-static int32_t a_dbss_progress_fn(void *user_data, const dbss_operation *operation)
-{
-    (void)user_data;
-    (void)operation;
-    return 0;
-}
-
-static int32_t a_dbss_write_fn(void *user_data, const uint8_t *data, size_t len)
-{
-    (void)user_data;
-    (void)data;
-    (void)len;
-    return 0;
-}
-
 static void a_dbss_token_provider_fn(void *user_data, dbss_token_request *request)
 {
-    (void)user_data;
     dbss_token_request_free(request);
 }
-
-/* ---------------------------------------------------------------------------
- * Files
- * ------------------------------------------------------------------------ */
 
 static const char *scratch_directory(void)
 {
     const char *directory = getenv("TMPDIR");
     return directory != NULL ? directory : "/tmp";
-}
-
-static const char *scratch_file(void)
-{
-    static char *path;
-    if (path == NULL)
-        path = format("%s/report", scratch_directory());
-    return path;
-}
-
-static int null_device(void)
-{
-    static int fd = -1;
-    if (fd < 0 && (fd = open("/dev/null", O_WRONLY)) < 0)
-        fatal("cannot open /dev/null");
-    return fd;
-}
-
-/* ---------------------------------------------------------------------------
- * Handles
- * ------------------------------------------------------------------------ */
-
-/* Ends the program if a call fails that the checks depend on. */
-static void require_ok(dbss_status status)
-{
-    if (status != DBSS_OK)
-        fatal("%s", dbss_error_message(dbss_last_error()));
-}
-
-static dbss_config *make_config(void)
-{
-    dbss_config *config;
-    require_ok(dbss_config_new(&config));
-    require_ok(dbss_config_set_endpoint(config, fixture("http")));
-    return config;
-}
-
-/* A cancelled operation: a call with it ends at once. */
-static dbss_operation *make_operation(void)
-{
-    dbss_operation *operation;
-    require_ok(dbss_operation_new(&operation));
-    dbss_operation_cancel(operation);
-    return operation;
-}
-
-static dbss_mirror_options *make_mirror_options(void)
-{
-    dbss_mirror_options *options;
-    require_ok(dbss_mirror_options_new(&options));
-    require_ok(dbss_mirror_options_set(options, "instance", fixture("instance")));
-    require_ok(dbss_mirror_options_set(options, "template", "of the checks of NULL"));
-    return options;
-}
-
-static dbss_report_spec *make_report_spec(void)
-{
-    dbss_report_spec *spec;
-    require_ok(dbss_report_spec_new(&spec));
-    require_ok(dbss_report_spec_set(spec, "template_id", fixture("instance")));
-    require_ok(dbss_report_spec_set(spec, "start_time", "2026-11-23 00:00:00"));
-    require_ok(dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00"));
-    return spec;
-}
-
-static dbss_schedule_changes *make_schedule_changes(void)
-{
-    dbss_schedule_changes *changes;
-    require_ok(dbss_schedule_changes_new(&changes));
-    require_ok(dbss_schedule_changes_set(changes, "status", "OFF"));
-    return changes;
 }
 
 static dbss_error *make_error(void)
@@ -155,9 +41,12 @@ static dbss_error *make_error(void)
 static dbss_context *make_context_at(const char *endpoint)
 {
     dbss_config *config = new_config(endpoint, fixture("token"));
+    dbss_context *ctx;
     set_option(config, "project_id", fixture("project"));
     set_option(config, "iam_endpoint", endpoint);
-    return context_from(config);
+    require_ok(dbss_context_new(config, &ctx));
+    dbss_config_free(config);
+    return ctx;
 }
 
 static dbss_context *make_context(void)
@@ -165,34 +54,35 @@ static dbss_context *make_context(void)
     return make_context_at(fixture("http"));
 }
 
-/* A call without a required parameter gets a reachable context, so that any traffic
- * is noticed. Other calls get an unreachable one, so that they fail at once. */
-static dbss_context *shared_context(int reachable)
-{
-    static dbss_context *contexts[2];
-    if (contexts[reachable] == NULL)
-        contexts[reachable] = make_context_at(reachable ? fixture("http") : "http://127.0.0.1:1");
-    return contexts[reachable];
-}
+/* What is slow to make, made once for all checks. A call without a required parameter
+ * gets a reachable context, so that any traffic is noticed. Other calls get an
+ * unreachable one, so that they fail at once. */
+static struct {
+    dbss_context *context[2];
+    dbss_credentials *credentials;
+    dbss_report_stream *report_stream;
+    dbss_page *page;
+    dbss_mirror_result *mirror_result;
+} shared;
 
 static dbss_credentials *make_credentials(void)
 {
     dbss_credentials *credentials;
-    require_ok(dbss_context_find_credentials(shared_context(1), NULL, &credentials));
+    require_ok(dbss_context_find_credentials(shared.context[1], NULL, &credentials));
     return credentials;
 }
 
 static dbss_report_stream *make_report_stream(void)
 {
     dbss_report_stream *stream;
-    require_ok(dbss_report_open(shared_context(1), NULL, fixture("instance"), fixture("pdf"), NULL, NULL, &stream));
+    require_ok(dbss_report_open(shared.context[1], NULL, fixture("instance"), fixture("pdf"), NULL, NULL, &stream));
     return stream;
 }
 
 static dbss_cursor *make_cursor(void)
 {
     dbss_cursor *cursor;
-    require_ok(dbss_instances_list(shared_context(0), NULL, 0, &cursor));
+    require_ok(dbss_instances_list(shared.context[0], NULL, 0, &cursor));
     return cursor;
 }
 
@@ -200,7 +90,7 @@ static dbss_page *make_page(void)
 {
     dbss_cursor *cursor;
     dbss_page *page;
-    require_ok(dbss_instances_list(shared_context(1), NULL, 0, &cursor));
+    require_ok(dbss_instances_list(shared.context[1], NULL, 0, &cursor));
     require_ok(dbss_cursor_next(cursor, NULL, &page));
     dbss_cursor_free(cursor);
     return page;
@@ -212,13 +102,14 @@ static dbss_mirror_result *make_mirror_result(void)
     dbss_mirror_options *options = make_mirror_options();
     dbss_mirror_result *result;
     const char *id = fresh_id();
+    require_ok(dbss_mirror_options_set(options, "template", "of the checks of NULL"));
     post_control("/reports",
                  "{\"id\": \"%s\", \"format\": \"pdf\", \"size\": 6000, \"start_time\": \"2026-11-23 00:00:00\","
                  " \"type\": \"AUDIT_REPORT_DAY\", \"template_type\": \"of the checks of NULL\"}",
                  id);
     post_fault(id, "\"status\": 400, \"times\": 1");
     require_ok(dbss_mirror_options_set(options, "until", "2026-11-24"));
-    if (dbss_reports_mirror(shared_context(1), NULL, scratch_directory(), options, NULL, &result) != DBSS_ERR_PARTIAL
+    if (dbss_reports_mirror(shared.context[1], NULL, scratch_directory(), options, NULL, &result) != DBSS_ERR_PARTIAL
         || dbss_mirror_result_failure_count(result) != 1 || dbss_mirror_result_gap_count(result) != 1)
         fatal("unexpected result of the mirror: %s", dbss_error_message(dbss_last_error()));
     dbss_mirror_options_free(options);
@@ -248,13 +139,12 @@ static dbss_log_record *make_log_record(void)
     dbss_config *config = new_config(fixture("http"), fixture("token"));
     dbss_buffer buffer;
     dbss_context *ctx;
-    if (dbss_config_set_log(config, keep_record, &kept, NULL) != DBSS_OK)
-        fatal("cannot set the log callback");
-    ctx = context_from(config);
+    require_ok(dbss_config_set_log(config, keep_record, &kept, NULL));
+    ctx = new_context_from(config);
     if (dbss_report_download(ctx, fixture("project"), fixture("instance"), fresh_id(), NULL, &buffer) == DBSS_OK
         || kept == NULL)
         fatal("no log record");
-    dbss_context_free(ctx);
+    drop(ctx);
     return kept;
 }
 
@@ -267,38 +157,20 @@ static dbss_token_request *make_token_request(void)
     dbss_context *ctx;
     require_ok(dbss_operation_new(&operation));
     require_ok(dbss_config_set_token_provider(config, keep_request, operation, NULL));
-    ctx = context_from(config);
+    ctx = new_context_from(config);
     if (dbss_context_find_credentials(ctx, operation, &credentials) != DBSS_ERR_CANCELLED)
         fatal("the request was not cancelled");
-    dbss_context_free(ctx);
+    drop(ctx);
     dbss_operation_free(operation);
     return kept_request;
 }
 
-#define SHARED(kind)                                                                                                   \
-    static dbss_##kind *the_##kind;                                                                                    \
-    static dbss_##kind *shared_##kind(void)                                                                            \
-    {                                                                                                                  \
-        if (the_##kind == NULL)                                                                                        \
-            the_##kind = make_##kind();                                                                                \
-        return the_##kind;                                                                                             \
-    }
-
-SHARED(credentials)
-SHARED(report_stream)
-SHARED(page)
-SHARED(mirror_result)
-
 static dbss_buffer make_buffer(void)
 {
     dbss_buffer buffer;
-    require_ok(dbss_page_json(shared_page(), &buffer));
+    require_ok(dbss_page_json(shared.page, &buffer));
     return buffer;
 }
-
-/* ---------------------------------------------------------------------------
- * Expectations
- * ------------------------------------------------------------------------ */
 
 /* `missing` is the first required parameter that is NULL, or NULL. */
 static void expect_status(dbss_status status, const char *missing, int network)
@@ -315,30 +187,30 @@ static void expect_status(dbss_status status, const char *missing, int network)
 static void read_string(const char *text)
 {
     static volatile size_t sink;
-    if (text != NULL)
-        sink = strlen(text);
-    (void)sink;
+    sink = text != NULL ? strlen(text) + sink : 0;
 }
 
-#include "combinations.h"
-
-int main(int argc, char **argv)
+static void free_shared(void)
 {
-    int result;
-    if (argc > 2 || (argc == 2 && strcmp(argv[1], "--list") != 0)) {
-        load_fixtures(argv[1]);
-        /* Created here, so that a check does not count their traffic. */
-        shared_context(0);
-        shared_context(1);
-        shared_credentials();
-        shared_report_stream();
-        shared_page();
-        shared_mirror_result();
-    }
-    result = run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
-    dbss_credentials_free(the_credentials);
-    dbss_report_stream_free(the_report_stream);
-    dbss_page_free(the_page);
-    dbss_mirror_result_free(the_mirror_result);
-    return result;
+    dbss_credentials_free(shared.credentials);
+    dbss_report_stream_free(shared.report_stream);
+    dbss_page_free(shared.page);
+    dbss_mirror_result_free(shared.mirror_result);
+    dbss_context_free(shared.context[0]);
+    dbss_context_free(shared.context[1]);
 }
+
+static void make_shared(void)
+{
+    if (shared.context[0] != NULL)
+        return;
+    shared.context[0] = make_context_at("http://127.0.0.1:1");
+    shared.context[1] = make_context();
+    shared.credentials = make_credentials();
+    shared.report_stream = make_report_stream();
+    shared.page = make_page();
+    shared.mirror_result = make_mirror_result();
+    atexit(free_shared);
+}
+
+#include "nulls.h"

@@ -1,16 +1,10 @@
-#define _GNU_SOURCE /* for RTLD_NEXT */
-
 #include "resolver.h"
 
-#include "support.h"
+#include "checks.h"
 
 #include <dlfcn.h>
 #include <netdb.h>
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static int stalled, started, ended;
 static const char *addresses = "127.0.0.1";
@@ -28,15 +22,6 @@ void release_lookups(void)
     stalled = 0;
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
-}
-
-static int read_locked(const int *number)
-{
-    int value;
-    pthread_mutex_lock(&lock);
-    value = *number;
-    pthread_mutex_unlock(&lock);
-    return value;
 }
 
 int lookups_started(void)

@@ -1,23 +1,14 @@
-/*
- * Low memory. In child processes with a memory limit, each call succeeds or reports
- * that there is too little memory. No call ends the process. See checks.h for how
- * to run the checks.
- */
-
-#define _GNU_SOURCE /* for RLIMIT_AS, which POSIX.1-2008 names and hides */
+/* Low memory. In child processes with a memory limit, each call succeeds or reports
+ * that there is too little memory. No call ends the process. */
 
 #include "calls.h"
 #include "failing.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #define KIB 1024L
 
@@ -26,87 +17,99 @@ static const long spare_sizes[] = {0,         4 * KIB,   16 * KIB,   64 * KIB,  
 /* With this much memory every call succeeds. */
 #define PLENTY (64 * 1024 * KIB)
 
-static const char *scheme, *report, *instance;
-/* The number of the allocation that fails. 0: none. */
-static long failing_allocation;
-static char *endpoint, *template_id, *directory;
-static dbss_context *ctx, *context_at_address;
+/* For calls about one report, and about all of an instance. */
+static struct work of_report, of_instance;
+/* Shared with children. The number of the allocation that fails; 0: none. */
+static volatile long *failing_allocation;
+/* Another number. */
+static volatile long *shared_number;
+static const char *endpoint;
+static dbss_context *context_at_address;
 
-/* ---------------------------------------------------------------------------
- * The calls
- * ------------------------------------------------------------------------ */
-
-static dbss_status create_context(void)
+static dbss_status create_context(const char *key, const char *value, dbss_context **ctx)
 {
     dbss_config *config = NULL;
     dbss_status status = dbss_config_new(&config);
     if (status == DBSS_OK)
-        status = dbss_config_set_endpoint(config, endpoint);
-    if (status == DBSS_OK)
+        status = dbss_config_set(config, key, value);
+    if (status == DBSS_OK && strcmp(key, "endpoint") == 0)
         status = dbss_config_set(config, "ca_file", fixture("ca_file"));
     if (status == DBSS_OK)
         status = dbss_config_set_token(config, fixture("token"));
     if (status == DBSS_OK)
-        status = dbss_context_new(config, &ctx);
+        status = dbss_context_new(config, ctx);
     dbss_config_free(config);
     return status;
 }
 
 /* Loads the system's certificates. */
-static dbss_status create_regional_context(void)
+static dbss_status create_regional_context(const struct work *work)
 {
-    dbss_config *config = NULL;
-    dbss_context *other = NULL;
-    dbss_status status = dbss_config_new(&config);
-    if (status == DBSS_OK)
-        status = dbss_config_set_region(config, "cn-north-4");
-    if (status == DBSS_OK)
-        status = dbss_config_set_token(config, fixture("token"));
-    if (status == DBSS_OK)
-        status = dbss_context_new(config, &other);
-    dbss_config_free(config);
-    dbss_context_free(other);
-    return status;
-}
-
-static dbss_status download_to_memory(void)
-{
-    dbss_buffer buffer = {NULL, 0};
-    dbss_status status = dbss_report_download(ctx, fixture("project"), fixture("instance"), report, NULL, &buffer);
-    dbss_buffer_free(&buffer);
-    return status;
-}
-
-static dbss_status create_context_and_download(void)
-{
-    dbss_context *other = ctx;
-    dbss_status status = create_context();
-    if (status == DBSS_OK)
-        status = download_to_memory();
+    dbss_context *ctx = NULL;
+    dbss_status status = create_context("region", "cn-north-4", &ctx);
     dbss_context_free(ctx);
-    ctx = other;
     return status;
 }
 
-static dbss_status download_to_directory(void)
+static dbss_status create_context_and_download(const struct work *work)
 {
-    return dbss_report_download_to_directory(ctx, fixture("project"), fixture("instance"), report, NULL, directory,
-                                             DBSS_FILE_REPLACE, NULL);
+    struct work own = *work;
+    dbss_status status = create_context("endpoint", endpoint, &own.ctx);
+    if (status == DBSS_OK) {
+        status = download(&own);
+        dbss_context_free(own.ctx);
+    }
+    return status;
 }
 
-static int32_t ignore_bytes(void *user_data, const uint8_t *data, size_t len)
+/* Uses an endpoint by address. With a name, each worker starts a thread for its
+ * look-up. If other workers take the last memory then, the C library ends the
+ * process. */
+static dbss_status mirror_anew(const struct work *work)
 {
-    (void)user_data;
-    (void)data;
-    (void)len;
-    return 0;
+    struct work own = *work;
+    char place[256];
+    snprintf(place, sizeof place, "%s/%ld-%ld", work->directory, (long)getpid(), *failing_allocation);
+    own.ctx = context_at_address;
+    own.directory = place;
+    return mirror(&own);
 }
 
-static dbss_status download_to_callback(void)
+/* Downloads a missing report, whose error has all its parts. */
+static dbss_status download_missing_report(const struct work *work)
 {
-    return dbss_report_download_to_callback(ctx, fixture("project"), fixture("instance"), report, NULL, ignore_bytes,
-                                            NULL, NULL);
+    struct work own = *work;
+    dbss_status status;
+    dbss_error *error;
+    own.id = "0123456789abcdef";
+    status = download(&own);
+    error = dbss_error_take();
+    if (status == DBSS_ERR_NOT_FOUND)
+        status = dbss_error_http_status(error) == 404 ? DBSS_OK : DBSS_ERR_INTERNAL;
+    dbss_error_free(error);
+    return status;
 }
+
+/* Of its allocations, each `step`-th fails in turn, after the first ones. */
+static const struct scarce {
+    const char *what;
+    work_fn *function;
+    const struct work *work;
+    int has_operation;
+    long step;
+} scarce_calls[] = {
+    {"context and download", create_context_and_download, &of_report, 0, 1},
+    {"download to memory", download, &of_report, 0, 1},
+    {"download to a directory", download_to_directory, &of_report, 0, 3},
+    {"download to a function", download_to_callback, &of_report, 0, 3},
+    {"download under an operation", download_to_memory, &of_report, 1, 3},
+    {"list", list_reports, &of_instance, 1, 17},
+    {"generate", generate, &of_instance, 1, 97},
+    {"schedule", show_and_change_schedule, &of_instance, 1, 37},
+    {"mirror", mirror_anew, &of_instance, 1, 397},
+    {"certificates of the system", create_regional_context, &of_report, 0, 997},
+    {"error", download_missing_report, &of_report, 0, 1},
+};
 
 static int exhausts_memory;
 
@@ -114,8 +117,6 @@ static int exhausts_memory;
 static int32_t exhaust_memory(void *user_data, const dbss_operation *operation)
 {
     size_t size;
-    (void)user_data;
-    (void)operation;
     for (size = exhausts_memory ? 1 << 20 : 0; size >= 8; size /= 2) {
         void *volatile *block;
         /* Linked, so that the compiler keeps the allocations. */
@@ -128,162 +129,38 @@ static int32_t exhaust_memory(void *user_data, const dbss_operation *operation)
     return 0;
 }
 
-static dbss_status new_exhausting_operation(dbss_operation **operation)
-{
-    dbss_status status = dbss_operation_new(operation);
-    return status == DBSS_OK ? dbss_operation_set_progress(*operation, exhaust_memory, NULL, NULL) : status;
-}
+/* The call that is made with little memory. */
+static const struct scarce *scarce;
 
-static dbss_status download_to_memory_with(dbss_operation *operation)
+static dbss_status make_scarce_call(void)
 {
-    dbss_buffer buffer = {NULL, 0};
-    dbss_status status =
-        dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), report, NULL, operation, &buffer);
-    dbss_buffer_free(&buffer);
+    struct work work = *scarce->work;
+    dbss_status status = scarce->has_operation ? dbss_operation_new(&work.operation) : DBSS_OK;
+    if (status == DBSS_OK && scarce->has_operation)
+        status = dbss_operation_set_progress(work.operation, exhaust_memory, NULL, NULL);
+    if (status == DBSS_OK)
+        status = scarce->function(&work);
+    dbss_operation_free(work.operation);
     return status;
 }
 
-static dbss_status download_with_operation(void)
+static void limit_memory(long spare)
 {
-    dbss_operation *operation = NULL;
-    dbss_status status = new_exhausting_operation(&operation);
-    if (status == DBSS_OK)
-        status = download_to_memory_with(operation);
-    dbss_operation_free(operation);
-    return status;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) != 0)
+        fatal("cannot read the limit");
+    limit.rlim_cur = (rlim_t)(proc_status_value("VmSize") * KIB + spare);
+    if (setrlimit(RLIMIT_AS, &limit) != 0)
+        fatal("cannot set the limit");
 }
 
-static dbss_status list(void)
+static void *make_call_on_thread(void *status)
 {
-    dbss_cursor *cursor = NULL;
-    dbss_page *page = NULL;
-    dbss_buffer json = {NULL, 0};
-    dbss_operation *operation = NULL;
-    dbss_status status = new_exhausting_operation(&operation);
-    if (status == DBSS_OK)
-        status = dbss_reports_list(ctx, fixture("project"), instance, NULL, 0, &cursor);
-    do {
-        dbss_page_free(page);
-        page = NULL;
-        if (status == DBSS_OK)
-            status = dbss_cursor_next(cursor, operation, &page);
-        if (page != NULL)
-            status = dbss_page_json(page, &json);
-        dbss_buffer_free(&json);
-    } while (page != NULL);
-    dbss_cursor_free(cursor);
-    dbss_operation_free(operation);
-    return status;
-}
-
-static dbss_status generate(void)
-{
-    char id[DBSS_ID_SIZE];
-    dbss_report_spec *spec = NULL;
-    dbss_operation *operation = NULL;
-    dbss_status status = new_exhausting_operation(&operation);
-    if (status == DBSS_OK)
-        status = dbss_report_spec_new(&spec);
-    if (status == DBSS_OK)
-        status = dbss_report_spec_set(spec, "template_id", template_id);
-    if (status == DBSS_OK)
-        status = dbss_report_spec_set(spec, "start_time", "2026-11-23 00:00:00");
-    if (status == DBSS_OK)
-        status = dbss_report_spec_set(spec, "end_time", "2026-11-24 00:00:00");
-    if (status == DBSS_OK)
-        status = dbss_report_generate(ctx, fixture("project"), instance, spec, operation, id);
-    dbss_report_spec_free(spec);
-    dbss_operation_free(operation);
-    return status;
-}
-
-static dbss_status schedule(void)
-{
-    dbss_schedule_changes *changes = NULL;
-    dbss_page *page = NULL;
-    dbss_operation *operation = NULL;
-    dbss_status status = new_exhausting_operation(&operation);
-    if (status == DBSS_OK)
-        status = dbss_schedule_changes_new(&changes);
-    if (status == DBSS_OK)
-        status = dbss_schedule_changes_set(changes, "status", "ON");
-    if (status == DBSS_OK)
-        status = dbss_schedule_update(ctx, fixture("project"), instance, template_id, changes, operation);
-    if (status == DBSS_OK)
-        status = dbss_schedule_show(ctx, fixture("project"), instance, template_id, operation, &page);
-    dbss_page_free(page);
-    dbss_schedule_changes_free(changes);
-    dbss_operation_free(operation);
-    return status;
-}
-
-/* Uses an endpoint by address. With a name, each worker starts a thread for its
- * look-up. If other workers take the last memory then, the C library ends the
- * process. */
-static dbss_status mirror(void)
-{
-    dbss_mirror_options *options = NULL;
-    dbss_mirror_result *result = NULL;
-    dbss_buffer json = {NULL, 0};
-    dbss_operation *operation = NULL;
-    char place[256];
-    dbss_status status = new_exhausting_operation(&operation);
-    if (status == DBSS_OK)
-        status = dbss_mirror_options_new(&options);
-    snprintf(place, sizeof place, "%s/%ld-%ld", directory, (long)getpid(), failing_allocation);
-    if (status == DBSS_OK)
-        status = dbss_mirror_options_set(options, "instance", instance);
-    if (status == DBSS_OK)
-        status = dbss_reports_mirror(context_at_address, fixture("project"), place, options, operation, &result);
-    if (result != NULL && dbss_mirror_result_json(result, &json) != DBSS_OK && status == DBSS_OK)
-        status = DBSS_ERR_OUT_OF_MEMORY;
-    dbss_buffer_free(&json);
-    dbss_mirror_result_free(result);
-    dbss_mirror_options_free(options);
-    dbss_operation_free(operation);
-    return status;
-}
-
-/* Downloads a missing report, whose error has all its parts. */
-static dbss_status download_missing_report(void)
-{
-    dbss_buffer buffer = {NULL, 0};
-    dbss_status status =
-        dbss_report_download(ctx, fixture("project"), fixture("instance"), "0123456789abcdef", NULL, &buffer);
-    dbss_error *error = dbss_error_take();
-    if (status == DBSS_ERR_NOT_FOUND)
-        status = dbss_error_http_status(error) == 404 ? DBSS_OK : DBSS_ERR_INTERNAL;
-    dbss_error_free(error);
-    return status;
-}
-
-/* ---------------------------------------------------------------------------
- * Children
- * ------------------------------------------------------------------------ */
-
-/* The address space that this process uses. */
-static long address_space_in_use(void)
-{
-    char line[128];
-    FILE *file = fopen("/proc/self/statm", "r");
-    long pages;
-    if (file == NULL || fgets(line, sizeof line, file) == NULL || sscanf(line, "%ld", &pages) != 1)
-        fatal("cannot read /proc/self/statm");
-    fclose(file);
-    return pages * sysconf(_SC_PAGESIZE);
-}
-
-static dbss_status (*call)(void);
-static dbss_status status_on_thread;
-
-static void *make_call_on_thread(void *unused)
-{
-    (void)unused;
-    status_on_thread = call();
+    *(dbss_status *)status = make_scarce_call();
     return NULL;
 }
 
-enum { FIRST_CALL, SECOND_CALL, ON_THREAD };
+enum { FIRST_CALL, SECOND_CALL, ON_THREAD, WAYS };
 
 /* The exit code of a child. */
 enum { SUCCESS = 0, NO_MEMORY = 1, OTHER = 2 };
@@ -295,320 +172,203 @@ struct limited_call {
     int how, exhausts;
 };
 
+static int is_for_lack_of_memory(dbss_status status)
+{
+    /* A mirror continues without the reports for which it gets no thread. */
+    return status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE || status == DBSS_ERR_PARTIAL;
+}
+
 static int make_limited_call(void *argument)
 {
     const struct limited_call *limited = argument;
-    struct rlimit limit;
     dbss_status status;
-    long used;
-    if (limited->how == SECOND_CALL && call() != DBSS_OK)
+    if (limited->how == SECOND_CALL && make_scarce_call() != DBSS_OK)
         return OTHER;
-    used = address_space_in_use();
-    if (getrlimit(RLIMIT_AS, &limit) != 0)
-        return OTHER;
-    limit.rlim_cur = (rlim_t)(used + limited->spare);
-    if (setrlimit(RLIMIT_AS, &limit) != 0)
-        return OTHER;
+    limit_memory(limited->spare);
     exhausts_memory = limited->exhausts;
     if (limited->how == ON_THREAD) {
         pthread_t thread;
         /* The stack needs memory too. */
-        if (pthread_create(&thread, NULL, make_call_on_thread, NULL) != 0)
+        if (pthread_create(&thread, NULL, make_call_on_thread, &status) != 0)
             return NO_MEMORY;
         pthread_join(thread, NULL);
-        status = status_on_thread;
     } else {
-        status = call();
+        status = make_scarce_call();
     }
-    if (status == DBSS_OK)
-        return SUCCESS;
-    /* A mirror continues without the reports for which it gets no thread. */
-    if (status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE || status == DBSS_ERR_PARTIAL)
-        return NO_MEMORY;
+    if (status == DBSS_OK || is_for_lack_of_memory(status))
+        return status == DBSS_OK ? SUCCESS : NO_MEMORY;
     fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
     return OTHER;
 }
 
-static int call_with_limit(long spare, int how, int exhausts)
+/* Expects one of two outcomes. */
+static void expect_outcome(long spare, int how, int exhausts, int one, int other)
 {
     struct limited_call limited = {spare, how, exhausts};
-    return run_child(make_limited_call, &limited);
+    int outcome = run_child(make_limited_call, &limited);
+    if (outcome != one && outcome != other)
+        fail_check("%s, %s, mode %d, with %ld KiB to spare: %s %d", scarce->what, scheme, how, spare / KIB,
+                   outcome < 0 ? "ended by signal" : "exit", abs(outcome));
 }
 
-/* Makes the call with every limit. `what` describes it. */
-static void expect_clean_end(const char *what, int how, dbss_status (*function)(void))
+/* Makes the call with these limits, and with plenty. */
+static void expect_clean_end(const long *spares, size_t count, int how)
 {
-    size_t i;
-    int outcome;
-    call = function;
-    for (i = 0; i < sizeof spare_sizes / sizeof *spare_sizes; i++) {
-        outcome = call_with_limit(spare_sizes[i], how, 0);
-        if (outcome != SUCCESS && outcome != NO_MEMORY)
-            fail_check("%s, %s, mode %d, with %ld KiB to spare: %s %d", what, scheme, how, spare_sizes[i] / KIB,
-                       outcome < 0 ? "ended by signal" : "exit", abs(outcome));
-    }
+    for (size_t i = 0; i < count; i++)
+        expect_outcome(spares[i], how, 0, SUCCESS, NO_MEMORY);
     /* Otherwise the check would prove nothing. */
-    outcome = call_with_limit(PLENTY, how, 0);
-    if (outcome != SUCCESS)
-        fail_check("%s, %s, mode %d, with plenty: exit %d", what, scheme, how, outcome);
+    expect_outcome(PLENTY, how, 0, SUCCESS, SUCCESS);
 }
 
-/* The endpoint by address. It needs no look-up thread. */
-static char *address_of(const char *where)
+static void set_up_at(const char *where, int reports)
 {
-    return format("%s://127.0.0.1%s", where, strrchr(fixture(where), ':'));
-}
-
-static void set_up_at(const char *where, char *at, int reports)
-{
-    dbss_cursor *cursor;
-    dbss_page *page = NULL;
-    char *address;
-    scheme = where;
-    endpoint = at;
-    report = add_report(3000000);
-    instance = add_instance();
-    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"count\": %d, \"size\": 20000}", instance,
-                 reports);
-    post_control("/generation", "{\"percent_per_list\": 100}");
-    directory = new_directory();
-    if (create_context() != DBSS_OK)
+    endpoint = where;
+    if (create_context("endpoint", endpoint, &of_report.ctx) != DBSS_OK)
         fatal("cannot create a context");
-    address = address_of(scheme);
-    context_at_address = new_context(address);
-    free(address);
-    EXPECT(DBSS_OK, dbss_templates_list(ctx, fixture("project"), instance, &cursor));
-    EXPECT(DBSS_OK, dbss_cursor_next(cursor, NULL, &page));
-    template_id = format("%s", dbss_page_field(page, 0, "id"));
-    dbss_page_free(page);
-    dbss_cursor_free(cursor);
+    of_report = new_work(keep_context(of_report.ctx), NULL);
+    of_report.id = add_report(3000000);
+    of_report.directory = new_directory();
+    of_instance = of_report;
+    of_instance.instance = add_instance(reports, 20000);
+    of_instance.template_id = fixture("template");
+    post_control("/generation", "{\"percent_per_list\": 100}");
+    /* It needs no look-up thread. */
+    context_at_address = new_context(text("%s://127.0.0.1%s", scheme, strrchr(fixture(scheme), ':')));
+    failing_allocation = mmap(NULL, 2 * sizeof(long), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (failing_allocation == MAP_FAILED)
+        fatal("out of memory");
+    shared_number = failing_allocation + 1;
 }
 
-static void set_up(const char *where)
+static void set_up(void)
 {
-    set_up_at(where, format("%s", fixture(where)), 300);
+    set_up_at(fixture(scheme), 300);
 }
 
-static void tear_down(void)
+NAMED_CHECKS(low_memory_ends_no_call, LOAD, LOAD)
 {
-    dbss_context_free(ctx);
-    dbss_context_free(context_at_address);
-    remove_tree(directory);
-    free(directory);
-    free(template_id);
-    free(endpoint);
-}
-
-static void check_every_call(const char *where)
-{
-    static const struct {
-        const char *what;
-        dbss_status (*call)(void);
-    } calls[] = {
-        {"context and download", create_context_and_download},
-        {"download to memory", download_to_memory},
-        {"download to a directory", download_to_directory},
-        {"download to a function", download_to_callback},
-        {"download under an operation", download_with_operation},
-        {"list", list},
-        {"generate", generate},
-        {"schedule", schedule},
-        {"mirror", mirror},
-        {"error", download_missing_report},
-    };
-    size_t i;
-    int how;
-    set_up(where);
-    for (i = 0; i < sizeof calls / sizeof *calls; i++)
-        for (how = FIRST_CALL; how <= ON_THREAD && !has_failed(); how++)
-            expect_clean_end(calls[i].what, how, calls[i].call);
-    tear_down();
-}
-
-static void low_memory_ends_no_call(void)
-{
-    check_every_call("http");
-}
-
-static void low_memory_ends_no_call_tls(void)
-{
-    check_every_call("https");
+    set_up();
+    for (scarce = scarce_calls; scarce < scarce_calls + COUNT(scarce_calls); scarce++)
+        for (int how = 0; how < WAYS && !has_failed(); how++)
+            expect_clean_end(spare_sizes, COUNT(spare_sizes), how);
 }
 
 /* The host takes all memory during a call. */
-static void memory_taken_during_call_fails_it(void)
+NAMED_CHECKS(memory_taken_during_call_fails_it, LOAD, LOAD)
 {
-    static const char *const schemes[] = {"http", "https"};
-    static dbss_status (*const calls[])(void) = {download_with_operation, list, generate, mirror};
-    size_t i, j;
-    for (i = 0; i < 2; i++) {
-        set_up(schemes[i]);
-        for (j = 0; j < sizeof calls / sizeof *calls; j++) {
-            int how;
-            call = calls[j];
-            for (how = FIRST_CALL; how <= ON_THREAD; how++) {
-                int outcome = call_with_limit(PLENTY, how, 1);
-                if (outcome != NO_MEMORY)
-                    fail_check("call %d, %s, mode %d: %d", (int)j, scheme, how, outcome);
-            }
-        }
-        tear_down();
-    }
+    set_up();
+    for (scarce = scarce_calls; scarce < scarce_calls + COUNT(scarce_calls); scarce++)
+        for (int how = 0; how < WAYS && scarce->has_operation; how++)
+            expect_outcome(PLENTY, how, 1, NO_MEMORY, NO_MEMORY);
 }
-
-static void low_memory_while_loading_certificates(void)
-{
-    set_up("http");
-    expect_clean_end("certificates of the system", FIRST_CALL, create_regional_context);
-    tear_down();
-}
-
-/* ---------------------------------------------------------------------------
- * Failing allocations
- * ------------------------------------------------------------------------ */
 
 /* If set, each allocation fails in turn. Otherwise only every n-th. */
 #define EACH_ALLOCATION "DBSS_TEST_EACH_ALLOCATION"
 
-/* A call whose allocations fail in turn: every `step`-th after the first ones. */
-struct failing_call {
-    dbss_status (*call)(void);
-    long step;
-    /* Shared with the parent: the allocation that fails. */
-    volatile long *at;
-};
+/* A context for the calls of a child. What it keeps for later calls depends on the
+ * threads that made calls, so blocks are counted without one. */
+static void open_context(void)
+{
+    if (create_context("endpoint", endpoint, &of_report.ctx) != DBSS_OK)
+        fatal("cannot create a context");
+    of_instance.ctx = context_at_address = of_report.ctx;
+}
 
 /* Repeats the call in a child. Each time another allocation fails, until none is
  * left. */
-static int fail_each_allocation(void *argument)
+static int fail_each_allocation(void *step)
 {
-    /* Warm-up calls, and the blocks and descriptors that may stay. */
-    enum { WARM = 3, KEPT = 200, KEPT_DESCRIPTORS = 4 };
-    const struct failing_call *failing = argument;
+    /* Warm-up calls, and the blocks that the C library may keep for later threads. */
+    enum { WARM = 3, KEPT = 10 };
     long blocks, descriptors, i;
+    drop(of_report.ctx);
+    drop(context_at_address);
+    open_context();
     for (i = 0; i < WARM; i++)
-        if (failing->call() != DBSS_OK)
+        if (make_scarce_call() != DBSS_OK)
             return 2;
+    dbss_context_free(of_report.ctx);
     blocks = count_blocks();
     descriptors = for_each_descriptor(NULL);
-    for (failing_allocation = 1;; failing_allocation += failing_allocation < 20 ? 1 : failing->step) {
+    open_context();
+    for (*failing_allocation = 1;; *failing_allocation += *failing_allocation < 20 ? 1 : *(long *)step) {
         dbss_status status;
         int has_failed;
-        *failing->at = failing_allocation;
-        fail_allocation(failing_allocation);
-        status = failing->call();
+        fail_allocation(*failing_allocation);
+        status = make_scarce_call();
         has_failed = has_failed_allocation();
         fail_allocation(0);
         if (!has_failed)
             break;
-        if (status != DBSS_OK && status != DBSS_ERR_OUT_OF_MEMORY && status != DBSS_ERR_RESOURCE
-            && status != DBSS_ERR_PARTIAL) {
+        if (status != DBSS_OK && !is_for_lack_of_memory(status)) {
             fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
             return 3;
         }
-        if (status != DBSS_OK && failing->call() != DBSS_OK) {
+        if (status != DBSS_OK && make_scarce_call() != DBSS_OK) {
             fprintf(stderr, "afterwards: %s\n", dbss_error_message(dbss_last_error()));
             return 4;
         }
     }
+    dbss_context_free(of_report.ctx);
     blocks = count_blocks() - blocks;
     descriptors = for_each_descriptor(NULL) - descriptors;
-    if (failing_allocation < 20 || blocks > KEPT || descriptors > KEPT_DESCRIPTORS) {
-        fprintf(stderr, "%ld allocations, %ld more blocks, %ld more descriptors\n", failing_allocation, blocks,
-                descriptors);
-        return 5;
-    }
-    return 0;
+    if (*failing_allocation >= 20 && blocks <= KEPT && descriptors == 0)
+        return 0;
+    fprintf(stderr, "%ld allocations, %ld more blocks, %ld more descriptors\n", *failing_allocation, blocks,
+            descriptors);
+    return 5;
 }
 
-static void each_failed_allocation_is_handled(void)
+NAMED_CHECKS(each_failed_allocation_is_handled, LOAD, LOAD)
 {
-    static const struct {
-        const char *what;
-        long step;
-        dbss_status (*call)(void);
-    } calls[] = {
-        {"context and download", 1, create_context_and_download},
-        {"download to memory", 1, download_to_memory},
-        {"download to a directory", 3, download_to_directory},
-        {"download to a function", 3, download_to_callback},
-        {"download under an operation", 3, download_with_operation},
-        {"list", 17, list},
-        {"generate", 97, generate},
-        {"schedule", 37, schedule},
-        {"mirror", 397, mirror},
-        {"missing", 1, download_missing_report},
-    };
-    static const char *const schemes[] = {"http", "https"};
-    volatile long *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int all = getenv(EACH_ALLOCATION) != NULL;
-    size_t i, j;
     if (!can_fail_allocations()) {
         skip_check("malloc() cannot be replaced here");
         return;
     }
-    if (at == MAP_FAILED)
-        fatal("out of memory");
-    for (i = 0; i < 2; i++) {
-        set_up_at(schemes[i], address_of(schemes[i]), 5);
-        for (j = 0; j < sizeof calls / sizeof *calls; j++) {
-            long step = all ? (calls[j].step + 15) / 16 : calls[j].step;
-            struct failing_call failing = {calls[j].call, step, at};
-            int code = wait_for_long_child(start_child(fail_each_allocation, &failing));
-            if (code != 0)
-                fail_check("%s, %s, allocation %ld: %s %d", calls[j].what, schemes[i], *at,
-                           code < 0 ? "signal" : "exit", abs(code));
-            else if (all)
-                printf("%s, %s: %ld allocations, every %ld.\n", calls[j].what, schemes[i], *at, step);
-        }
-        tear_down();
+    set_up_at(text("%s://127.0.0.1%s", scheme, strrchr(fixture(scheme), ':')), 5);
+    for (scarce = scarce_calls; scarce < scarce_calls + COUNT(scarce_calls); scarce++) {
+        long step = all ? (scarce->step + 15) / 16 : scarce->step;
+        int code = wait_for_long_child(start_child(fail_each_allocation, &step));
+        if (code != 0)
+            fail_check("%s, %s, allocation %ld: %s %d", scarce->what, scheme, *failing_allocation,
+                       code < 0 ? "signal" : "exit", abs(code));
+        else if (all)
+            printf("%s, %s: %ld allocations, every %ld.\n", scarce->what, scheme, *failing_allocation, step);
     }
 }
 
-/* ---------------------------------------------------------------------------
- * Copies
- * ------------------------------------------------------------------------ */
-
-static dbss_log_record *kept_record;
-
-static void keep_record(void *user_data, const dbss_log_record *record)
+/* Keeps a copy of the first record. */
+static void keep_record(void *kept, const dbss_log_record *record)
 {
-    (void)user_data;
-    if (kept_record == NULL)
-        kept_record = dbss_log_record_copy(record);
+    dbss_log_record **copy = kept;
+    if (*copy == NULL)
+        *copy = dbss_log_record_copy(record);
 }
 
 /* Requests copies until there are no more. Returns 0 if the getters gave copies
  * while there was memory, then NULL, and copies again once others were freed. */
 static int copy_until_exhausted(void *argument)
 {
-    int exhausts = *(int *)argument;
     enum { MOST = 100000 };
     static dbss_error *errors[MOST];
-    static dbss_log_record *records[MOST];
+    static dbss_log_record *records[MOST], *kept;
     dbss_config *config = new_config(fixture("http"), fixture("token"));
-    dbss_operation *operation = NULL;
-    dbss_buffer buffer;
-    struct rlimit limit;
-    int number = 0, got, failures = 0;
+    struct work work = new_work(NULL, new_operation());
+    int exhausts = *(int *)argument, number = 0, got, failures = 0;
 
-    if (dbss_config_set_log(config, keep_record, NULL, NULL) != DBSS_OK || dbss_operation_new(&operation) != DBSS_OK)
-        return 2;
-    ctx = context_from(config);
-    if (dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), "0123456789abcdef", NULL,
-                                       operation, &buffer)
-            != DBSS_ERR_NOT_FOUND
-        || kept_record == NULL || getrlimit(RLIMIT_AS, &limit) != 0)
+    require_ok(dbss_config_set_log(config, keep_record, &kept, NULL));
+    work.ctx = new_context_from(config);
+    work.id = "0123456789abcdef";
+    if (download_to_memory(&work) != DBSS_ERR_NOT_FOUND || kept == NULL)
         return 3;
-    limit.rlim_cur = (rlim_t)(address_space_in_use() + 256 * KIB);
-    if (setrlimit(RLIMIT_AS, &limit) != 0)
-        return 4;
+    limit_memory(256 * KIB);
     exhausts_memory = exhausts;
     exhaust_memory(NULL, NULL);
     /* A few times more than until the first NULL. */
     while (number < MOST && failures < 1000) {
-        errors[number] = dbss_operation_error(operation);
-        records[number] = dbss_log_record_copy(kept_record);
+        errors[number] = dbss_operation_error(work.operation);
+        records[number] = dbss_log_record_copy(kept);
         failures += errors[number] == NULL || records[number] == NULL;
         number++;
     }
@@ -619,35 +379,32 @@ static int copy_until_exhausted(void *argument)
         dbss_error_free(errors[number]);
         dbss_log_record_free(records[number]);
     }
-    return exhausts || (dbss_operation_error(operation) != NULL && dbss_log_record_copy(kept_record) != NULL) ? 0 : 6;
+    return exhausts || (dbss_operation_error(work.operation) != NULL && dbss_log_record_copy(kept) != NULL) ? 0 : 6;
 }
 
 /* Getters that return copies return NULL without memory. */
-static void copy_without_memory_is_null(void)
+NAMED_CHECK(copy_without_memory_is_null, LOAD)
 {
-    int exhausts;
-    for (exhausts = 0; exhausts < 2; exhausts++) {
+    for (int exhausts = 0; exhausts < 2; exhausts++)
         CHECK(run_child(copy_until_exhausted, &exhausts) == 0);
-    }
 }
 
 /* Keeps the errors of many calls without memory. */
 static int keep_errors(void *unused)
 {
     enum { MANY = 3000 };
-    static dbss_operation *operations[MANY];
     static dbss_error *errors[MANY];
-    int i;
-    (void)unused;
+    static struct work works[MANY];
 
-    for (i = 0; i < MANY; i++)
-        if (dbss_operation_new(&operations[i]) != DBSS_OK)
-            return 2;
-    if (download_to_memory_with(operations[0]) != DBSS_OK)
+    for (int i = 0; i < MANY; i++) {
+        works[i] = of_report;
+        require_ok(dbss_operation_new(&works[i].operation));
+    }
+    if (download_to_memory(&works[0]) != DBSS_OK)
         return 3;
     fail_allocations_from(1);
-    for (i = 0; i < MANY; i++) {
-        if (download_to_memory_with(operations[i]) != DBSS_ERR_OUT_OF_MEMORY)
+    for (int i = 0; i < MANY; i++) {
+        if (download_to_memory(&works[i]) != DBSS_ERR_OUT_OF_MEMORY)
             return 4;
         errors[i] = dbss_error_take();
         if (errors[i] == NULL || dbss_error_status(errors[i]) != DBSS_ERR_OUT_OF_MEMORY
@@ -655,71 +412,48 @@ static int keep_errors(void *unused)
             return 5;
     }
     fail_allocations_from(0);
-    if (download_to_memory_with(operations[0]) != DBSS_OK)
+    if (download_to_memory(&works[0]) != DBSS_OK)
         return 6;
-    for (i = 0; i < MANY; i++) {
+    for (int i = 0; i < MANY; i++) {
         dbss_error_free(errors[i]);
-        dbss_operation_free(operations[i]);
+        dbss_operation_free(works[i].operation);
     }
     return 0;
 }
 
 /* Kept errors do not use up the reserve of later calls. */
-static void kept_errors_use_up_no_reserve(void)
+NAMED_CHECK(kept_errors_use_up_no_reserve, LOAD)
 {
     if (!can_fail_allocations()) {
         skip_check("malloc() cannot be replaced here");
         return;
     }
-    set_up("http");
+    set_up();
     CHECK(run_child(keep_errors, NULL) == 0);
-    tear_down();
 }
 
-/* A call in a child, and where the child writes how much memory it needed. */
-struct measured_call {
-    dbss_status expected;
-    int fd;
-};
+/* A quotation mark in a JSON string, for a body of JSON. */
+#define Q "\\\""
 
+/* In a child: what the call needs, beyond what its process has; -1 where it ends
+ * otherwise than expected. */
 static int measure_call(void *argument)
 {
-    const struct measured_call *measured = argument;
     FILE *file = fopen("/proc/self/clear_refs", "w");
-    dbss_status status;
-    long needed;
+    dbss_status expected = *(dbss_status *)argument, status;
+    long before;
     if (file == NULL || fputs("5", file) < 0 || fclose(file) != 0)
         fatal("cannot write /proc/self/clear_refs");
 #ifdef __GLIBC__
     /* Memory that this program freed earlier does not belong to the call. */
     malloc_trim(0);
 #endif
-    needed = proc_status_value("VmRSS");
-    status = call();
-    if (status != measured->expected)
+    before = proc_status_value("VmRSS");
+    status = make_scarce_call();
+    if (status != expected)
         fprintf(stderr, "status %d: %s\n", (int)status, dbss_error_message(dbss_last_error()));
-    needed = status == measured->expected ? proc_status_value("VmHWM") - needed : -1;
-    return write(measured->fd, &needed, sizeof needed) != sizeof needed;
-}
-
-/* The most memory that the call needs, beyond what its process has; -1 where it
- * ended otherwise than expected. */
-static long measure_needed_kib(dbss_status expected)
-{
-    struct measured_call measured = {expected, -1};
-    int ends[2];
-    long needed = -1;
-    pid_t child;
-    if (pipe(ends) != 0)
-        fatal("cannot create a pipe");
-    measured.fd = ends[1];
-    child = start_child(measure_call, &measured);
-    close(ends[1]);
-    if (read(ends[0], &needed, sizeof needed) != sizeof needed)
-        needed = -1;
-    close(ends[0]);
-    wait_for_child(child);
-    return needed;
+    *shared_number = status == expected ? proc_status_value("VmHWM") - before : -1;
+    return 0;
 }
 
 /* Sets a response for `place`. Its body of about `size` bytes repeats `part` between
@@ -742,9 +476,8 @@ static void post_repeated_body(const char *place, int status, size_t size, const
 }
 
 /* A body needs at most four times its size, whatever its content. */
-static void response_body_memory_is_bounded(void)
+NAMED_CHECK(response_body_memory_is_bounded, LOAD)
 {
-#define Q "\\\""
     static const char list_open[] = "{" Q "items" Q ":[{" Q "report" Q ":{" Q "id" Q ":" Q "a" Q "}}",
                       list_close[] = "]}";
     static const struct {
@@ -764,78 +497,67 @@ static void response_body_memory_is_bounded(void)
          DBSS_ERR_UNEXPECTED_RESPONSE},
         {"details", "{" Q "details" Q ":[0", ",0", "]}", DBSS_ERR_UNEXPECTED_RESPONSE},
     };
-#undef Q
+    static const struct scarce listing = {"list", list_reports, &of_instance, 1, 1};
     /* The limit of the mock service, including the escapes. */
     enum { SIZE = 10 * 1024 * 1024 };
-    size_t i;
+    dbss_status expected;
     long needed;
-    set_up("http");
-    call = list;
-    for (i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+    set_up();
+    scarce = &listing;
+    for (size_t i = 0; i < COUNT(bodies); i++) {
         post_repeated_body("@reports.list", 200, SIZE, bodies[i].open, bodies[i].part, bodies[i].close);
-        needed = measure_needed_kib(bodies[i].expected);
+        expected = bodies[i].expected;
+        *shared_number = -1;
+        run_child(measure_call, &expected);
+        needed = *shared_number;
         printf("amount %-24s %6ld KiB\n", bodies[i].what, needed);
         /* Plus a megabyte for the connection. */
         if (needed < 0 || needed > 4 * SIZE / KIB + 1024)
             fail_check("%s: %ld KiB", bodies[i].what, needed);
     }
-    tear_down();
 }
 
-/* The report for which the server sends a hostile response. */
-static const char *hostile_report;
-
-static dbss_status hostile_download(void)
+static dbss_status hostile_download(const struct work *work)
 {
-    dbss_buffer buffer = {NULL, 0};
-    dbss_operation *operation = NULL;
-    dbss_status status = new_exhausting_operation(&operation);
-    if (status == DBSS_OK)
-        status = dbss_report_download_to_memory(ctx, fixture("project"), fixture("instance"), hostile_report, NULL,
-                                                operation, &buffer);
-    dbss_buffer_free(&buffer);
-    dbss_operation_free(operation);
+    dbss_status status = download_to_memory(work);
     return status == DBSS_ERR_OUT_OF_MEMORY || status == DBSS_ERR_RESOURCE ? status : DBSS_OK;
-}
-
-/* Repeats a part. It is a format with a number and `size` letters. */
-static char *repeat_part(const char *part, int count, size_t size)
-{
-    char *letters = malloc(size + 1), *all, *at;
-    int i;
-    all = at = malloc((size_t)count * (strlen(part) + size + 16) + 1);
-    if (letters == NULL || all == NULL)
-        fatal("out of memory");
-    memset(letters, 'a', size);
-    letters[size] = 0;
-    *at = 0;
-    for (i = 0; i < count; i++)
-        at += sprintf(at, part, i, letters);
-    free(letters);
-    return all;
 }
 
 /* Repeats the call in a child. Each time all allocations fail, from a later one
  * on. */
-static int fail_from_each_allocation(void *argument)
+static int fail_from_each_allocation(void *unused)
 {
-    volatile long *at = argument;
     int has_failed = 1;
-    if (call() != DBSS_OK)
+    if (make_scarce_call() != DBSS_OK)
         return OTHER;
-    for (*at = 1; has_failed; ++*at) {
-        fail_allocations_from(*at);
-        call();
+    for (*failing_allocation = 1; has_failed; ++*failing_allocation) {
+        fail_allocations_from(*failing_allocation);
+        make_scarce_call();
         has_failed = has_failed_allocation();
         fail_allocation(0);
     }
     return SUCCESS;
 }
 
-/* Whatever is long in a response, low memory ends no process. */
-static void hostile_response_with_low_memory_ends_no_call(void)
+/* Repeats a part. It is a format with a number and `size` letters. */
+static char *repeat_part(const char *part, int count, size_t size)
 {
-#define Q "\\\""
+    char *letters = malloc(size + 1), *all, *at;
+    all = at = malloc((size_t)count * (strlen(part) + size + 16) + 1);
+    if (letters == NULL || all == NULL)
+        fatal("out of memory");
+    memset(letters, 'a', size);
+    letters[size] = 0;
+    *at = 0;
+    for (int i = 0; i < count; i++)
+        at += sprintf(at, part, i, letters);
+    free(letters);
+    return all;
+}
+
+/* Whatever is long in a response, low memory ends no process. */
+NAMED_CHECK(hostile_response_with_low_memory_ends_no_call, LOAD)
+{
     static const long spare_for_hostile[] = {0, 64 * KIB, 256 * KIB, 512 * KIB, 1024 * KIB};
     static const struct {
         const char *what;
@@ -861,66 +583,31 @@ static void hostile_response_with_low_memory_ends_no_call(void)
         {"error_msg", 400, "", 0, 0, "{" Q "error_msg" Q ":" Q, "%.0d%s%%", Q "}", 1, 60000},
         {"text with a blank", 400, "", 0, 0, "", "%.0d%s %%", "", 1, 60000},
     };
-#undef Q
-    volatile long *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    size_t i, j;
-    if (at == MAP_FAILED)
-        fatal("out of memory");
+    static struct work work;
+    static struct scarce hostile = {NULL, hostile_download, &work, 1, 1};
     /* By address, so that no look-up starts a thread. */
-    set_up_at("http", address_of("http"), 1);
-    call = hostile_download;
-    for (i = 0; i < sizeof responses / sizeof *responses; i++) {
-        char *headers, *parts, *fault;
+    set_up_at(text("http://127.0.0.1%s", strrchr(fixture("http"), ':')), 1);
+    work = of_report;
+    scarce = &hostile;
+    for (size_t i = 0; i < COUNT(responses); i++) {
+        char *headers = repeat_part(responses[i].header, responses[i].headers, responses[i].header_size);
+        char *parts = repeat_part(responses[i].part, responses[i].parts, responses[i].part_size);
         int outcome;
-        hostile_report = add_report(10000);
-        headers = responses[i].headers > 0
-                      ? repeat_part(responses[i].header, responses[i].headers, responses[i].header_size)
-                      : format("%s", "");
+        hostile.what = responses[i].what;
+        work.id = add_report(10000);
         if (*headers != 0)
             headers[strlen(headers) - 1] = 0;
-        parts = responses[i].parts > 0 ? repeat_part(responses[i].part, responses[i].parts, responses[i].part_size)
-                                       : format("%s", "");
-        fault = format("{\"report\": \"%s\", \"times\": 1000, \"status\": %d, \"headers\": [%s], \"body\": \"%s%s%s\"}",
-                       hostile_report, responses[i].status, headers, responses[i].open, parts, responses[i].close);
-        free(control("POST", "/faults", fault));
-        for (j = 0; j < sizeof spare_for_hostile / sizeof *spare_for_hostile; j++) {
-            /* With and without existing buffers for the connection. */
-            int how;
-            for (how = FIRST_CALL; how <= ON_THREAD; how++) {
-                outcome = call_with_limit(spare_for_hostile[j], how, 0);
-                if (outcome != SUCCESS && outcome != NO_MEMORY)
-                    fail_check("%s, mode %d, %ld KiB to spare: %d", responses[i].what, how, spare_for_hostile[j] / KIB,
-                               outcome);
-            }
-        }
-        if (can_fail_allocations()) {
-            outcome = run_child(fail_from_each_allocation, (void *)at);
-            if (outcome != SUCCESS)
-                fail_check("%s, no memory from allocation %ld on: %d", responses[i].what, *at, outcome);
-        }
-        outcome = call_with_limit(PLENTY, SECOND_CALL, 0);
-        if (outcome != SUCCESS)
-            fail_check("%s, with plenty: %d", responses[i].what, outcome);
+        post_fault(work.id, "\"times\": 1000, \"status\": %d, \"headers\": [%s], \"body\": \"%s%s%s\"",
+                   responses[i].status, headers, responses[i].open, parts, responses[i].close);
         free(headers);
         free(parts);
-        free(fault);
+        /* With and without existing buffers for the connection. */
+        for (int how = 0; how < WAYS; how++)
+            expect_clean_end(spare_for_hostile, COUNT(spare_for_hostile), how);
+        if (!can_fail_allocations())
+            continue;
+        outcome = run_child(fail_from_each_allocation, NULL);
+        if (outcome != SUCCESS)
+            fail_check("%s, no memory from allocation %ld on: %d", responses[i].what, *failing_allocation, outcome);
     }
-    tear_down();
-}
-
-static const struct check checks[] = {
-    {"low_memory_ends_no_call", low_memory_ends_no_call, LOAD},
-    {"low_memory_ends_no_call_tls", low_memory_ends_no_call_tls, LOAD},
-    {"memory_taken_during_call_fails_it", memory_taken_during_call_fails_it, LOAD},
-    {"low_memory_while_loading_certificates", low_memory_while_loading_certificates, LOAD},
-    {"copy_without_memory_is_null", copy_without_memory_is_null, LOAD},
-    {"kept_errors_use_up_no_reserve", kept_errors_use_up_no_reserve, LOAD},
-    {"each_failed_allocation_is_handled", each_failed_allocation_is_handled, LOAD},
-    {"response_body_memory_is_bounded", response_body_memory_is_bounded, LOAD},
-    {"hostile_response_with_low_memory_ends_no_call", hostile_response_with_low_memory_ends_no_call, LOAD},
-};
-
-int main(int argc, char **argv)
-{
-    return run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
 }

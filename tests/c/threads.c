@@ -1,56 +1,29 @@
-/*
- * The threads of callbacks, cancelled threads, and the descriptors of operations. See
- * checks.h for how to run the checks.
- */
-
-#define _GNU_SOURCE
+/* The threads of callbacks, cancelled threads, and the descriptors of operations. */
 
 #include "calls.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-/* ---------------------------------------------------------------------------
- * The threads of callbacks
- * ------------------------------------------------------------------------ */
 
 enum callback { PROGRESS, LOG, PROVIDER, DESTROY_LOG, DESTROY_PROVIDER, DESTROY_PROGRESS, CALLBACKS };
 
 static pthread_t caller;
 static int calls[CALLBACKS], on_other_threads[CALLBACKS];
+static dbss_context *provider_context;
+/* Replaces the provider during the mirror, on the thread of the mirror. */
+static int replaces_provider;
 
 static void record_callback(enum callback which)
 {
-    pthread_mutex_lock(&lock);
-    calls[which]++;
+    add_locked(&calls[which], 1);
     if (!pthread_equal(pthread_self(), caller))
-        on_other_threads[which]++;
-    pthread_mutex_unlock(&lock);
+        add_locked(&on_other_threads[which], 1);
 }
 
-static void destroy_log(void *user_data)
+static void destroy(void *which)
 {
-    (void)user_data;
-    record_callback(DESTROY_LOG);
-}
-
-static void destroy_provider(void *user_data)
-{
-    (void)user_data;
-    record_callback(DESTROY_PROVIDER);
-}
-
-static void destroy_progress(void *user_data)
-{
-    (void)user_data;
-    record_callback(DESTROY_PROGRESS);
+    record_callback(*(const enum callback *)which);
 }
 
 static void receive_record(void *user_data, const dbss_log_record *record)
 {
-    (void)user_data;
     CHECK(dbss_log_record_level(record) >= DBSS_LOG_ERROR && *dbss_log_record_message(record) != '\0');
     record_callback(LOG);
 }
@@ -58,25 +31,16 @@ static void receive_record(void *user_data, const dbss_log_record *record)
 static void provide(void *user_data, dbss_token_request *request)
 {
     record_callback(PROVIDER);
-    EXPECT(DBSS_OK, dbss_token_request_set(request, user_data, -1));
-    dbss_token_request_free(request);
+    give_token(request, fixture("token"));
 }
-
-/* Replaces the provider during the mirror, on the thread of the mirror. */
-struct disturbance {
-    dbss_context *ctx;
-    const char *new_token;
-    int done;
-};
 
 static int32_t report_progress(void *user_data, const dbss_operation *operation)
 {
-    struct disturbance *disturbance = user_data;
     record_callback(PROGRESS);
-    if (disturbance->new_token != NULL && !disturbance->done && dbss_operation_received(operation) > 0) {
+    if (replaces_provider && dbss_operation_received(operation) > 0) {
         /* Releases the provider. A worker may be its last user. */
-        disturbance->done = 1;
-        EXPECT(DBSS_OK, dbss_context_set_token(disturbance->ctx, disturbance->new_token));
+        replaces_provider = 0;
+        OK(dbss_context_set_token(provider_context, fixture("token")));
     }
     return 0;
 }
@@ -84,203 +48,116 @@ static int32_t report_progress(void *user_data, const dbss_operation *operation)
 static void mirror_with_callbacks(int replace_provider)
 {
     enum { REPORTS = 40 };
-    char *instance = add_instance(), *directory = new_directory();
-    struct disturbance disturbance = {NULL, replace_provider ? fixture("token") : NULL, 0};
-    dbss_config *config = NULL;
-    dbss_context *ctx;
-    dbss_operation *operation = new_operation();
-    dbss_mirror_options *options = NULL;
-    dbss_mirror_result *result = NULL;
-    int i;
+    static enum callback destroys[] = {DESTROY_LOG, DESTROY_PROVIDER, DESTROY_PROGRESS};
+    dbss_config *config = new_config(fixture("http"), NULL);
+    dbss_mirror_result *result;
+    struct work work;
 
-    post_control("/reports", "{\"instance\": \"%s\", \"format\": \"pdf\", \"size\": 200000, \"count\": %d}", instance,
-                 REPORTS);
     caller = pthread_self();
+    replaces_provider = replace_provider;
     memset(calls, 0, sizeof calls);
     memset(on_other_threads, 0, sizeof on_other_threads);
-    EXPECT(DBSS_OK, dbss_config_new(&config));
-    EXPECT(DBSS_OK, dbss_config_set_endpoint(config, fixture("http")));
-    EXPECT(DBSS_OK, dbss_config_set(config, "project_id", fixture("project")));
-    EXPECT(DBSS_OK, dbss_config_set_log(config, receive_record, NULL, destroy_log));
-    EXPECT(DBSS_OK,
-           dbss_config_set_token_provider(config, provide, (void *)(size_t)fixture("token"), destroy_provider));
-    ctx = context_from(config);
-    disturbance.ctx = ctx;
-    EXPECT(DBSS_OK, dbss_mirror_options_new(&options));
-    EXPECT(DBSS_OK, dbss_mirror_options_set(options, "instance", instance));
-    EXPECT(DBSS_OK, dbss_mirror_options_set(options, "parallel", "4"));
-    EXPECT(DBSS_OK, dbss_operation_set_progress(operation, report_progress, &disturbance, destroy_progress));
+    set_option(config, "max_attempts", "5");
+    OK(dbss_config_set_log(config, receive_record, &destroys[0], destroy));
+    OK(dbss_config_set_token_provider(config, provide, &destroys[1], destroy));
+    work = new_work(provider_context = new_context_from(config), new_operation());
+    work.instance = add_instance(REPORTS, 200000);
+    work.directory = new_directory();
+    work.result = &result;
+    OK(dbss_operation_set_progress(work.operation, report_progress, &destroys[2], destroy));
     /* The service refuses one token, so that a worker requests another. It also
      * fails a few times, which the log records. */
-    for (i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++)
         post_fault("*", "\"status\": 503, \"times\": 1, \"skip\": %d", 6 + i * 5);
     if (!replace_provider)
         post_fault("*", "\"status\": 401, \"times\": 1, \"skip\": 13");
-    EXPECT(DBSS_OK, dbss_reports_mirror(ctx, NULL, directory, options, operation, &result));
-    CHECK(dbss_mirror_result_downloaded(result) == REPORTS);
-    free(control("DELETE", "/faults", ""));
+    OK(mirror(&work));
+    CHECK(dbss_mirror_result_downloaded(result) == REPORTS && !replaces_provider);
     dbss_mirror_result_free(result);
-    dbss_mirror_options_free(options);
-    dbss_operation_free(operation);
-    dbss_context_free(ctx);
-    for (i = 0; i < CALLBACKS; i++) {
+    drop(work.operation);
+    drop(work.ctx);
+    for (int i = 0; i < CALLBACKS; i++) {
         if (on_other_threads[i] > 0)
             fail_check("callback %d ran %d times on another thread", i, on_other_threads[i]);
-        CHECK(calls[i] > 0);
+        CHECK(i < DESTROY_LOG ? calls[i] > (i == PROGRESS) : calls[i] == 1);
     }
-    CHECK(calls[DESTROY_LOG] == 1 && calls[DESTROY_PROVIDER] == 1 && calls[DESTROY_PROGRESS] == 1);
-    CHECK(!replace_provider || disturbance.done);
-    remove_tree(directory);
-    free(directory);
-    free(instance);
 }
 
-static void callbacks_run_on_calling_thread(void)
-{
-    mirror_with_callbacks(0);
-}
+NAMED_CALL(callbacks_run_on_calling_thread, LOAD, mirror_with_callbacks, 0)
 
-static void replaced_provider_destroyed_on_calling_thread(void)
-{
-    mirror_with_callbacks(1);
-}
-
-/* ---------------------------------------------------------------------------
- * Cancelled threads
- * ------------------------------------------------------------------------ */
-
-enum kind_of_call { MEMORY, TARGET, PIPE, STREAM, MIRROR, KINDS };
+NAMED_CALL(replaced_provider_destroyed_on_calling_thread, LOAD, mirror_with_callbacks, 1)
 
 struct cancelled_call {
-    enum kind_of_call kind;
-    dbss_context *ctx;
-    dbss_operation *operation;
-    const char *instance, *id;
-    char *directory, *path;
-    int pipe_ends[2];
-    dbss_mirror_options *options;
+    work_fn *call;
+    struct work work;
     dbss_status status;
     int returned;
 };
 
-static dbss_status make_call_of_kind(struct cancelled_call *cancelled_call)
-{
-    const char *project = fixture("project");
-    dbss_mirror_result *result;
-    dbss_report_stream *stream;
-    dbss_buffer buffer;
-    dbss_status status;
-    char part[4096];
-    size_t len = 1;
-
-    switch (cancelled_call->kind) {
-    case MEMORY:
-        status = dbss_report_download_to_memory(cancelled_call->ctx, project, cancelled_call->instance,
-                                                cancelled_call->id, NULL, cancelled_call->operation, &buffer);
-        dbss_buffer_free(&buffer);
-        return status;
-    case TARGET:
-        return dbss_report_download_to_file(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id,
-                                            NULL, cancelled_call->path, 0, cancelled_call->operation);
-    case PIPE:
-        return dbss_report_download_to_fd(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id,
-                                          NULL, cancelled_call->pipe_ends[1], cancelled_call->operation);
-    case STREAM:
-        status = dbss_report_open(cancelled_call->ctx, project, cancelled_call->instance, cancelled_call->id, NULL,
-                                  cancelled_call->operation, &stream);
-        while (status == DBSS_OK && len > 0)
-            status = dbss_report_stream_read(stream, part, sizeof part, &len);
-        dbss_report_stream_free(stream);
-        return status;
-    default:
-        status = dbss_reports_mirror(cancelled_call->ctx, project, cancelled_call->directory, cancelled_call->options,
-                                     cancelled_call->operation, &result);
-        dbss_mirror_result_free(result);
-        return status;
-    }
-}
-
 static void *call_and_return(void *argument)
 {
-    struct cancelled_call *cancelled_call = argument;
-    cancelled_call->status = make_call_of_kind(cancelled_call);
-    cancelled_call->returned = 1;
+    struct cancelled_call *cancelled = argument;
+    cancelled->status = cancelled->call(&cancelled->work);
+    cancelled->returned = 1;
     pthread_testcancel();
-    cancelled_call->returned = 2;
+    cancelled->returned = 2;
     return NULL;
 }
 
 /* A cancel does not end the thread in a callback either. */
-static int32_t test_cancel_in_progress(void *user_data, const dbss_operation *operation)
+static int32_t test_cancel_in_progress(void *ticks, const dbss_operation *operation)
 {
-    (void)operation;
     pthread_testcancel();
-    add_locked(user_data, 1);
-    return 0;
+    return count_progress(ticks, operation);
 }
 
 /* The thread ends after the call, not during it. The process continues. */
-static void cancelled_thread_ends_after_call(void)
+NAMED_CHECK(cancelled_thread_ends_after_call, LOAD)
 {
-    char *instance = add_instance(), *directory = new_directory();
-    const char *id = fresh_id();
-    char *path = format("%s/target", directory);
-    dbss_mirror_options *options;
-    int i;
-
+    static work_fn *const kinds[] = {download_to_memory, download_to_file, download_to_fd, download_to_stream, mirror};
+    const char *instance = add_instance(0, 0), *id = fresh_id();
+    char *directory = new_directory();
     post_control("/reports", "{\"id\": \"%s\", \"instance\": \"%s\", \"format\": \"pdf\", \"size\": 300000}", id,
                  instance);
-    EXPECT(DBSS_OK, dbss_mirror_options_new(&options));
-    EXPECT(DBSS_OK, dbss_mirror_options_set(options, "instance", instance));
-    for (i = 0; i < 4 * KINDS && !has_failed(); i++) {
-        struct cancelled_call cancelled_call = {i % KINDS,
-                                                new_context(fixture(i % 2 == 0 ? "http" : "https")),
-                                                new_operation(),
-                                                instance,
-                                                id,
-                                                directory,
-                                                path,
-                                                {-1, -1},
-                                                options,
-                                                DBSS_OK,
-                                                0};
+    for (int i = 0; i < 4 * (int)COUNT(kinds) && !has_failed(); i++) {
+        struct cancelled_call cancelled = {kinds[i % COUNT(kinds)], {0}, DBSS_OK, 0};
         void *ended = NULL;
         pthread_t thread;
-        int ticks = 0, before;
-        EXPECT(DBSS_OK, dbss_operation_set_progress(cancelled_call.operation, test_cancel_in_progress, &ticks, NULL));
-        if (pipe(cancelled_call.pipe_ends) != 0)
-            fatal("cannot create a pipe");
+        int ticks = 0, before, ends[2];
+        new_pipe(ends);
+        cancelled.work = (struct work){.ctx = new_context(fixture(i % 2 == 0 ? "http" : "https")),
+                                       .operation = new_operation(),
+                                       .project = fixture("project"),
+                                       .instance = instance,
+                                       .id = id,
+                                       .path = text("%s/target", directory),
+                                       .directory = directory,
+                                       .fd = ends[1]};
+        OK(dbss_operation_set_progress(cancelled.work.operation, test_cancel_in_progress, &ticks, NULL));
         post_fault(id, "\"stall_after\": 200000, \"times\": 1");
-        thread = start_thread(call_and_return, &cancelled_call);
+        thread = start_thread(call_and_return, &cancelled);
         /* At the very start, or in the middle. */
-        if (i >= 2 * KINDS)
-            WAIT_FOR(dbss_operation_received(cancelled_call.operation) > 0);
+        if (i >= 2 * (int)COUNT(kinds))
+            WAIT_FOR(dbss_operation_received(cancelled.work.operation) > 0);
         pthread_cancel(thread);
-        WAIT_FOR(dbss_operation_received(cancelled_call.operation) > 0);
+        WAIT_FOR(dbss_operation_received(cancelled.work.operation) > 0);
         before = read_locked(&ticks);
         WAIT_FOR(read_locked(&ticks) > before + 1);
-        dbss_operation_cancel(cancelled_call.operation);
+        dbss_operation_cancel(cancelled.work.operation);
         pthread_join(thread, &ended);
         CHECK(ended == PTHREAD_CANCELED);
-        CHECK(cancelled_call.returned == 1 && cancelled_call.status == DBSS_ERR_CANCELLED);
-        add_failure_context("kind %d", i % KINDS);
-        close(cancelled_call.pipe_ends[0]);
-        close(cancelled_call.pipe_ends[1]);
-        dbss_operation_free(cancelled_call.operation);
-        dbss_context_free(cancelled_call.ctx);
-        free(control("DELETE", "/faults", ""));
+        CHECK(cancelled.returned == 1 && cancelled.status == DBSS_ERR_CANCELLED);
+        add_failure_context("kind %d", i % (int)COUNT(kinds));
+        drop(cancelled.work.operation);
+        close(ends[0]);
+        close(ends[1]);
+        remove_faults();
     }
-    dbss_mirror_options_free(options);
-    remove_tree(directory);
-    free(path);
-    free(directory);
-    free(instance);
 }
 
 static void *check_cancel_state(void *unused)
 {
     int state = -1;
-    (void)unused;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     EXPECT_NULL("config", dbss_config_set(NULL, "x", "y"));
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
@@ -292,119 +169,67 @@ static void *check_cancel_state(void *unused)
 }
 
 /* A call keeps the cancel state of its thread. */
-static void thread_cancel_state_is_kept(void)
+NAMED_CHECK(thread_cancel_state_is_kept, PLAIN)
 {
-    run_in_thread(check_cancel_state, NULL);
-}
-
-static void add_one(void *count)
-{
-    add_locked(count, 1);
+    run_in_threads(1, check_cancel_state, NULL, 0);
 }
 
 static int32_t end_thread(void *count, const dbss_operation *operation)
 {
-    (void)operation;
     /* An embedded interpreter does this when it shuts down. */
-    pthread_cleanup_push(add_one, count);
+    pthread_cleanup_push(count_destroyed, count);
     pthread_exit(NULL);
     pthread_cleanup_pop(0);
     return 0;
 }
 
-static void *make_endless_call(void *argument)
+static void *make_endless_call(void *call)
 {
-    struct cancelled_call *cancelled_call = argument;
-    make_call_of_kind(cancelled_call);
+    call_and_return(call);
     fail_check("the call has returned");
     return NULL;
 }
 
 /* A callback must not end its thread, but the process survives if it does. */
-static void thread_exit_in_callback_leaves_process_alive(void)
+NAMED_CHECK(thread_exit_in_callback_leaves_process_alive, LOAD)
 {
     /* The threads use these until the process ends. */
-    static struct cancelled_call calls_to_end[2];
+    static struct cancelled_call endless[] = {{.call = download_to_memory}, {.call = download_to_stream}};
     static int threads_ended;
-    dbss_context *ctx = new_context(fixture("http"));
-    struct cancelled_call other_call = {
-        MEMORY, ctx, NULL, fixture("instance"), fixture("pdf"), NULL, NULL, {-1, -1}, NULL, DBSS_OK, 0};
-    int i;
-
-    for (i = 0; i < 2; i++) {
-        const struct cancelled_call one = {i == 0 ? MEMORY : STREAM,
-                                           ctx,
-                                           new_operation(),
-                                           fixture("instance"),
-                                           fixture("pdf"),
-                                           NULL,
-                                           NULL,
-                                           {-1, -1},
-                                           NULL,
-                                           DBSS_OK,
-                                           0};
-        calls_to_end[i] = one;
-        EXPECT(DBSS_OK, dbss_operation_set_progress(calls_to_end[i].operation, end_thread, &threads_ended, NULL));
-        pthread_detach(start_thread(make_endless_call, &calls_to_end[i]));
+    struct work work = new_work(new_context(fixture("http")), NULL);
+    for (int i = 0; i < 2; i++) {
+        endless[i].work = work;
+        require_ok(dbss_operation_new(&endless[i].work.operation));
+        OK(dbss_operation_set_progress(endless[i].work.operation, end_thread, &threads_ended, NULL));
+        pthread_detach(start_thread(make_endless_call, &endless[i]));
         WAIT_FOR(read_locked(&threads_ended) == i + 1);
-        EXPECT(DBSS_OK, make_call_of_kind(&other_call));
+        OK(download(&work));
     }
-    dbss_context_free(ctx);
 }
 
-/* ---------------------------------------------------------------------------
- * Descriptors of operations
- * ------------------------------------------------------------------------ */
-
-static void unused_operations_need_no_descriptor(void)
+/* Neither new ones, nor after a cancel and a reset, nor after a call. */
+NAMED_CHECK(operations_need_no_descriptor, LOAD)
 {
-    enum { OPERATIONS = 10000 };
+    enum { OPERATIONS = 10000, USED = 20 };
     static dbss_operation *operations[OPERATIONS];
-    int before = for_each_descriptor(NULL), i;
-    for (i = 0; i < OPERATIONS; i++)
-        EXPECT(DBSS_OK, dbss_operation_new(&operations[i]));
-    CHECK(for_each_descriptor(NULL) == before);
-    /* Nor after a cancel and a reset. */
-    for (i = 0; i < OPERATIONS; i++) {
-        dbss_operation_cancel(operations[i]);
-        EXPECT(DBSS_OK, dbss_operation_reset(operations[i]));
-    }
-    CHECK(for_each_descriptor(NULL) == before);
-    for (i = 0; i < OPERATIONS; i++)
-        dbss_operation_free(operations[i]);
-}
-
-/* Used operations need none either. */
-static void used_operations_need_no_descriptor(void)
-{
-    enum { OPERATIONS = 20 };
-    dbss_context *ctx = new_context(fixture("http"));
-    dbss_operation *operations[OPERATIONS];
+    struct work work = new_work(new_context(fixture("http")), NULL);
     int before, i;
     /* Opens the connection that is kept. */
-    EXPECT(DBSS_OK, dbss_context_check(ctx, fixture("project"), NULL));
+    OK(check_credentials(&work));
     before = for_each_descriptor(NULL);
+    for (i = 0; i < OPERATIONS; i++)
+        OK(dbss_operation_new(&operations[i]));
+    CHECK(for_each_descriptor(NULL) == before);
     for (i = 0; i < OPERATIONS; i++) {
-        operations[i] = new_operation();
-        EXPECT(DBSS_OK, dbss_context_check(ctx, fixture("project"), operations[i]));
+        dbss_operation_cancel(operations[i]);
+        OK(dbss_operation_reset(operations[i]));
+    }
+    CHECK(for_each_descriptor(NULL) == before);
+    for (i = 0; i < USED; i++) {
+        work.operation = operations[i];
+        OK(check_credentials(&work));
     }
     CHECK(for_each_descriptor(NULL) == before);
     for (i = 0; i < OPERATIONS; i++)
         dbss_operation_free(operations[i]);
-    dbss_context_free(ctx);
-}
-
-static const struct check checks[] = {
-    {"callbacks_run_on_calling_thread", callbacks_run_on_calling_thread, LOAD},
-    {"replaced_provider_destroyed_on_calling_thread", replaced_provider_destroyed_on_calling_thread, LOAD},
-    {"cancelled_thread_ends_after_call", cancelled_thread_ends_after_call, LOAD},
-    {"thread_exit_in_callback_leaves_process_alive", thread_exit_in_callback_leaves_process_alive, LOAD},
-    {"thread_cancel_state_is_kept", thread_cancel_state_is_kept, PLAIN},
-    {"unused_operations_need_no_descriptor", unused_operations_need_no_descriptor, LOAD},
-    {"used_operations_need_no_descriptor", used_operations_need_no_descriptor, PLAIN},
-};
-
-int main(int argc, char **argv)
-{
-    return run_checks(argc, argv, checks, sizeof checks / sizeof *checks);
 }

@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-import harness
+import cases
 
 # Where a line is too long.
 LONG = 600
@@ -57,8 +57,8 @@ def formatted(data: dict[str, Any]) -> str:
 
 def main() -> int:
     different = []
-    wanted = {path: formatted(json.loads(path.read_text())) for path in harness.case_files()}
-    wanted[harness.DIRECTORY / "skips.json"] = json.dumps(harness.skips(), indent=2) + "\n"
+    wanted = {path: formatted(json.loads(path.read_text())) for path in cases.case_files()}
+    wanted[cases.DIRECTORY / "skips.json"] = json.dumps(cases.skips(), indent=2) + "\n"
     for path, text in wanted.items():
         if path.read_text() != text:
             different.append(path.name)

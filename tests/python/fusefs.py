@@ -4,20 +4,14 @@
 and unmounts it when its standard input is closed, also because the tests have died.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
-import functools
 import json
 import os
 import subprocess
 import sys
 import threading
 import unicodedata
-from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 from mock_service import first_line
 
@@ -45,7 +39,7 @@ class FuseMount:
     read_only: it is mounted so.
     """
 
-    def __init__(self, source: Path, target: Path, **options: Any) -> None:
+    def __init__(self, source, target, **options):
         self._target = target
         self._process = subprocess.Popen(
             [sys.executable, __file__, json.dumps(options), source, target],
@@ -60,12 +54,12 @@ class FuseMount:
             errors = self.close().splitlines()
             raise CannotMountError(errors[-1] if errors else "it did not get ready")
 
-    def kill(self) -> None:
+    def kill(self):
         """Ends its process, and leaves it mounted."""
         self._process.kill()
         self._process.wait()
 
-    def close(self) -> str:
+    def close(self):
         """Unmounts it, whoever uses it; says what the process said of errors."""
         try:
             _, errors = self._process.communicate("", TIMEOUT)
@@ -77,53 +71,44 @@ class FuseMount:
             unmount(self._target)
         return errors.strip()
 
-    def __enter__(self) -> Path:
+    def __enter__(self):
         return self._target
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_):
         end = (self.close(), self._process.returncode)
         assert end == ("", 0), end
 
 
-def unmount(target: str | Path) -> None:
+def unmount(target):
     """Now, whoever uses it; nothing if it is not mounted."""
     subprocess.run(["fusermount3", "-u", "-z", target], capture_output=True)
 
 
-def refusal(number: int) -> OSError:
+def refusal(number):
     return OSError(number, os.strerror(number))
 
 
-def serve(options: dict[str, Any], source: str, target: str) -> None:
+def serve(options, source, target):
     """Runs the file system until it is unmounted."""
     # Where there is no libfuse it cannot even be imported.
     import mfusepy
 
-    refused: dict[str, int] = options.get("refused", {})
-    refused_to: str = options.get("refused_to", "")
-    room: int = options.get("room", sys.maxsize)
-    longest_name: int = options.get("longest_name", 255)
-    no_characters: str = options.get("no_characters", "")
-    caseless: bool = options.get("caseless", False)
-    decomposed: bool = options.get("decomposed", False)
+    refused = options.get("refused", {})
+    room = options.get("room", sys.maxsize)
+    caseless, decomposed = options.get("caseless", False), options.get("decomposed", False)
 
-    def folded(name: str) -> str:
+    def folded(name):
         """Names of one file are equal so."""
         name = unicodedata.normalize("NFD", name) if decomposed else name
         return name.casefold() if caseless else name
 
-    def place(path: str) -> str:
+    def place(path):
         """Where a path is in the source."""
         found = source
         for name in path.split("/"):
-            if len(os.fsencode(name)) > longest_name:
+            if len(os.fsencode(name)) > options.get("longest_name", 255):
                 raise refusal(errno.ENAMETOOLONG)
-            if any(one in name for one in no_characters):
+            if set(name) & set(options.get("no_characters", "")):
                 raise refusal(errno.EINVAL)
             if name and (caseless or decomposed):
                 given = unicodedata.normalize("NFD", name) if decomposed else name
@@ -133,25 +118,42 @@ def serve(options: dict[str, Any], source: str, target: str) -> None:
             found = os.path.join(found, name)
         return found
 
-    def operation(function: Any) -> Any:
+    def refuse(function, path):
         """Refuses an operation if the options say so."""
+        # A file that was deleted has no path.
+        if function in refused and (path or "").endswith(options.get("refused_to", "")):
+            raise refusal(refused[function])
 
-        @functools.wraps(function)
-        def call(self: Any, path: str | None, *arguments: Any) -> Any:
-            # A file that was deleted has no path.
-            if function.__name__ in refused and (path or "").endswith(refused_to):
-                raise refusal(refused[function.__name__])
-            return function(self, path, *arguments)
+    def simple(name, perform):
+        """An operation of one line."""
+
+        def call(self, path, *arguments):
+            refuse(name, path)
+            return perform(path, *arguments)
 
         return call
+
+    def store(path, data, offset, fh):
+        nonlocal room
+        if len(data) > room:
+            raise refusal(errno.ENOSPC)
+        room -= len(data)
+        return os.pwrite(fh, data, offset)
+
+    def move(old, new):
+        # With flags, the kernel has looked whether the new name is free.
+        os.rename(place(old), place(new))
+
+    def name_again(path, existing):
+        os.link(place(existing), place(path), follow_symlinks=False)
 
     class Operations(mfusepy.Operations):
         use_ns = True
 
-        def init(self, path: str) -> None:
+        def init(self, path):
             print(READY, end="", flush=True)
 
-        def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
+        def getattr(self, path, fh=None):
             found = os.lstat(place(path)) if fh is None else os.fstat(fh)
             names = ("mode", "ino", "nlink", "uid", "gid", "size", "blocks")
             times = ("atime", "mtime", "ctime")
@@ -160,85 +162,42 @@ def serve(options: dict[str, Any], source: str, target: str) -> None:
                 **{f"st_{name}": getattr(found, f"st_{name}_ns") for name in times},
             }
 
-        def readdir(self, path: str, fh: int) -> list[tuple[str, dict[str, int], int]]:
+        def readdir(self, path, fh):
             # A name without an inode would be left out.
             with os.scandir(place(path)) as found:
                 inodes = {".": 1, "..": 1} | {one.name: one.inode() for one in found}
             return [(name, {"st_ino": inode}, 0) for name, inode in inodes.items()]
 
-        @operation
-        def mkdir(self, path: str, mode: int) -> None:
-            os.mkdir(place(path), mode)
-
-        @operation
-        def rmdir(self, path: str) -> None:
-            os.rmdir(place(path))
-
-        @operation
-        def unlink(self, path: str) -> None:
-            os.unlink(place(path))
-
-        @operation
-        def link(self, path: str, existing: str) -> None:
-            os.link(place(existing), place(path), follow_symlinks=False)
-
-        @operation
-        def rename(self, old: str, new: str) -> None:
-            os.rename(place(old), place(new))
-
-        @operation
-        def rename_flags(self, old: str, new: str) -> None:
-            # The kernel has looked whether the new name is free.
-            os.rename(place(old), place(new))
-
-        @operation
-        def chmod(self, path: str, mode: int) -> None:
-            os.chmod(place(path), mode)
-
-        @operation
-        def create(self, path: str, mode: int, flags: int) -> int:
+        # Of its parameters mfusepy asks how many there are.
+        def create(self, path, mode, flags):
+            refuse("create", path)
             return os.open(place(path), flags | os.O_CREAT, mode)
 
-        @operation
-        def open(self, path: str, flags: int) -> int:
-            return os.open(place(path), flags)
-
-        def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-            return os.pread(fh, size, offset)
-
-        @operation
-        def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
-            nonlocal room
-            if len(data) > room:
-                raise refusal(errno.ENOSPC)
-            room -= len(data)
-            return os.pwrite(fh, data, offset)
-
-        @operation
-        def truncate(self, path: str, length: int, fh: int | None = None) -> None:
-            os.truncate(place(path) if fh is None else fh, length)
-
-        @operation
-        def fsync(self, path: str, datasync: int, fh: int) -> None:
-            os.fsync(fh)
-
-        @operation
-        def flush(self, path: str, fh: int) -> None:
-            pass
-
-        @operation
-        def flock(self, path: str, fh: int, how: int) -> None:
-            fcntl.flock(fh, how | fcntl.LOCK_NB)
-
-        def release(self, path: str, fh: int) -> None:
-            os.close(fh)
+        mkdir = simple("mkdir", lambda path, mode: os.mkdir(place(path), mode))
+        rmdir = simple("rmdir", lambda path: os.rmdir(place(path)))
+        unlink = simple("unlink", lambda path: os.unlink(place(path)))
+        link = simple("link", name_again)
+        rename = simple("rename", move)
+        rename_flags = simple("rename_flags", move)
+        chmod = simple("chmod", lambda path, mode: os.chmod(place(path), mode))
+        open = simple("open", lambda path, flags: os.open(place(path), flags))
+        read = simple("read", lambda path, size, offset, fh: os.pread(fh, size, offset))
+        write = simple("write", store)
+        truncate = simple(
+            "truncate",
+            lambda path, length, fh=None: os.truncate(place(path) if fh is None else fh, length),
+        )
+        fsync = simple("fsync", lambda path, datasync, fh: os.fsync(fh))
+        flush = simple("flush", lambda path, fh: None)
+        flock = simple("flock", lambda path, fh, how: fcntl.flock(fh, how | fcntl.LOCK_NB))
+        release = simple("release", lambda path, fh: os.close(fh))
 
     class Fuse(mfusepy.FUSE):
-        def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> Any:
+        def rename_fuse_3(self, old, new, flags):
             rename = self.operations.rename_flags if flags else self.operations.rename
             return rename(os.fsdecode(old), os.fsdecode(new))
 
-    def end_with_the_tests() -> None:
+    def end_with_the_tests():
         sys.stdin.read()
         unmount(target)
         # Who still has files open gets errors.

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import threading
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import dbss
 
@@ -18,14 +18,14 @@ from mock_service import MockService
 ADDRESS = "169.254.169.254"
 
 
-def copy_data(source: socket.socket, target: socket.socket) -> None:
+def copy_data(source, target):
     """Copies all data from one socket to another."""
     while data := source.recv(65536):
         target.sendall(data)
     target.shutdown(socket.SHUT_WR)
 
 
-def forward(listener: socket.socket, url: str) -> None:
+def forward(listener, url):
     """Forwards connections to the host of a URL."""
     host, port = url.removeprefix("http://").split(":")
     while True:
@@ -40,24 +40,24 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 
     requests: ClassVar[list[str]] = []
 
-    def do_CONNECT(self) -> None:
+    def do_CONNECT(self):
         self.requests.append(self.path)
         self.send_error(403)
 
     do_GET = do_PUT = do_CONNECT
 
 
-def attempt(mock: MockService, report: str, **options: Any) -> dict[str, str]:
+def attempt(mock, report, options):
     """The result of a download."""
     try:
-        with dbss.Client(max_attempts=1, **options) as client:
-            data = client.download_report(mock.project_id, mock.instance_id, report)
-            return {"source": client.find_credentials().source, "bytes": str(len(data))}
+        with dbss.Client(**{"endpoint": mock.http, "max_attempts": 1, **options}) as client:
+            client.download_report(mock.project_id, mock.instance_id, report)
+            return {"source": client.find_credentials().source}
     except dbss.Error as error:
         return {"error": type(error).__name__, "message": error.message}
 
 
-def main() -> None:
+def main():
     listener = socket.create_server((ADDRESS, 80))
     proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
@@ -65,39 +65,24 @@ def main() -> None:
     os.environ["ALL_PROXY"] = proxy_url
     with MockService(os.environ["DBSS_BUILD_DIR"] + "/bin/dbss-mock") as mock:
         threading.Thread(target=forward, args=(listener, mock.metadata), daemon=True).start()
-        report = mock.add_report(format="pdf")["id"]
-        here = {"endpoint": mock.http}
+        report = mock.add_report()["id"]
         there = f"http://{ADDRESS}"
-        given = {"token": mock.token}
-        results: dict[str, Any] = {
-            "metadata": attempt(mock, report, credentials="metadata", **here),
-            "default": attempt(mock, report, credentials="default", **here),
-            "given": attempt(mock, report, credentials="metadata", metadata_endpoint=there, **here),
-            "proxy_of_environment": attempt(
-                mock, report, credentials="metadata", proxy_from_environment=True, **here
-            ),
-            "proxy": attempt(mock, report, credentials="metadata", proxy=proxy_url, **here),
-            "endpoint": attempt(mock, report, endpoint=there, **given),
-            "iam": attempt(mock, report, iam_endpoint=there, **given, **here),
-            "other_address": attempt(
-                mock,
-                report,
-                credentials="metadata",
-                metadata_endpoint="http://192.0.2.1",
-                **here,
-            ),
-            "mapped": attempt(
-                mock,
-                report,
-                credentials="metadata",
-                metadata_endpoint=f"http://[::ffff:{ADDRESS}]",
-                **here,
-            ),
+        given, found = {"token": mock.token}, {"credentials": "metadata"}
+        options = {
+            "metadata": found,
+            "default": {"credentials": "default"},
+            "given": {**found, "metadata_endpoint": there},
+            "proxy_of_environment": {**found, "proxy_from_environment": True},
+            "proxy": {**found, "proxy": proxy_url},
+            "endpoint": {**given, "endpoint": there},
+            "iam": {**given, "iam_endpoint": there},
+            "other_address": {**found, "metadata_endpoint": "http://192.0.2.1"},
+            "mapped": {**found, "metadata_endpoint": f"http://[::ffff:{ADDRESS}]"},
         }
+        results = {k: attempt(mock, report, v) for k, v in options.items()}
         mock.fault(report, status=302, headers=[["Location", f"{there}/x"]], body="")
-        results["redirect"] = attempt(mock, report, follow_redirects=True, **given, **here)
-        results["proxied"] = Proxy.requests
-        json.dump(results, sys.stdout)
+        results["redirect"] = attempt(mock, report, {**given, "follow_redirects": True})
+        json.dump({**results, "proxied": Proxy.requests}, sys.stdout)
 
 
 main()

@@ -1,74 +1,50 @@
 """The client for asyncio, dbss.aio."""
 
-from __future__ import annotations
-
 import asyncio
-import hashlib
 import inspect
 import io
-import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
 from dbss import aio
 
-from mock_service import MockService
+import support
+from support import MIB, TIME_RANGE, TIMEOUT, sha256
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
-
-KIB = 1024
-MIB = 1024 * 1024
-# An upper limit for every wait; only a hang reaches it.
-TIMEOUT = 60.0
 # Far less than the default stall timeout of 60 seconds.
 PROMPT = 5.0
-TIME_RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
 
-
-@pytest.fixture(scope="module")
-def service(build_dir: Path) -> Iterator[MockService]:
-    """A separate service, because lists show the reports of all tests."""
-    with MockService(build_dir / "bin/dbss-mock") as running:
-        yield running
+# Lists show the reports of all tests, so the service is one of its own.
+mock = pytest.fixture(scope="module")(support.new_mock)
 
 
 @pytest.fixture(autouse=True)
-def reset_mock(service: MockService) -> Iterator[None]:
-    service.clear_requests()
+def ended_threads(mock):
     yield
-    service.clear_faults()
-    service.set_generation()
     for thread in threading.enumerate():
         if thread.name == "dbss async call":
             thread.join(TIMEOUT)
             assert not thread.is_alive()
 
 
-def connect(service: MockService, **more: Any) -> aio.AsyncClient:
-    settings = {"token": service.token, "project_id": service.project_id, "poll_interval": 0.01}
-    return aio.AsyncClient(**{"endpoint": service.http, **settings, **more})
+@pytest.fixture
+def connect(mock):
+    settings = {"token": mock.token, "project_id": mock.project_id, "poll_interval": 0.01}
+    return lambda **more: aio.AsyncClient(**{"endpoint": mock.http, **settings, **more})
 
 
-def run(
-    service: MockService, body: Callable[[aio.AsyncClient], Awaitable[Any]], **more: Any
-) -> Any:
-    """Runs a coroutine function with a client."""
-
-    async def main() -> Any:
-        async with connect(service, **more) as client:
-            return await body(client)
-
-    return asyncio.run(main())
+@pytest.fixture
+def client(connect):
+    one = connect()
+    yield one
+    asyncio.run(one.aclose())
 
 
-async def wait_until(condition: Callable[[], Any]) -> None:
+async def wait_until(condition):
     """Waits for another thread or process."""
     end = time.monotonic() + TIMEOUT
     while not condition():
@@ -76,177 +52,129 @@ async def wait_until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.005)
 
 
-def sha256(report: bytes) -> str:
-    return hashlib.sha256(report).hexdigest()
-
-
-def run_program(code: str, service: MockService, environment: dict[str, str]) -> str:
-    """The output of a child process that runs a program."""
-    variables = {
-        "ENDPOINT": service.http,
-        "TOKEN": service.token,
-        "PROJECT": service.project_id,
-        "INSTANCE": service.instance_id,
-        "REPORT": service.pdf["id"],
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env={**environment, **variables},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
 # The interface.
 
 
-def test_async_client_has_all_client_methods_with_same_parameters() -> None:
-    def public(kind: type) -> set[str]:
+def test_async_client_has_all_client_methods_with_same_parameters():
+    def public(kind):
         return {name for name in dir(kind) if not name.startswith("_")}
 
     assert public(dbss.Client) - {"close"} == public(aio.AsyncClient) - {"aclose"}
     for name in public(dbss.Client) - {"close"}:
-        theirs = inspect.signature(getattr(dbss.Client, name))
-        ours = inspect.signature(getattr(aio.AsyncClient, name))
+        theirs, ours = (getattr(kind, name) for kind in (dbss.Client, aio.AsyncClient))
+        theirs, ours = inspect.signature(theirs), inspect.signature(ours)
         assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
         assert getattr(aio.AsyncClient, name).__doc__
 
 
-def test_aio_is_imported_only_on_demand(service: MockService, environment: dict[str, str]) -> None:
+def test_aio_is_imported_only_on_demand(environment):
     code = "import sys, dbss; print({'asyncio', 'dbss.aio'} & set(sys.modules))"
-    assert run_program(code, service, environment) == "set()\n"
+    assert support.output(sys.executable, "-c", code, env=environment) == "set()\n"
 
 
-def test_async_download_methods_return_the_report(service: MockService, tmp_path: Path) -> None:
-    names = (service.project_id, service.instance_id, service.pdf["id"])
-
-    async def body(client: aio.AsyncClient) -> None:
-        assert await client.check() is None
-        assert (await client.find_credentials()).source == "token"
-        expected = service.pdf["sha256"]["zh-cn"]
-        assert sha256(await client.download_report(*names, "zh-cn")) == expected
-        path = await client.download_report_to(*names, f"{tmp_path}/", locale="zh-cn")
-        assert sha256(path.read_bytes()) == expected
-        into = io.BytesIO()
-        assert await client.download_report_to(*names, into, locale="zh-cn") is None
-        assert sha256(into.getvalue()) == expected
-        async with await client.open_report(*names, "zh-cn") as stream:
-            assert stream.size == service.pdf["sizes"]["zh-cn"]
-            assert (stream.format, stream.filename) == ("pdf", path.name)
-            read = await stream.read(10)
-            assert len(read) == 10
-            read += await stream.read1()
-            async for chunk in stream:
-                read += chunk
-            assert sha256(read) == expected
-        with pytest.raises(dbss.ClosedError):
-            await stream.read()
-
-    run(service, body)
+async def test_async_download_methods_return_the_report(mock, client, tmp_path):
+    names = (mock.project_id, mock.instance_id, mock.pdf["id"])
+    assert await client.check() is None
+    assert (await client.find_credentials()).source == "token"
+    expected = mock.pdf["sha256"]["zh-cn"]
+    assert sha256(await client.download_report(*names, "zh-cn")) == expected
+    path = await client.download_report_to(*names, f"{tmp_path}/", locale="zh-cn")
+    assert sha256(path) == expected
+    into = io.BytesIO()
+    assert await client.download_report_to(*names, into, locale="zh-cn") is None
+    assert sha256(into.getvalue()) == expected
+    async with await client.open_report(*names, "zh-cn") as stream:
+        assert stream.size == mock.pdf["sizes"]["zh-cn"]
+        assert (stream.format, stream.filename) == ("pdf", path.name)
+        read = await stream.read(10)
+        assert len(read) == 10
+        read += await stream.read1()
+        async for chunk in stream:
+            read += chunk
+        assert sha256(read) == expected
+    with pytest.raises(dbss.ClosedError):
+        await stream.read()
 
 
-def test_async_lists_fetch_page_by_page(service: MockService) -> None:
-    instance = service.add_instance("for lists")
-    ids = service.add_reports(25, instance=instance)
-
-    async def body(client: aio.AsyncClient) -> None:
-        items = client.reports(instance, page_size=10)
-        assert items.total is None
-        found = [(await items.__anext__()).id]
-        assert items.total == 25
-        assert len(service.requests("@reports.list")) == 1
-        found += [report.id async for report in items]
-        assert sorted(found) == sorted(ids)
-        assert instance in [one.id async for one in client.instances()]
-        assert [one.id async for one in client.templates(instance)]
-        items = client.reports(instance)
-        await items.aclose()
-        assert [one async for one in items] == []
-
-    run(service, body)
+async def test_async_lists_fetch_page_by_page(mock, client, instance):
+    ids = mock.add_reports(25, instance=instance)
+    items = client.reports(instance, page_size=10)
+    assert items.total is None
+    found = [(await items.__anext__()).id]
+    assert items.total == 25
+    assert len(mock.requests("@reports.list")) == 1
+    found += [report.id async for report in items]
+    assert sorted(found) == sorted(ids)
+    assert instance in [one.id async for one in client.instances()]
+    assert [one.id async for one in client.templates(instance)]
+    items = client.reports(instance)
+    await items.aclose()
+    assert [one async for one in items] == []
 
 
-def test_async_report_is_generated_mirrored_and_deleted(
-    service: MockService, tmp_path: Path
-) -> None:
-    instance = service.add_instance("for reports")
-    service.set_generation(percent_per_list=50)
-
-    async def body(client: aio.AsyncClient) -> None:
-        template = await client.templates(instance).__anext__()
-        seen: list[dbss.Progress] = []
-        id = await client.generate_report(instance, template.id, *TIME_RANGE, progress=seen.append)
-        assert seen[-1].percent == 100
-        await client.wait_for_report(instance, id)
-        await client.create_report(instance, template.id, *TIME_RANGE)
-        result = await client.mirror(tmp_path, instance_id=instance)
-        assert result.downloaded >= 1
+async def test_async_report_is_generated_mirrored_and_deleted(mock, client, instance, tmp_path):
+    mock.set("generation", percent_per_list=50)
+    template = (await client.templates(instance).__anext__()).id
+    seen = []
+    id = await client.generate_report(instance, template, *TIME_RANGE, progress=seen.append)
+    assert seen[-1].percent == 100
+    await client.wait_for_report(instance, id)
+    await client.create_report(instance, template, *TIME_RANGE)
+    result = await client.mirror(tmp_path, instance_id=instance)
+    assert result.downloaded >= 1
+    await client.delete_report(instance, id)
+    with pytest.raises(dbss.NotFoundError):
         await client.delete_report(instance, id)
-        with pytest.raises(dbss.NotFoundError):
-            await client.delete_report(instance, id)
-
-    run(service, body)
 
 
-def test_async_errors_have_the_same_classes(service: MockService, tmp_path: Path) -> None:
-    names = (service.project_id, service.instance_id, service.pdf["id"])
-
-    async def body(client: aio.AsyncClient) -> None:
-        with pytest.raises(dbss.NotFoundError) as caught:
-            await client.download_report(*names[:2], "no-such-report-at-all")
-        assert caught.value.http_status == 404
-        with pytest.raises(dbss.InvalidIdError):
-            await client.open_report(*names[:2], "\0")
-        with pytest.raises(dbss.InvalidValueError):
-            client.reports(names[1], page_size=-1)
-        with pytest.raises(TypeError, match="nonsense"):
-            await client.check(nonsense=1)
-        path = tmp_path / "report.pdf"
-        path.write_bytes(b"")
-        with pytest.raises(FileExistsError):
-            await client.download_report_to(*names, path)
-        with pytest.raises(ZeroDivisionError):
-            await client.download_report(*names, progress=lambda _: 1 // 0)
+async def test_async_errors_have_the_same_classes(mock, connect, client, tmp_path):
+    names = (mock.project_id, mock.instance_id, mock.pdf["id"])
+    path = tmp_path / "report.pdf"
+    path.touch()
+    for call, kind in {
+        lambda: client.open_report(*names[:2], "\0"): dbss.InvalidIdError,
+        lambda: client.download_report_to(*names, path): FileExistsError,
+        lambda: client.download_report(*names, progress=lambda _: 1 // 0): ZeroDivisionError,
         # Not asyncio.CancelledError: the task was not cancelled.
-        with pytest.raises(dbss.CancelledError):
-            await client.download_report(*names, progress=lambda _: False)
-        client.set_token("not-the-token")
+        lambda: client.download_report(*names, progress=lambda _: False): dbss.CancelledError,
+    }.items():
+        with pytest.raises(kind):
+            await call()
+    with pytest.raises(dbss.NotFoundError) as caught:
+        await client.download_report(*names[:2], "no-such-report-at-all")
+    assert caught.value.http_status == 404
+    with pytest.raises(dbss.InvalidValueError):
+        client.reports(names[1], page_size=-1)
+    with pytest.raises(TypeError, match="nonsense"):
+        await client.check(nonsense=1)
+    client.set_token("not-the-token")
+    for call in (client.check, client.instances().__anext__):
         with pytest.raises(dbss.UnauthenticatedError):
-            await client.check()
-        with pytest.raises(dbss.UnauthenticatedError):
-            await client.instances().__anext__()
-
-    run(service, body)
+            await call()
     for wrong in (True, 1.0, "1"):
         with pytest.raises(TypeError, match="max_threads"):
-            connect(service, max_threads=wrong)
+            connect(max_threads=wrong)
     with pytest.raises(dbss.InvalidValueError, match="max_threads"):
-        connect(service, max_threads=0)
+        connect(max_threads=0)
     with pytest.raises(dbss.InvalidEndpointError):
         aio.AsyncClient(endpoint="")
 
 
-def test_async_many_calls_share_the_threads(service: MockService) -> None:
-    reports = [service.add_report(format="bytes", size=20_000 + n) for n in range(300)]
-
-    async def body(client: aio.AsyncClient) -> None:
-        got = await asyncio.gather(
-            *(client.download_report(None, service.instance_id, one["id"]) for one in reports)
-        )
-        assert [sha256(one) for one in got] == [one["sha256"]["en-us"] for one in reports]
+async def test_async_many_calls_share_the_threads(new_report, connect):
+    reports = [new_report(20_000 + n) for n in range(300)]
+    async with connect(max_threads=8) as client:
+        got = await asyncio.gather(*(client.download_report(*one.ids) for one in reports))
+        assert [sha256(one) for one in got] == [one.sha256 for one in reports]
         names = [thread.name for thread in threading.enumerate()]
         assert names.count("dbss async call") == 8
-
-    run(service, body, max_threads=8)
 
 
 # Cancelled tasks.
 
 
-CALLS: dict[str, tuple[str, Callable[[aio.AsyncClient, str, str, Path], Awaitable[Any]]]] = {
+ID = "a" * 32
+# The calls of a client, with an instance, a report and a directory; where they are held.
+CALLS = {
     "download_report": ("", lambda c, i, r, _: c.download_report(None, i, r)),
     "download_report_to": ("", lambda c, i, r, d: c.download_report_to(None, i, r, f"{d}/")),
     "a writer": ("", lambda c, i, r, _: c.download_report_to(None, i, r, io.BytesIO())),
@@ -257,127 +185,92 @@ CALLS: dict[str, tuple[str, Callable[[aio.AsyncClient, str, str, Path], Awaitabl
     "reports": ("@reports.list", lambda c, i, *_: c.reports(i).__anext__()),
     "templates": ("@templates", lambda c, i, *_: c.templates(i).__anext__()),
     "databases": ("@databases", lambda c, i, *_: c.databases(i).__anext__()),
-    "schedule": ("@schedule.show", lambda c, i, *_: c.schedule(i, "a" * 32)),
-    "update_schedule": (
-        "@schedule.show",
-        lambda c, i, *_: c.update_schedule(i, "a" * 32, status="ON"),
-    ),
-    "create_report": (
-        "@reports.create",
-        lambda c, i, *_: c.create_report(i, "a" * 32, *TIME_RANGE),
-    ),
-    "generate_report": ("@templates", lambda c, i, *_: c.generate_report(i, "a" * 32, *TIME_RANGE)),
+    "schedule": ("@schedule.show", lambda c, i, *_: c.schedule(i, ID)),
+    "update_schedule": ("@schedule.show", lambda c, i, *_: c.update_schedule(i, ID, status="ON")),
+    "create_report": ("@reports.create", lambda c, i, *_: c.create_report(i, ID, *TIME_RANGE)),
+    "generate_report": ("@templates", lambda c, i, *_: c.generate_report(i, ID, *TIME_RANGE)),
     "wait_for_report": ("@reports.list", lambda c, i, r, _: c.wait_for_report(i, r)),
     "delete_report": ("@reports.delete", lambda c, i, r, _: c.delete_report(i, r)),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_async_cancelled_task_cancels_its_call(
-    service: MockService, name: str, tmp_path: Path
-) -> None:
-    instance = service.add_instance("for a cancel")
-    report = service.add_report(format="pdf", size=5 * MIB, instance=instance)["id"]
+async def test_async_cancelled_task_cancels_its_call(mock, client, instance, name, tmp_path):
+    report = mock.add_report(size=5 * MIB, instance=instance)["id"]
     place, call = CALLS[name]
     # For calls that write bytes, some have arrived.
     is_file = name in ("download_report_to", "mirror", "a writer")
-    fault: dict[str, Any] = {"stall_after": MIB} if is_file else {"no_answer": True}
-    service.fault(place or report, **fault)
-
-    async def body(client: aio.AsyncClient) -> None:
-        task = asyncio.ensure_future(call(client, instance, report, tmp_path))
-        await wait_until(lambda: service.requests(place or report))
-        if is_file:
-            await wait_until(lambda: service.requests(report)[0]["sent"] >= MIB)
-        started = time.monotonic()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.monotonic() - started < PROMPT
-        # The call has ended; it does not continue in the background.
-        assert client._pool._futures == set()
-
-    run(service, body)
+    mock.fault(place or report, **({"stall_after": MIB} if is_file else {"no_answer": True}))
+    task = asyncio.ensure_future(call(client, instance, report, tmp_path))
+    await wait_until(lambda: mock.requests(place or report))
+    if is_file:
+        await wait_until(lambda: mock.requests(report)[0]["sent"] >= MIB)
+    started = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - started < PROMPT
+    # The call has ended; it does not continue in the background.
+    assert client._pool._futures == set()
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert left <= {"manifest.jsonl", "SHA256SUMS", ".dbss-mirror.lock"}
 
 
-def test_async_cancelled_read_ends_the_stream(service: MockService) -> None:
-    report = service.add_report(format="pdf", size=5 * MIB)["id"]
-    service.fault(report, stall_after=MIB)
-
-    async def body(client: aio.AsyncClient) -> None:
-        async with await client.open_report(None, service.instance_id, report) as stream:
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(stream.read(), 0.2)
-            with pytest.raises(dbss.CancelledError):
-                await stream.read()
-
+async def test_async_cancelled_read_ends_the_stream(new_report, client):
+    report = new_report(5 * MIB, stall_after=MIB)
     started = time.monotonic()
-    run(service, body)
+    async with await client.open_report(*report.ids) as stream:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.read(), 0.2)
+        with pytest.raises(dbss.CancelledError):
+            await stream.read()
     assert time.monotonic() - started < PROMPT
 
 
-def test_async_stream_opened_during_cancel_is_closed(
-    service: MockService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = threading.Event()
-    may_continue = threading.Event()
+async def test_async_stream_opened_during_cancel_is_closed(new_report, client, monkeypatch):
+    opened, may_continue = threading.Event(), threading.Event()
     streams = []
     open_report = dbss.Client.open_report
 
-    def open_slowly(*args: Any, **more: Any) -> dbss.ReportStream:
+    def open_slowly(*args, **more):
         streams.append(open_report(*args, **more))
         opened.set()
         assert may_continue.wait(TIMEOUT)
         return streams[0]
 
     monkeypatch.setattr(dbss.Client, "open_report", open_slowly)
-
-    async def body(client: aio.AsyncClient) -> None:
-        call = client.open_report(None, service.instance_id, service.pdf["id"])
-        task = asyncio.ensure_future(call)
-        await wait_until(opened.is_set)
-        task.cancel()
-        await asyncio.sleep(0)
-        may_continue.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert streams[0].closed
-
-    run(service, body)
+    task = asyncio.ensure_future(client.open_report(*new_report().ids))
+    await wait_until(opened.is_set)
+    task.cancel()
+    await asyncio.sleep(0)
+    may_continue.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert streams[0].closed
 
 
-def test_async_list_continues_after_cancel(service: MockService) -> None:
-    instance = service.add_instance("for a list")
-    ids = service.add_reports(15, instance=instance)
-
-    async def body(client: aio.AsyncClient) -> None:
-        items = client.reports(instance, page_size=10)
-        found = [(await items.__anext__()).id for _ in range(10)]
-        service.fault("@reports.list", no_answer=True)
-        waiting = asyncio.ensure_future(items.__anext__())
-        await wait_until(lambda: len(service.requests("@reports.list")) == 2)
-        with pytest.raises(dbss.BusyError):
-            await items.__anext__()
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        service.clear_faults()
-        found += [report.id async for report in items]
-        assert sorted(found) == sorted(ids)
-
-    run(service, body)
+async def test_async_list_continues_after_cancel(mock, client, instance):
+    ids = mock.add_reports(15, instance=instance)
+    items = client.reports(instance, page_size=10)
+    found = [(await items.__anext__()).id for _ in range(10)]
+    mock.fault("@reports.list", no_answer=True)
+    waiting = asyncio.ensure_future(items.__anext__())
+    await wait_until(lambda: len(mock.requests("@reports.list")) == 2)
+    with pytest.raises(dbss.BusyError):
+        await items.__anext__()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    mock.clear_faults()
+    found += [report.id async for report in items]
+    assert sorted(found) == sorted(ids)
 
 
-def test_async_cancel_of_queued_call_leaves_running_call_alone(service: MockService) -> None:
-    report = service.add_report(format="pdf")["id"]
-    service.fault(report, delay_ms=500)
-
-    async def body(client: aio.AsyncClient) -> None:
-        call = client.download_report(None, service.instance_id, report)
-        first = asyncio.ensure_future(call)
-        await wait_until(lambda: service.requests(report))
+async def test_async_cancel_of_queued_call_leaves_running_call_alone(new_report, connect):
+    report = new_report(delay_ms=500)
+    async with connect(max_threads=1) as client:
+        first = asyncio.ensure_future(client.download_report(*report.ids))
+        await wait_until(report.requests)
         with dbss.Operation() as operation:
             second = asyncio.ensure_future(client.check(operation=operation))
             await asyncio.sleep(0)
@@ -389,86 +282,64 @@ def test_async_cancel_of_queued_call_leaves_running_call_alone(service: MockServ
             # It never ran, so its operation can be used again.
             await client.check(operation=operation)
 
-    run(service, body, max_threads=1)
 
-
-def test_async_operation_argument_controls_the_call(service: MockService) -> None:
-    report = service.add_report(format="pdf", size=5 * MIB)["id"]
-    service.fault(report, stall_after=MIB)
-
-    async def body(client: aio.AsyncClient) -> None:
-        with dbss.Operation() as operation:
-            names = (None, service.instance_id, report)
-            task = asyncio.ensure_future(client.download_report(*names, operation=operation))
-            await wait_until(lambda: operation.received >= MIB)
-            operation.cancel()
-            with pytest.raises(dbss.CancelledError):
-                await task
-            operation.reset()
-            call = client.download_report(*names, operation=operation)
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(call, 0.2)
-            assert isinstance(operation.error, dbss.CancelledError)
-            with pytest.raises(dbss.CancelledError):
-                await client.check(operation=operation)
-            operation.reset()
+async def test_async_operation_argument_controls_the_call(new_report, client):
+    report = new_report(5 * MIB, stall_after=MIB)
+    with dbss.Operation() as operation:
+        task = asyncio.ensure_future(client.download_report(*report.ids, operation=operation))
+        await wait_until(lambda: operation.received >= MIB)
+        operation.cancel()
+        with pytest.raises(dbss.CancelledError):
+            await task
+        operation.reset()
+        call = client.download_report(*report.ids, operation=operation)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(call, 0.2)
+        assert isinstance(operation.error, dbss.CancelledError)
+        with pytest.raises(dbss.CancelledError):
             await client.check(operation=operation)
-
-    run(service, body)
+        operation.reset()
+        await client.check(operation=operation)
 
 
 # Closing.
 
 
-def test_async_close_ends_calls_and_threads(service: MockService) -> None:
-    report = service.add_report(format="pdf")["id"]
-    service.fault(report, no_answer=True)
-
-    async def main() -> None:
-        client = connect(service, max_threads=2)
-        names = (None, service.instance_id, report)
-        tasks = [asyncio.ensure_future(client.download_report(*names)) for _ in range(3)]
-        await wait_until(lambda: len(service.requests(report)) == 2)
-        started = time.monotonic()
-        await client.aclose()
-        assert time.monotonic() - started < PROMPT
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(end) for end in outcomes] == [dbss.CancelledError] * 2 + [dbss.ClosedError]
-        await client.aclose()
-        with pytest.raises(dbss.ClosedError):
-            await client.check()
-        with pytest.raises(dbss.ClosedError):
-            client.instances()
-
-    asyncio.run(main())
+async def test_async_close_ends_calls_and_threads(new_report, connect):
+    report = new_report(no_answer=True)
+    client = connect(max_threads=2)
+    tasks = [asyncio.ensure_future(client.download_report(*report.ids)) for _ in range(3)]
+    await wait_until(lambda: len(report.requests()) == 2)
+    started = time.monotonic()
+    await client.aclose()
+    assert time.monotonic() - started < PROMPT
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(end) for end in outcomes] == [dbss.CancelledError] * 2 + [dbss.ClosedError]
+    await client.aclose()
+    with pytest.raises(dbss.ClosedError):
+        await client.check()
+    with pytest.raises(dbss.ClosedError):
+        client.instances()
 
 
-def test_async_unreferenced_client_ends_its_threads(service: MockService) -> None:
-    async def main() -> None:
-        await connect(service).check()
-
+async def test_async_unreferenced_client_ends_its_threads(connect):
     # The fixture waits for the threads to end.
-    asyncio.run(main())
+    await connect().check()
 
 
-def test_async_client_serves_several_loops_in_turn(service: MockService) -> None:
-    client = connect(service)
+def test_async_client_serves_several_loops_in_turn(connect):
+    client = connect()
     with ThreadPoolExecutor(2) as pool:
         for one in [pool.submit(lambda: asyncio.run(client.check())) for _ in range(4)]:
             one.result(TIMEOUT)
     asyncio.run(client.aclose())
 
 
-def test_async_interpreter_exit_during_call_succeeds(
-    service: MockService, environment: dict[str, str]
-) -> None:
+def test_async_interpreter_exit_during_call_succeeds(new_report, run_python):
     """The loop is abandoned, without the cancellation of asyncio.run()."""
-    service.fault(service.pdf["id"], no_answer=True)
     code = """
-import asyncio, os, warnings
-import dbss.aio
-client = dbss.aio.AsyncClient(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
-ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
+import dbss.aio, warnings
+client = dbss.aio.AsyncClient(**settings)
 operation = dbss.Operation()
 async def main():
     task = asyncio.ensure_future(client.download_report(*ids, operation=operation))
@@ -483,20 +354,16 @@ task = loop.run_until_complete(main())
 print("left")
 """
     started = time.monotonic()
-    assert run_program(code, service, environment) == "left\n"
+    assert run_python(code, new_report(no_answer=True)) == "left\n"
     assert time.monotonic() - started < 2 * PROMPT
 
 
-def test_async_client_works_in_forked_child(
-    service: MockService, environment: dict[str, str]
-) -> None:
+def test_async_client_works_in_forked_child(run_python):
     code = """
-import asyncio, os
-import dbss.aio
-client = dbss.aio.AsyncClient(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
-ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
+import dbss.aio, warnings
+client = dbss.aio.AsyncClient(**settings)
 first = asyncio.run(client.download_report(*ids))
-import warnings; warnings.simplefilter("ignore")
+warnings.simplefilter("ignore")
 child = os.fork()
 assert asyncio.run(client.download_report(*ids)) == first
 if child == 0:
@@ -504,4 +371,4 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 asyncio.run(client.aclose())
 """
-    assert run_program(code, service, environment) == "7\n"
+    assert run_python(code) == "7\n"

@@ -1,139 +1,76 @@
 """dbss.Client and the functions of the package."""
 
-from __future__ import annotations
-
 import copy
 import ctypes
+import ctypes.util
 import gc
-import hashlib
 import math
-import multiprocessing
 import os
 import pickle
-import queue
-import subprocess
+import shutil
 import sys
 import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
 from dbss import _abi as abi
 from dbss import errors, ffi, settings
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from mock_service import MockService
-
-MIB = 1024 * 1024
-# An upper limit for every wait; only a hang reaches it.
-TIMEOUT = 60.0
-
-
-@pytest.fixture
-def client(mock: MockService) -> Iterator[dbss.Client]:
-    with dbss.Client(endpoint=mock.http, token=mock.token) as one:
-        yield one
+from support import (
+    LIBRARY,
+    MIB,
+    NUL,
+    SURROGATE,
+    TIMEOUT,
+    UNREACHABLE,
+    compiled,
+    output,
+    run,
+    sha256,
+)
 
 
 @pytest.fixture
-def ids(mock: MockService) -> tuple[str, str, str]:
+def ids(mock):
     return mock.project_id, mock.instance_id, mock.pdf["id"]
 
 
-@pytest.fixture(autouse=True)
-def clear_faults_after_test(mock: MockService) -> Iterator[None]:
-    yield
-    mock.clear_faults()
-
-
-def sha256(report: bytes) -> str:
-    return hashlib.sha256(report).hexdigest()
-
-
-def python(
-    code: str, environment: dict[str, str], flags: Sequence[str] = ("-W", "error"), **more: str
-) -> subprocess.CompletedProcess[str]:
-    """Runs a program in a child process that finds the package."""
-    return subprocess.run(
-        [sys.executable, *flags, "-c", code],
-        env={**environment, **more},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-
-
-def env_for(mock: MockService) -> dict[str, str]:
-    """The variables of the programs below."""
-    return {
-        "ENDPOINT": mock.http,
-        "TOKEN": mock.token,
-        "PROJECT": mock.project_id,
-        "INSTANCE": mock.instance_id,
-        "REPORT": mock.pdf["id"],
-    }
-
-
-# Reports.
-
-
-def test_ca_file_accepts_any_path(
-    mock: MockService, ids: tuple[str, str, str], tmp_path: Path
-) -> None:
+def test_ca_file_accepts_any_path(mock, connect, ids, tmp_path):
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/ca-\xff.pem")
-    Path(odd).write_bytes(Path(mock.ca_file).read_bytes())
-    forms: list[Any] = [os.fsencode(odd), odd, Path(odd)]
-    for more in ({"options": {"ca_file": odd}}, *({"ca_file": one} for one in forms)):
-        with dbss.Client(endpoint=mock.https, token=mock.token, **more) as client:
+    shutil.copyfile(mock.ca_file, odd)
+    forms = ({"ca_file": one} for one in (os.fsencode(odd), odd, Path(odd)))
+    for more in ({"options": {"ca_file": odd}}, *forms):
+        with connect(endpoint=mock.https, **more) as client:
             assert type(client.download_report(*ids)) is bytes
 
 
 # Arguments.
 
-NUL = "a" * 20 + "\0" + "a" * 20
-SURROGATE = "a" * 20 + "\udc80" + "a" * 20
-
 
 @pytest.mark.parametrize(
-    ("position", "parameter", "kind"),
+    ("parameter", "kind"),
     [
-        (0, "project", dbss.InvalidIdError),
-        (1, "instance", dbss.InvalidIdError),
-        (2, "id", dbss.InvalidIdError),
-        (3, "locale", dbss.InvalidLocaleError),
+        *((name, dbss.InvalidIdError) for name in ("project", "instance", "id")),
+        ("locale", dbss.InvalidLocaleError),
     ],
 )
-def test_argument_that_c_cannot_represent_is_rejected(
-    mock: MockService,
-    client: dbss.Client,
-    ids: tuple[str, str, str],
-    position: int,
-    parameter: str,
-    kind: type[dbss.Error],
-) -> None:
+def test_argument_that_c_cannot_represent_is_rejected(mock, client, ids, parameter, kind):
     before = mock.connections()["total"]
+    given = dict(zip(("project", "instance", "id", "locale"), (*ids, "en-us"), strict=True))
     for value, expected in ((NUL, kind), (SURROGATE, dbss.InvalidUtf8Error)):
-        arguments: list[Any] = [*ids, "en-us"]
         # A valid id before the bad character, so that truncating it would succeed.
-        arguments[position] += value[20:]
         with pytest.raises(expected) as caught:
-            client.download_report(*arguments)
+            client.download_report(*{**given, parameter: given[parameter] + value[20:]}.values())
         assert caught.type is expected
-        assert caught.value.parameter == parameter
-        assert caught.value.status == expected.status
-    for value in (b"bytes", 1, [], None):
-        if value is None and parameter in ("project", "locale"):
-            continue
-        arguments = [*ids, "en-us"]
-        arguments[position] = value
+        assert (caught.value.parameter, caught.value.status) == (parameter, expected.status)
+    may_be_none = parameter in ("project", "locale")
+    for value in (b"bytes", 1, [], *(() if may_be_none else (None,))):
         with pytest.raises(TypeError, match=parameter):
-            client.download_report(*arguments)
+            client.download_report(*{**given, parameter: value}.values())
     assert mock.connections()["total"] == before
 
 
@@ -146,6 +83,10 @@ def test_argument_that_c_cannot_represent_is_rejected(
         ({"region": SURROGATE}, dbss.InvalidUtf8Error, "region"),
         ({"endpoint": "http://127.0.0.1\0"}, dbss.InvalidEndpointError, "endpoint"),
         ({"endpoint": SURROGATE}, dbss.InvalidUtf8Error, "endpoint"),
+        ({"endpoint": []}, dbss.InvalidEndpointError, "endpoint"),
+        ({"endpoint": [UNREACHABLE, "/x"]}, dbss.InvalidEndpointError, "endpoint"),
+        ({"endpoint": [f"{UNREACHABLE},{UNREACHABLE}"]}, dbss.InvalidEndpointError, "endpoint"),
+        ({"endpoint": None}, dbss.NotConfiguredError, None),
         ({"ca_file": NUL}, dbss.InvalidValueError, "ca_file"),
         ({"ca_file": b"a\0"}, dbss.InvalidValueError, "ca_file"),
         ({"user_agent_suffix": NUL}, dbss.InvalidValueError, "user_agent_suffix"),
@@ -159,93 +100,102 @@ def test_argument_that_c_cannot_represent_is_rejected(
         ({"total_timeout": math.inf}, dbss.InvalidValueError, "total_timeout_ms"),
         ({"total_timeout": 10**400}, dbss.InvalidValueError, "total_timeout_ms"),
         ({"total_timeout": 1e300}, dbss.InvalidValueError, "total_timeout_ms"),
+        ({"wait_timeout": -1}, dbss.InvalidValueError, "wait_timeout_ms"),
+        ({"wait_timeout": math.nan}, dbss.InvalidValueError, "wait_timeout_ms"),
+        ({"poll_interval": 90000}, dbss.InvalidValueError, "poll_interval_ms"),
         ({"max_memory_bytes": -1}, dbss.InvalidValueError, "max_memory_bytes"),
         ({"max_memory_bytes": 2**63}, dbss.InvalidValueError, "max_memory_bytes"),
         ({"max_retry_after": -1}, dbss.InvalidValueError, "max_retry_after_ms"),
         ({"proxy": NUL}, dbss.InvalidEndpointError, "proxy"),
-        ({"endpoint": None}, dbss.NotConfiguredError, None),
+        ({"project_id": NUL}, dbss.InvalidIdError, "project_id"),
+        ({"iam_password": NUL}, dbss.InvalidValueError, "iam_password"),
+        ({"iam_password": SURROGATE}, dbss.InvalidUtf8Error, "iam_password"),
+        ({"metadata_endpoint": NUL}, dbss.InvalidEndpointError, "metadata_endpoint"),
+        ({"access_key": "AK", "secret_key": NUL}, dbss.InvalidAccessKeyError, "secret_key"),
+        ({"iam_user": "u", "region": "r"}, dbss.NotConfiguredError, "iam_password"),
     ],
 )
-def test_invalid_argument_is_rejected_at_once(
-    arguments: dict[str, Any], kind: type[dbss.Error], parameter: str | None
-) -> None:
+def test_invalid_argument_is_rejected_at_once(arguments, kind, parameter):
     with pytest.raises(kind) as caught:
-        dbss.Client(**{"endpoint": "http://127.0.0.1:1", **arguments})
+        dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
     assert caught.type is kind
-    assert caught.value.parameter == parameter
-    assert caught.value.status == kind.status
     assert isinstance(caught.value, ValueError)
-    secret = arguments.get("token")
-    if secret:
-        # Nor in chained exceptions.
-        assert secret not in "".join(traceback.format_exception(caught.value))
-        assert caught.value.__context__ is None
+    assert (caught.value.parameter, caught.value.status) == (parameter, kind.status)
+    # Nor in chained exceptions.
+    assert "a" * 20 not in "".join(traceback.format_exception(caught.value))
+    assert "token" not in arguments or caught.value.__context__ is None
 
 
-WRONG_TYPES: list[dict[str, Any]] = [
+WRONG_TYPES = [
     *({"token": b"token"}, {"region": 1}, {"endpoint": b"http://127.0.0.1"}, {"ca_file": 1}),
     *({"user_agent_suffix": b"a"}, {"options": {"stall_timeout_ms": 1}}, {"options": {1: "1"}}),
     *({"connect_timeout": "1"}, {"connect_timeout": True}, {"max_retry_after": "1"}),
     *({"max_memory_bytes": wrong} for wrong in (1.5, True, "1")),
     *({"allow_plaintext": 1}, {"allow_plaintext": "false"}, {"follow_redirects": 1}),
     *({"proxy_from_environment": None}, {"proxy": b"http://127.0.0.1"}, {"log": 1}),
-    *({"max_attempts": 1.0}, {"max_attempts": True}),
+    *({"max_attempts": 1.0}, {"max_attempts": True}, {"project_id": b"a" * 32}, {"iam_user": 1}),
+    *({"credentials": True}, {"token_provider": "token"}, {"endpoint": 1}),
+    {"endpoint": [b"http://127.0.0.1"]},
+]
+KINDS_OF_CREDENTIALS = [
+    *({"access_key": "a", "secret_key": "s"}, {"security_token": "t"}, {"iam_user": "u"}),
+    *({"iam_password": "p"}, {"credentials": "default"}, {"token_provider": lambda _: "token"}),
 ]
 
 
 @pytest.mark.parametrize("arguments", WRONG_TYPES)
-def test_argument_of_wrong_type_is_rejected(arguments: dict[str, Any]) -> None:
+def test_argument_of_wrong_type_is_rejected(arguments):
     with pytest.raises(TypeError):
-        dbss.Client(**{"endpoint": "http://127.0.0.1:1", **arguments})
+        dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
+
+
+@pytest.mark.parametrize("second", KINDS_OF_CREDENTIALS)
+@pytest.mark.parametrize(
+    "first", [{"token": "t"}, {"iam_domain": "d"}, {"credentials": "environment"}]
+)
+def test_credentials_of_two_kinds_are_rejected(first, second):
+    if {*first, *second} <= {"iam_user", "iam_password", "iam_domain"} or set(first) == set(second):
+        return
+    with pytest.raises(TypeError, match="exclude each other"):
+        dbss.Client(endpoint=UNREACHABLE, **first, **second)
+
+
+def test_seconds_are_encoded_as_milliseconds():
+    given = {None: -1, 0: 0, 1: 1000, 1.1: 1100, 0.0001: 1, 5e-324: 1, 86400: 86400000}
+    for seconds, milliseconds in given.items():
+        encoded = settings.encode_milliseconds("stall_timeout_ms", seconds)
+        assert encoded == str(milliseconds).encode()
 
 
 @pytest.mark.parametrize(
-    ("seconds", "milliseconds"),
-    [
-        (None, b"-1"),
-        (0, b"0"),
-        (1, b"1000"),
-        (1.1, b"1100"),
-        (0.0001, b"1"),
-        (5e-324, b"1"),
-        (86400, b"86400000"),
-    ],
+    ("name", "kind"),
+    [("stall_timeout", dbss.StalledError), ("total_timeout", dbss.TotalTimeoutError)],
 )
-def test_seconds_are_encoded_as_milliseconds(seconds: float | None, milliseconds: bytes) -> None:
-    assert settings.encode_milliseconds("stall_timeout_ms", seconds) == milliseconds
-
-
-def test_timeout_in_seconds_raises_timeout_error(
-    mock: MockService, ids: tuple[str, str, str]
-) -> None:
+def test_timeout_in_seconds_raises_timeout_error(mock, connect, ids, name, kind):
     mock.fault(ids[2], no_answer=True)
-    for name, kind in (
-        ("stall_timeout", dbss.StalledError),
-        ("total_timeout", dbss.TotalTimeoutError),
-    ):
-        arguments: dict[str, Any] = {"stall_timeout": None, "total_timeout": None, name: 0.2}
-        arguments["max_attempts"] = 1
-        with dbss.Client(endpoint=mock.http, token=mock.token, **arguments) as client:
-            with pytest.raises(TimeoutError) as caught:
-                client.download_report(*ids)
-            assert caught.type is kind
-            assert isinstance(caught.value, dbss.NetworkError)
-            assert caught.value.retryable is True
+    limits = {"stall_timeout": None, "total_timeout": None, name: 0.2}
+    with connect(max_attempts=1, **limits) as client, pytest.raises(TimeoutError) as caught:
+        client.download_report(*ids)
+    assert caught.type is kind
+    assert isinstance(caught.value, dbss.NetworkError)
+    assert caught.value.retryable is True
 
 
 # Closing.
 
 
-def test_closed_client_raises_closed_error(client: dbss.Client, ids: tuple[str, str, str]) -> None:
-    items = client.reports(ids[1])
+def test_closed_client_raises_closed_error(client, ids):
+    items = client.reports(ids[1], page_size=1)
+    next(items)
     client.close()
     client.close()
     for call in (
         lambda: client.download_report(*ids),
         lambda: client.open_report(*ids),
         lambda: client.set_token("token"),
-        client.check,
-        client.instances,
+        *(client.check, client.find_credentials, client.instances),
+        lambda: client.create_report(ids[1], ids[1], "s", "e"),
+        lambda: client.delete_report(*ids[1:]),
         lambda: next(items),
     ):
         with pytest.raises(dbss.ClosedError, match=r"^the client is closed$") as caught:
@@ -254,7 +204,7 @@ def test_closed_client_raises_closed_error(client: dbss.Client, ids: tuple[str, 
     client.cancel_all()
 
 
-def test_repr_contains_no_secret(mock: MockService) -> None:
+def test_repr_contains_no_secret(mock):
     client = dbss.Client(endpoint=mock.http, token=mock.token)
     assert repr(client) == f"<dbss.Client {mock.http}>"
     client.close()
@@ -264,38 +214,34 @@ def test_repr_contains_no_secret(mock: MockService) -> None:
 
 
 @pytest.fixture
-def freed_contexts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def freed_contexts(monkeypatch):
     """Records each freed context."""
     # Contexts of earlier tests that are in a reference cycle.
     gc.collect()
-    count: list[int] = []
-
-    def free(pointer: abi.Context) -> None:
-        count.append(1)
-        context_free(pointer)
-
+    count = []
     context_free = abi.context_free
+    free = lambda pointer: (count.append(1), context_free(pointer))  # noqa: E731
     monkeypatch.setattr(abi, "context_free", free)
     return count
 
 
-def test_context_is_freed_once_by_close_or_collection(freed_contexts: list[int]) -> None:
-    client = dbss.Client(endpoint="http://127.0.0.1:1")
+def test_context_is_freed_once_by_close_or_collection(freed_contexts):
+    client = dbss.Client(endpoint=UNREACHABLE)
     client.close()
     assert len(freed_contexts) == 1
     client.close()
     del client
     gc.collect()
     assert len(freed_contexts) == 1
-    client = dbss.Client(endpoint="http://127.0.0.1:1")
+    client = dbss.Client(endpoint=UNREACHABLE)
     del client
     gc.collect()
     assert len(freed_contexts) == 2
 
 
-def test_kept_exception_does_not_keep_the_context(freed_contexts: list[int]) -> None:
+def test_kept_exception_does_not_keep_the_context(freed_contexts):
     kept = []
-    with dbss.Client(endpoint="http://127.0.0.1:1", token="token") as client:
+    with dbss.Client(endpoint=UNREACHABLE, token="token") as client:
         try:
             client.download_report("a" * 32, "a" * 32, "a" * 16)
         except dbss.ConnectError as error:
@@ -306,54 +252,49 @@ def test_kept_exception_does_not_keep_the_context(freed_contexts: list[int]) -> 
 
 
 def test_close_ends_calls_and_streams_of_other_threads(
-    mock: MockService, freed_contexts: list[int], client: dbss.Client, ids: tuple[str, str, str]
-) -> None:
-    report = mock.add_report(format="pdf")["id"]
-    mock.fault(report, no_answer=True)
+    connect, new_report, freed_contexts, client, ids
+):
+    report = new_report(no_answer=True)
     stream = client.open_report(*ids)
     operation = dbss.Operation()
     with ThreadPoolExecutor(1) as pool:
-        download = pool.submit(client.download_report, *ids[:2], report, operation=operation)
-        while not mock.requests(report):
+        download = pool.submit(client.download_report, *report.ids, operation=operation)
+        while not report.requests():
             assert not download.done()
         started = time.monotonic()
         client.close()
         with pytest.raises(dbss.CancelledError) as caught:
             download.result(TIMEOUT)
-        assert caught.type is dbss.CancelledError
-        assert caught.value.cancelled_by == "close"
+        assert (caught.type, caught.value.cancelled_by) == (dbss.CancelledError, "close")
         assert time.monotonic() - started < 1
     assert isinstance(operation.error, dbss.CancelledError)
     assert len(freed_contexts) == 1
     with pytest.raises((dbss.CancelledError, dbss.ClosedError)):
         stream.read()
     # The operation is free, and was not cancelled itself.
-    with dbss.Client(endpoint=mock.http, token=mock.token) as another:
+    with connect() as another:
         assert another.download_report(*ids, operation=operation)
 
 
-def test_close_while_threads_start_downloads_is_safe(
-    mock: MockService, ids: tuple[str, str, str]
-) -> None:
+def test_close_while_threads_start_downloads_is_safe(mock, connect, ids):
     """Each call succeeds, is cancelled, or raises ClosedError."""
+
+    def call(client, barrier):
+        seen = set()
+        barrier.wait(TIMEOUT)
+        for _ in range(1000):
+            try:
+                seen.add(sha256(client.download_report(*ids)))
+            except dbss.CancelledError:
+                pass
+            except dbss.ClosedError:
+                return seen
+        raise AssertionError("the client was never closed")
+
     for _ in range(20):
-        client = dbss.Client(endpoint=mock.http, token=mock.token)
-        barrier = threading.Barrier(5)
-
-        def call(client: dbss.Client = client, barrier: threading.Barrier = barrier) -> set[str]:
-            seen = set()
-            barrier.wait(TIMEOUT)
-            for _ in range(1000):
-                try:
-                    seen.add(sha256(client.download_report(*ids)))
-                except dbss.CancelledError:
-                    pass
-                except dbss.ClosedError:
-                    return seen
-            raise AssertionError("the client was never closed")
-
+        client, barrier = connect(), threading.Barrier(5)
         with ThreadPoolExecutor(4) as pool:
-            calls = [pool.submit(call) for _ in range(4)]
+            calls = [pool.submit(call, client, barrier) for _ in range(4)]
             barrier.wait(TIMEOUT)
             client.download_report(*ids)
             client.close()
@@ -361,169 +302,48 @@ def test_close_while_threads_start_downloads_is_safe(
                 assert one.result(TIMEOUT) <= {mock.pdf["sha256"]["en-us"]}
 
 
-def test_interpreter_exit_with_open_client_is_silent(
-    mock: MockService, environment: dict[str, str]
-) -> None:
-    code = """
-import os, sys, dbss
-client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
-ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
-sys.stdout.write(str(len(client.download_report(*ids))))
-class Late:
-    def __init__(self): self.me, self.client = self, client
-late = Late()
-import builtins; builtins.client = client
-"""
-    done = python(code, environment, **env_for(mock))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == str(mock.pdf["sizes"]["en-us"])
-
-
-# Threads and processes.
-
-
-def test_other_threads_run_during_a_call(mock: MockService, ids: tuple[str, str, str]) -> None:
-    report = mock.add_report(format="pdf")["id"]
-    mock.fault(report, no_answer=True, times=1)
-    errors_seen: queue.Queue[BaseException] = queue.Queue()
-
-    def download(client: dbss.Client) -> None:
-        try:
-            client.download_report(*ids[:2], report)
-        except dbss.Error as error:
-            errors_seen.put(error)
-
-    with dbss.Client(
-        endpoint=mock.http, token=mock.token, stall_timeout=1, max_attempts=1
-    ) as client:
-        thread = threading.Thread(target=download, args=(client,))
-        thread.start()
-        # This thread only runs if the other one releases the GIL while it waits.
-        while not mock.requests(report):
-            assert thread.is_alive()
-        turns = 0
-        while errors_seen.empty():
-            turns += 1
-        thread.join(TIMEOUT)
-    assert isinstance(errors_seen.get(timeout=TIMEOUT), dbss.StalledError)
-    # If the GIL were held, there would be no turns in that second.
-    assert turns > 10_000
-
-
-@pytest.mark.parametrize("listener", ["http", "https"])
-@pytest.mark.parametrize("threads", [0, 3])
-def test_forked_children_use_the_inherited_client(
-    mock: MockService, ids: tuple[str, str, str], listener: str, threads: int
-) -> None:
-    """Also when other threads are inside calls at the moment of the fork."""
-    fork = multiprocessing.get_context("fork")
-    results = fork.SimpleQueue()
-    endpoint, expected = getattr(mock, listener), {mock.pdf["sha256"]["en-us"]}
-    finished = threading.Event()
-
-    def download(times: int) -> set[str]:
-        return {sha256(client.download_report(*ids)) for _ in range(times)}
-
-    def download_on() -> set[str]:
-        return set().union(*iter(lambda: set() if finished.is_set() else download(1), set()))
-
-    def child() -> None:
-        results.put(download(10))
-        client.close()
-
-    with (
-        dbss.Client(endpoint=endpoint, token=mock.token, ca_file=mock.ca_file) as client,
-        ThreadPoolExecutor(max(threads, 1)) as pool,
-    ):
-        # To have an open connection that children inherit.
-        assert download(1) == expected
-        running = [pool.submit(download_on) for _ in range(threads)]
-        children = [fork.Process(target=child) for _ in range(5)]
-        try:
-            for one in children:
-                one.start()
-            assert download(20) == expected
-            for one in children:
-                one.join(TIMEOUT)
-                assert one.exitcode == 0
-                assert results.get() == expected
-        finally:
-            finished.set()
-        assert all(one.result(TIMEOUT) <= expected for one in running)
-        assert download(1) == expected
-
-
 # Memory.
 
-# For the programs below. Not getrusage(), whose maximum is inherited from this process,
-# which may have been larger.
-# Not getrusage(), whose maximum is inherited from this process, which may have been larger.
-MEMORY = """
-import os, dbss
-client = dbss.Client(
-    endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"], max_memory_bytes=2**63 - 1,
-    max_attempts=1,
-)
-ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
-def peak():
-    with open("/proc/self/status") as status:
-        [line] = [line for line in status if line.startswith("VmHWM:")]
-    return int(line.split()[1])
+CALLS = """
+client = dbss.Client(**settings, max_memory_bytes=2**63 - 1, max_attempts=1)
+report, error, warm, times = os.environ["CALLS"].split(",")
 def calls(times):
     for _ in range(times):
         try:
-            client.download_report(*ids)
-        except dbss.Error as error:
-            assert type(error).__name__ == os.environ["ERROR"], error
+            client.download_report(*ids[:2], report)
+        except dbss.Error as found:
+            assert type(found).__name__ == error, found
         else:
-            assert os.environ["ERROR"] == ""
-calls(int(os.environ["WARM"]))
-before = peak()
-calls(int(os.environ["TIMES"]))
-print(peak() - before)
+            assert error == ""
+calls(int(warm))
+before = proc("VmHWM:")
+calls(int(times))
+print(proc("VmHWM:") - before)
 """
 
 
 @pytest.mark.parametrize(
-    ("kind", "error", "warm", "times", "kib"),
+    ("kind", "calls", "kib"),
     [
         # A length is announced; the report is far smaller.
-        ("announced", "TruncatedError", 0, 1, 16 * 1024),
+        ("announced", "TruncatedError,0,1", 16 * 1024),
         # The reports are 200 MiB.
-        ("large", "", 10, 100, 20 * 1024),
-        ("missing", "NotFoundError", 10, 500, 5000),
+        ("large", ",10,100", 20 * 1024),
+        ("missing", "NotFoundError,10,500", 5000),
         # Less than a tenth of a KiB for each.
-        ("invalid", "InvalidIdError", 1000, 50_000, 5000),
+        ("invalid", "InvalidIdError,1000,50000", 5000),
     ],
 )
-def test_calls_use_bounded_memory(
-    mock: MockService,
-    environment: dict[str, str],
-    kind: str,
-    error: str,
-    warm: int,
-    times: int,
-    kib: int,
-) -> None:
-    report = {"missing": "x" * 16, "invalid": "short"}.get(kind, mock.pdf["id"])
-    if kind == "announced":
-        mock.fault(report, content_length=str(2**62))
-    if kind == "large":
-        report = mock.add_report(format="bytes", size=2 * MIB)["id"]
-    more = {"REPORT": report, "ERROR": error, "WARM": str(warm), "TIMES": str(times)}
-    done = python(MEMORY, {**environment, **env_for(mock)}, **more)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout) < kib
+def test_calls_use_bounded_memory(new_report, run_python, kind, calls, kib):
+    fault = {"content_length": str(2**62)} if kind == "announced" else {}
+    report = new_report(2 * MIB, **fault).id
+    report = {"missing": "x" * 16, "invalid": "short"}.get(kind, report)
+    assert int(run_python(CALLS, CALLS=f"{report},{calls}")) < kib
 
 
-def test_out_of_memory_is_an_error_without_crash(
-    mock: MockService, environment: dict[str, str]
-) -> None:
-    report = mock.add_report(format="bytes", size=200 * MIB)
+def test_out_of_memory_is_an_error_without_crash(new_report, run_python):
     code = """
-import os, resource, dbss
-client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=os.environ["TOKEN"])
-ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
+client = dbss.Client(**settings)
 small = client.download_report(*ids)
 with open("/proc/self/statm") as statm:
     size = int(statm.read().split()[0]) * resource.getpagesize()
@@ -536,71 +356,63 @@ except MemoryError as error:
 assert client.download_report(*ids) == small
 print("and on")
 """
-    done = python(code, environment, LARGE=report["id"], **env_for(mock))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "out of memory\nand on\n"
+    assert run_python(code, LARGE=new_report(200 * MIB).id) == "out of memory\nand on\n"
 
 
 # Errors.
 
-
-def error_fields() -> dict[str, Any]:
-    return {
-        "parameter": "id",
-        "http_status": 429,
-        "service_code": "DBSS.1",
-        "service_message": "words",
-        "request_id": "req",
-        "encoded_authorization_message": "enc",
-        "details": (dbss.Detail("a", None), dbss.Detail(None, "b")),
-        "candidates": ("a", "b"),
-        "redirect_target": "https://example.com/",
-        "path": Path("/a/b"),
-        "cancelled_by": "close",
-        "os_code": 5,
-        "retryable": True,
-        "retry_after": 1.5,
-        "attempts": 2,
-    }
+ERROR_FIELDS = {
+    "message": "a message",
+    "status": 2**31 - 1,
+    "status_name": "DBSS_ERR_NEW",
+    "parameter": "id",
+    "http_status": 429,
+    "service_code": "DBSS.1",
+    "service_message": "words",
+    "request_id": "req",
+    "encoded_authorization_message": "enc",
+    "details": (dbss.Detail("a", None), dbss.Detail(None, "b")),
+    "candidates": ("a", "b"),
+    "redirect_target": "https://example.com/",
+    "path": Path("/a/b"),
+    "cancelled_by": "close",
+    "os_code": 5,
+    "retryable": True,
+    "retry_after": 1.5,
+    "attempts": 2,
+}
 
 
 @pytest.mark.parametrize("kind", [*errors.STATUSES.values(), dbss.Error])
 @pytest.mark.parametrize("way", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
-def test_error_survives_pickle_and_copy(
-    kind: type[dbss.Error], way: Callable[[dbss.Error], dbss.Error]
-) -> None:
-    error = kind("a message", status=2**31 - 1, status_name="DBSS_ERR_NEW", **error_fields())
+def test_error_survives_pickle_and_copy(kind, way):
+    fields = dict(ERROR_FIELDS)
+    error = kind(fields.pop("message"), **fields)
     again = way(error)
     assert type(again) is kind
     assert str(again) == str(error) == "a message"
     assert repr(again) == repr(error) == f"{kind.__name__}('a message')"
-    for name, value in {"message": "a message", "status_name": "DBSS_ERR_NEW"}.items():
-        assert getattr(again, name) == value
-    assert again.status == 2**31 - 1
-    for name, value in error_fields().items():
-        assert getattr(again, name) == value
+    assert {name: getattr(again, name) for name in ERROR_FIELDS} == ERROR_FIELDS
+
+
+GROUPS = [
+    *(dbss.ArgumentError, dbss.ServiceError, dbss.NetworkError, dbss.FileError),
+    *(dbss.ResourceError, dbss.CancelledError, dbss.InternalError),
+]
 
 
 @pytest.mark.parametrize(
-    ("group", "kind"),
-    [
-        *((1, dbss.ArgumentError), (2, dbss.ServiceError), (3, dbss.NetworkError)),
-        *((4, dbss.FileError), (5, dbss.ResourceError), (6, dbss.CancelledError)),
-        (7, dbss.InternalError),
-    ],
+    ("status", "kind"),
+    [*((n * 100 + 99, kind) for n, kind in enumerate(GROUPS, 1)), (12345, dbss.InternalError)],
 )
-def test_unknown_status_raises_its_group(group: int, kind: type[dbss.Error]) -> None:
-    for status in (group * 100 + 99, *([12345] if kind is dbss.InternalError else [])):
-        error = ffi._exception_for_status(status)
-        assert type(error) is kind
-        assert error.status == status
-        assert error.status_name == "DBSS_ERR_UNKNOWN"
-        assert error.message
+def test_unknown_status_raises_its_group(status, kind):
+    error = ffi._exception_for_status(status)
+    assert (type(error), error.status) == (kind, status)
+    assert error.status_name == "DBSS_ERR_UNKNOWN"
+    assert error.message
 
 
-def test_error_of_other_call_on_the_thread_is_not_used(
-    mock: MockService, client: dbss.Client, ids: tuple[str, str, str]
-) -> None:
+def test_error_of_other_call_on_the_thread_is_not_used(client, ids):
     """As when Python runs a signal handler between a call and the reading of its error."""
     with ffi.temporary_handle(abi.Config, abi.config_new, abi.config_free) as config:
         unchecked = ctypes.CDLL(abi.library.path).dbss_config_set_token
@@ -620,14 +432,11 @@ def test_error_of_other_call_on_the_thread_is_not_used(
     assert (type(error), error.http_status) == (dbss.NotFoundError, 404)
 
 
-def test_token_appears_in_no_output_or_exception(
-    mock: MockService, environment: dict[str, str]
-) -> None:
+def test_token_appears_in_no_output_or_exception(mock, environment, ids):
     code = """
 import os, sys, traceback, dbss
-token = os.environ["TOKEN"]
-ids = [os.environ[name] for name in ("PROJECT", "INSTANCE", "REPORT")]
-client = dbss.Client(endpoint=os.environ["ENDPOINT"], token=token)
+endpoint, token, *ids = os.environ["GIVEN"].split(",")
+client = dbss.Client(endpoint=endpoint, token=token)
 print(client, vars(client), len(client.download_report(*ids)))
 for call in (
     lambda: client.download_report(*ids[:2], "x" * 16),
@@ -647,8 +456,8 @@ for call in (
 client.close()
 client.download_report(*ids)
 """
-    done = python(code, environment, **env_for(mock))
-    assert done.returncode == 1
+    given = {**environment, "GIVEN": ",".join((mock.http, mock.token, *ids))}
+    done = run(sys.executable, "-W", "error", "-c", code, code=1, env=given)
     assert done.stderr.endswith("dbss.ClosedError: the client is closed\n")
     assert done.stderr.count("Traceback") == 8
     assert mock.token not in done.stdout + done.stderr
@@ -657,124 +466,100 @@ client.download_report(*ids)
 # Other parts of the package.
 
 
-def test_options_match_the_library() -> None:
+def test_options_match_the_library():
     options = {one.key: one for one in dbss.options()}
     assert len(options) == len(dbss.options()) == abi.option_count(abi.OPTIONS_CONFIG) >= 10
-    assert options["stall_timeout_ms"].type == "milliseconds"
-    assert options["stall_timeout_ms"].default == "60000"
-    assert options["endpoint"].default is None
+    stall, endpoint, attempts = (
+        options[key] for key in ("stall_timeout_ms", "endpoint", "max_attempts")
+    )
+    assert (stall.type, stall.default) == ("milliseconds", "60000")
+    assert (endpoint.default, endpoint.choices) == (None, ())
     assert options["token"].type == "secret"
     assert all(one.type and one.help for one in options.values())
-    choices = {
-        *("default", "oidc", "environment", "federation", "profile", "metadata"),
-        "pod_identity",
-    }
-    assert set(options["credentials"].choices) == choices
-    assert options["endpoint"].choices == ()
-    attempts = options["max_attempts"]
+    choices = "default oidc environment federation profile metadata pod_identity"
+    assert set(options["credentials"].choices) == set(choices.split())
     assert (attempts.minimum, attempts.maximum, attempts.allows_none) == (1, 1000, False)
     assert options["total_timeout_ms"].allows_none is True
     assert options["interruptible"].default == "false"
 
 
-def test_features_and_version_match_the_library() -> None:
-    assert dbss.has_feature("download") is True
-    assert dbss.has_feature("token") is True
+def test_features_and_version_match_the_library():
+    assert dbss.has_feature("download") is dbss.has_feature("token") is True
     assert all(dbss.has_feature(name) and help for name, help in dbss.features().items())
     assert "mirror" in dbss.features()
-    assert dbss.has_feature("no-such-feature") is False
-    assert dbss.has_feature("download\0") is False
-    assert dbss.has_feature("\udc80") is False
+    for name in ("no-such-feature", "download\0", "\udc80"):
+        assert dbss.has_feature(name) is False
     with pytest.raises(TypeError):
         dbss.has_feature(None)
     assert dbss.version() == abi.version().decode()
 
 
-def test_public_names_are_documented() -> None:
-    for name in dbss.__all__:
-        one = getattr(dbss, name)
-        if callable(one):
-            assert one.__doc__, name
-    for kind in (dbss.Client, dbss.Operation, dbss.ReportStream):
-        for name, one in vars(kind).items():
-            if not name.startswith("_"):
-                assert one.__doc__, name
+def test_public_names_are_documented():
+    own = [getattr(dbss, name) for name in dbss.__all__]
+    kinds = (dbss.Client, dbss.Operation, dbss.ReportStream)
+    members = [vars(kind)[name] for kind in kinds for name in vars(kind) if name[0] != "_"]
+    assert [one for one in own if callable(one) and not one.__doc__] == []
+    assert [one for one in members if not one.__doc__] == []
 
 
 # Loading.
 
-VERSION_ONLY = """
-#include <stdint.h>
-uint32_t dbss_version_number(void) { return VERSION; }
-"""
-
-
-@pytest.fixture
-def make_library(tmp_path: Path, environment: dict[str, str]) -> Callable[[str], Path]:
-    def make(source: str) -> Path:
-        path = tmp_path / "other.so"
-        cc = environment.get("CC", "cc")
-        command = [cc, "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
-        subprocess.run(command, input=source, check=True, text=True, timeout=TIMEOUT)
-        return path
-
-    return make
+VERSION_ONLY = "#include <stdint.h>\nuint32_t dbss_version_number(void) { return %d; }\n"
 
 
 @pytest.mark.parametrize(
     ("source", "words"),
     [
         ("int dbss_other;", "is not libdbss"),
-        (VERSION_ONLY.replace("VERSION", "99"), "is libdbss 0.0.99; this package needs 0.1.0"),
-        (VERSION_ONLY.replace("VERSION", "10000"), "is libdbss 1.0.0; this package needs 0.1.0"),
-        (VERSION_ONLY.replace("VERSION", "100"), "has no function dbss_version"),
+        (VERSION_ONLY % 99, "is libdbss 0.0.99; this package needs 0.1.0"),
+        (VERSION_ONLY % 10000, "is libdbss 1.0.0; this package needs 0.1.0"),
+        (VERSION_ONLY % 100, "has no function dbss_version"),
     ],
 )
-def test_unusable_library_is_rejected(
-    make_library: Callable[[str], Path], environment: dict[str, str], source: str, words: str
-) -> None:
-    path = make_library(source)
-    done = python("import dbss", environment, DBSS_LIBRARY=str(path))
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
+def test_unusable_library_is_rejected(environment, tmp_path, source, words):
+    path = compiled(source, tmp_path / "other.so")
+    last = import_error(environment, DBSS_LIBRARY=str(path))
     assert last.startswith(f"ImportError: {path} ")
     assert words in last
 
 
-def test_missing_library_error_names_the_path(environment: dict[str, str], tmp_path: Path) -> None:
-    done = python("import dbss", environment, DBSS_LIBRARY="/no/such/libdbss.so")
-    assert "ImportError: " in done.stderr
-    assert "DBSS_LIBRARY=/no/such/libdbss.so" in done.stderr
-    done = python("import dbss", environment, DBSS_LIBRARY="", LD_LIBRARY_PATH=str(tmp_path))
-    if done.returncode == 0:
+def import_error(environment, **more):
+    """The last line of what Python says when the package cannot be imported."""
+    done = run(sys.executable, "-c", "import dbss", code=1, env={**environment, **more})
+    return done.stderr.splitlines()[-1]
+
+
+def test_missing_library_error_names_the_path(environment, tmp_path):
+    last = import_error(environment, DBSS_LIBRARY="/no/such/libdbss.so")
+    assert last.startswith("ImportError: ")
+    assert "DBSS_LIBRARY=/no/such/libdbss.so" in last
+    if ctypes.util.find_library("dbss"):
         pytest.skip("libdbss is installed in the system")
+    last = import_error(environment, DBSS_LIBRARY="", LD_LIBRARY_PATH=str(tmp_path))
     bundled = Path(ffi.__file__).resolve().with_name("libdbss.so.0")
     for place in ("DBSS_LIBRARY (not set)", f"{bundled} (not there)", "the system's loader"):
-        assert place in done.stderr.splitlines()[-1]
+        assert place in last
 
 
-def test_library_is_found_in_package_or_by_loader(
-    environment: dict[str, str], tmp_path: Path, library: Path
-) -> None:
-    code = "import dbss; from dbss import _abi as abi; print(abi.library.path)"
-    done = python(code, environment, DBSS_LIBRARY="")
-    assert done.stdout == "libdbss.so.0\n", done.stderr
+def test_library_is_found_in_package_or_by_loader(environment, tmp_path):
+    def path(**more):
+        code = "import dbss; from dbss import _abi as abi; print(abi.library.path)"
+        return output(sys.executable, "-c", code, env={**environment, "DBSS_LIBRARY": "", **more})
 
+    assert path() == "libdbss.so.0\n"
     package = tmp_path / "dbss"
     package.mkdir()
     for file in Path(ffi.__file__).parent.glob("*.py"):
-        (package / file.name).write_bytes(file.read_bytes())
-    (package / library.name).symlink_to(library)
-    done = python(code, environment, DBSS_LIBRARY="", PYTHONPATH=str(tmp_path))
-    assert done.stdout == f"{package / library.name}\n", done.stderr
+        shutil.copy(file, package)
+    (package / LIBRARY.name).symlink_to(LIBRARY)
+    assert path(PYTHONPATH=str(tmp_path)) == f"{package / LIBRARY.name}\n"
 
 
-def test_import_needs_no_other_package(environment: dict[str, str]) -> None:
+def test_import_needs_no_other_package(environment):
     code = """
 import sys
 import dbss
 extra = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
 print(sorted(extra - {"dbss", "__main__", "sitecustomize", "usercustomize"}))
 """
-    done = python(code, environment, flags=("-S",))
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert output(sys.executable, "-S", "-c", code, env=environment) == "[]\n"

@@ -1,47 +1,25 @@
 """The command dbss on a terminal: progress, tables, help."""
 
-from __future__ import annotations
-
 import re
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
-from command import (
-    FAST_POLL,
-    MIB,
-    NO_RETRY,
-    TIME_RANGE,
-    Command,
-    command,
-    final_screen,
-    frames,
-    instance,
-    sha256,
-    width,
-)
-
-if TYPE_CHECKING:
-    from mock_service import MockService
-
-# Imported fixtures; this file does not use the names directly.
-__all__ = ["command", "instance"]
+from command import FAST_POLL, NO_RETRY, TIME_RANGE, final_screen, frames, width
+from support import MIB, sha256
 
 COLUMNS = [10, 27, 40, 66, 80, 200]
 
 
 @pytest.fixture
-def slow_report(mock: MockService, command: Command) -> str:
+def slow_report(mock, command):
     report = mock.add_report(format="bytes", size=MIB)["id"]
     mock.fault(report, drip={"bytes": 100_000, "every_ms": 60})
     return report
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
-def test_download_progress_fits_the_terminal(
-    command: Command, slow_report: str, columns: int
-) -> None:
+def test_download_progress_fits_the_terminal(command, slow_report, columns):
     written = command.on_terminal("download", "--report", slow_report, columns=columns)
     drawn = [frame for frame in frames(written) if "%" in frame]
     assert len(drawn) > 3
@@ -56,9 +34,7 @@ def test_download_progress_fits_the_terminal(
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
-def test_progress_without_known_size_fits_the_terminal(
-    mock: MockService, command: Command, columns: int
-) -> None:
+def test_progress_without_known_size_fits_the_terminal(mock, command, columns):
     report = mock.add_report(format="bytes", size=MIB)["id"]
     mock.fault(report, framing="chunked", drip={"bytes": 100_000, "every_ms": 60})
     written = command.on_terminal("download", "--report", report, columns=columns)
@@ -69,10 +45,8 @@ def test_progress_without_known_size_fits_the_terminal(
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
-def test_generation_progress_fits_the_terminal(
-    mock: MockService, command: Command, instance: str, columns: int
-) -> None:
-    mock.set_generation(percent_per_list=25)
+def test_generation_progress_fits_the_terminal(mock, command, own_instance, columns):
+    mock.set("generation", percent_per_list=25)
     template = ("--template", mock.templates[0]["id"])
     arguments = ("generate", *template, *TIME_RANGE, "--poll-interval", "0.15")
     written = command.on_terminal(*arguments, columns=columns)
@@ -82,18 +56,33 @@ def test_generation_progress_fits_the_terminal(
     assert final_screen(written) == [mock.made()[-1]]
 
 
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_mirror_progress_fits_the_terminal(mock, command, own_instance, columns):
+    for i in range(6):
+        name = f"审计 report {i}"
+        report = mock.add_report(size=30_000, instance=own_instance, name=name)
+        mock.fault(report["id"], drip={"bytes": 5000, "every_ms": 60})
+    written = command.on_terminal("mirror", "archive", "--parallel", "1", columns=columns)
+    drawn = [frame for frame in frames(written) if " of 6" in frame]
+    assert len(drawn) > 6
+    assert all(width(frame) < columns for frame in drawn)
+    counts = [int(frame.split(" of ")[0]) for frame in drawn]
+    assert counts == sorted(counts)
+    assert set(range(1, 6)) <= set(counts)
+    # Before the first report has come, nobody knows how long the others take.
+    assert not any("ETA" in frame for frame in drawn if frame.startswith("0 of"))
+    if columns >= 40:
+        assert all("ETA" in frame for frame in drawn if not frame.startswith("0 of"))
+        assert all("B/s" in frame and "审计" in frame for frame in drawn)
+    # Nothing scrolls, and the bar is gone in the end.
+    assert final_screen(written)[:2] == ["listed      6", "downloaded  6"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "env"),
-    [
-        (["--quiet"], {}),
-        (["-q"], {}),
-        ([], {"NO_COLOR": "1"}),
-        ([], {"TERM": "dumb"}),
-    ],
+    [(["--quiet"], {}), (["-q"], {}), ([], {"NO_COLOR": "1"}), ([], {"TERM": "dumb"})],
 )
-def test_nothing_is_drawn_where_that_is_asked_for(
-    command: Command, slow_report: str, arguments: list[str], env: dict[str, str | None]
-) -> None:
+def test_nothing_is_drawn_where_that_is_asked_for(command, slow_report, arguments, env):
     written = command.on_terminal("download", "--report", slow_report, *arguments, env=env)
     saved = f"saved audit-report.bin ({MIB} bytes)\n"
     assert written == ("" if arguments else saved)
@@ -104,12 +93,12 @@ def test_nothing_is_drawn_where_that_is_asked_for(
     assert written.startswith("dbss: ")
 
 
-def test_nothing_is_drawn_without_a_terminal(command: Command, slow_report: str) -> None:
+def test_nothing_is_drawn_without_a_terminal(command, slow_report):
     done = command.run("download", "--report", slow_report)
     assert done.stderr == f"saved audit-report.bin ({MIB} bytes)\n"
 
 
-def test_progress_grows_and_uses_one_line(command: Command, slow_report: str) -> None:
+def test_progress_grows_and_uses_one_line(command, slow_report):
     written = command.on_terminal("download", "--report", slow_report)
     percents = [int(frame.split("%")[0]) for frame in frames(written) if "%" in frame]
     assert percents == sorted(percents)
@@ -118,7 +107,7 @@ def test_progress_grows_and_uses_one_line(command: Command, slow_report: str) ->
     assert written.count("\n") == 1
 
 
-def test_progress_is_drawn_at_most_ten_times_a_second(mock: MockService, command: Command) -> None:
+def test_progress_is_drawn_at_most_ten_times_a_second(mock, command):
     report = mock.add_report(format="bytes", size=MIB)["id"]
     mock.fault(report, drip={"bytes": 5000, "every_ms": 5})
     start = time.monotonic()
@@ -129,9 +118,7 @@ def test_progress_is_drawn_at_most_ten_times_a_second(mock: MockService, command
     assert 2 <= len(drawn) <= elapsed * 10 + 22
 
 
-def test_attempts_and_warnings_are_shown_with_the_progress(
-    mock: MockService, command: Command
-) -> None:
+def test_attempts_and_warnings_are_shown_with_the_progress(mock, command):
     report = mock.add_report(format="pdf", size=4_000_000)
     mock.fault(report["id"], cut_after=2_000_000, times=1)
     mock.fault(report["id"], drip={"bytes": 200_000, "every_ms": 60}, times=1)
@@ -150,7 +137,7 @@ def test_attempts_and_warnings_are_shown_with_the_progress(
     assert sha256(command.directory / "x") == report["sha256"]["en-us"]
 
 
-def test_progress_is_erased_before_an_error(mock: MockService, command: Command) -> None:
+def test_progress_is_erased_before_an_error(mock, command):
     slow_end = {"drip": {"bytes": 1000, "every_ms": 60}, "cut_after": 4000, "times": 1}
     mock.fault(command.report, **slow_end)
     arguments = ("download", "--report", command.report, *NO_RETRY)
@@ -162,19 +149,22 @@ def test_progress_is_erased_before_an_error(mock: MockService, command: Command)
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120, 200])
-def test_table_fits_the_terminal(
-    mock: MockService, command: Command, instance: str, columns: int
-) -> None:
+def test_table_fits_the_terminal(mock, command, own_instance, columns):
     times = {"start_time": "2026-03-01 00:00:00", "end_time": "2026-03-02 00:00:00"}
     names = ["short", "审计报告 of a very long name, which goes on and on", "-"]
     ids = [
         mock.add_report(
-            format="pdf", instance=instance, name=name, type="AUDIT_REPORT_REAL_TIME", **times
+            format="pdf", instance=own_instance, name=name, type="AUDIT_REPORT_REAL_TIME", **times
         )["id"]
         for name in names
     ]
     # Not those of other tests, whose ids may be wider than the terminal.
-    one = {"id": instance, "name": "a long name " * 9, "status": "ACTIVE", "region": "cn-north-4"}
+    one = {
+        "id": own_instance,
+        "name": "a long name " * 9,
+        "status": "ACTIVE",
+        "region": "cn-north-4",
+    }
     mock.fault("@instances", json={"instances": [one], "total": 1})
     for arguments in (["reports"], ["instances"], ["templates"]):
         written = command.on_terminal(*arguments, columns=columns)
@@ -196,16 +186,14 @@ def test_table_fits_the_terminal(
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_help_fits_the_terminal(command: Command, columns: int) -> None:
+def test_help_fits_the_terminal(command, columns):
     for arguments in (["-h"], ["download", "-h"], ["mirror", "-h"]):
         written = command.on_terminal(*arguments, columns=columns)
         assert all(width(line) <= max(columns, 60) for line in written.splitlines())
 
 
-def test_generate_to_a_file_draws_both_bars(
-    mock: MockService, command: Command, instance: str
-) -> None:
-    mock.set_generation(percent_per_list=50, size=6000)
+def test_generate_to_a_file_draws_both_bars(mock, command, own_instance):
+    mock.set("generation", percent_per_list=50, size=6000)
     template = ("--template", mock.templates[0]["id"])
     written = command.on_terminal("generate", *template, *TIME_RANGE, *FAST_POLL, "-o", "x.pdf")
     assert final_screen(written) == [mock.made()[-1], "saved x.pdf (6000 bytes)"]

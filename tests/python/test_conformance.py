@@ -3,159 +3,134 @@
 Select with -k: an area, a case, or a driver, as in -k "download and c-".
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import jsonschema
 import pytest
 
-import harness
-from conftest import BUILD, need_tool
-from mock_service import MockService
-from test_asan import OPTIONS as ASAN_OPTIONS
-from test_c import VALGRIND, VALGRIND_TLS
+import cases
+from cases import DRIVERS
+from comparing import Failure
+from running import Runner
+from support import BUILD, need_tool, new_mock
+from test_c import ASAN, VALGRIND, VALGRIND_TLS
 
-CASES = harness.load_cases()
-
-
+CASES = cases.load_cases()
 RUNS = [
     pytest.param(driver, case, id=f"{driver}-{case.id}")
-    for driver in harness.DRIVERS
+    for driver in DRIVERS
     for case in CASES
-    if harness.lacking(driver, case) is None
+    if cases.lacking(driver, case) is None
 ]
-
-
-def new_runner(
-    name: str,
-    mock: MockService,
-    environment: dict[str, str],
-    build: Path,
-    directory: Path,
-    wrapper: Sequence[str] = (),
-) -> harness.Runner:
-    driver = harness.DRIVERS[name]
-    places = {"python": sys.executable, "directory": harness.DIRECTORY, "build": build}
-    return harness.Runner(
-        name,
-        [*wrapper, *(part.format(**places) for part in driver["command"])],
-        environment,
-        directory,
-        mock,
-        driver.get("partial", False),
-        driver.get("endpoint", "http"),
-        BUILD / "bin/dbss",
-        BUILD / "tests/conformance/clock.so",
-    )
+# Only the cases use it: they clear what it has received.
+own_mock = pytest.fixture(scope="module")(new_mock)
 
 
 @pytest.fixture(scope="module")
-def own_mock() -> Iterator[MockService]:
-    """A mock service that only the cases use: they clear what it has received."""
-    with MockService(BUILD / "bin/dbss-mock") as running:
-        yield running
+def new_runner(own_mock, environment, tmp_path_factory):
+    runners = []
 
+    def make(name, build=BUILD, wrapper=(), **more):
+        driver = DRIVERS[name]
+        places = {"python": sys.executable, "directory": cases.DIRECTORY, "build": build}
+        command = [*wrapper, *(part.format(**places) for part in driver["command"])]
+        options = {key: driver[key] for key in ("partial", "endpoint") if key in driver}
+        place = (tmp_path_factory.mktemp(name), own_mock, BUILD, driver["build"])
+        runners.append(Runner(command, {**environment, **more}, *place, **options))
+        return runners[-1]
 
-@pytest.fixture(scope="module")
-def runners(
-    own_mock: MockService, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, harness.Runner]]:
-    running = {
-        name: new_runner(name, own_mock, environment, BUILD, tmp_path_factory.mktemp(name))
-        for name in harness.DRIVERS
-    }
-    yield running
-    for runner in running.values():
+    yield make
+    for runner in runners:
         runner.close()
 
 
+@pytest.fixture(scope="module")
+def runners(new_runner):
+    return {name: new_runner(name) for name in DRIVERS}
+
+
 @pytest.mark.parametrize(("driver", "case"), RUNS)
-def test_conformance_case(
-    driver: str, case: harness.Case, runners: dict[str, harness.Runner], tmp_path: Path
-) -> None:
+def test_conformance_case(driver, case, runners, tmp_path):
     runners[driver].run(case, tmp_path)
 
 
 # In parts, which can run side by side.
 PARTS = 8
+in_parts = pytest.mark.parametrize("part", range(PARTS))
 
 
-def run_part(runner: harness.Runner, cases: list[harness.Case], directory: Path) -> None:
+def run_part(runner, chosen, part, directory):
     """Runs cases one after the other through one driver, which must end without complaint."""
     failures = []
-    for number, case in enumerate(cases):
+    for number, case in enumerate(chosen[part::PARTS]):
         (directory / f"{number}").mkdir()
         try:
             runner.run(case, directory / f"{number}")
-        except harness.Failure as failure:
+        except Failure as failure:
             failures.append(f"{case.id}: {failure}")
     try:
         runner.close()
-    except harness.Failure as failure:
+    except Failure as failure:
         failures.append(str(failure))
     assert failures == []
 
 
-def name_of(case: harness.Case) -> tuple[str, str]:
-    return case.area, case.data["name"]
-
-
-def first_of(rows: Iterable[harness.Case]) -> list[harness.Case]:
+def first_of(rows):
     """All rows of a case, but only the first of one that starts the driver: that takes seconds."""
     found = list(rows)
     return found[:1] if found[0].own_process() else found
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@in_parts
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_conformance_cases_under_valgrind_pass(
-    part: int, tls: bool, own_mock: MockService, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_conformance_cases_under_valgrind_pass(part, tls, new_runner, tmp_path):
     need_tool("valgrind")
-    cases = [case for case in CASES if ("https" in json.dumps(case.data).lower()) == tls]
-    cases = [case for _, same in itertools.groupby(cases, name_of) for case in first_of(same)]
-    wrapper = VALGRIND_TLS if tls else VALGRIND
-    runner = new_runner("c", own_mock, environment, BUILD, tmp_path, wrapper)
-    run_part(
-        runner,
-        [case for case in cases if not case.needs & {"run", "time", "preload", "no_valgrind"}][
-            part::PARTS
-        ],
-        tmp_path,
-    )
+    chosen = [case for case in CASES if ("https" in json.dumps(case.data).lower()) == tls]
+    groups = itertools.groupby(chosen, lambda case: (case.area, case.data["name"]))
+    chosen = [case for _, rows in groups for case in first_of(rows)]
+    chosen = [one for one in chosen if not one.needs & {"run", "time", "preload", "no_valgrind"}]
+    runner = new_runner("c", wrapper=VALGRIND_TLS if tls else VALGRIND)
+    run_part(runner, chosen, part, tmp_path)
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_conformance_cases_with_address_sanitizer_pass(
-    part: int, own_mock: MockService, environment: dict[str, str], tmp_path: Path
-) -> None:
+@in_parts
+def test_conformance_cases_with_address_sanitizer_pass(part, new_runner, tmp_path):
     if not (BUILD / "asan/tests/conformance/driver").exists():
         pytest.skip("AddressSanitizer: not built; make asan builds and runs it")
-    runner = new_runner(
-        "c", own_mock, {**environment, "ASAN_OPTIONS": ASAN_OPTIONS}, BUILD / "asan", tmp_path
-    )
-    cases = [case for case in CASES if not case.needs & {"run", "preload"}]
-    run_part(runner, cases[part::PARTS], tmp_path)
+    chosen = [case for case in CASES if not case.needs & {"run", "preload"}]
+    run_part(new_runner("c", BUILD / "asan", **ASAN), chosen, part, tmp_path)
 
 
-@pytest.mark.parametrize("path", harness.case_files(), ids=lambda path: path.stem)
-def test_conformance_file_matches_the_schema(path: Path) -> None:
-    jsonschema.validate(json.loads(path.read_text()), harness.SCHEMA)
+@pytest.mark.parametrize("path", cases.case_files(), ids=lambda path: path.stem)
+def test_conformance_file_matches_the_schema(path):
+    jsonschema.validate(json.loads(path.read_text()), cases.SCHEMA)
 
 
-def test_conformance_names_are_unique() -> None:
-    data = [one for path in harness.case_files() for one in json.loads(path.read_text())["cases"]]
+def test_conformance_names_are_unique():
+    data = [one for path in cases.case_files() for one in json.loads(path.read_text())["cases"]]
     names = Counter(one["name"] for one in data)
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_conformance_skips_are_those_on_record() -> None:
+def test_conformance_skips_are_those_on_record():
     """Another number of skipped cases is a change that a review must see."""
-    recorded = json.loads((harness.DIRECTORY / "skips.json").read_text())
-    assert harness.skips() == recorded, "run tests/conformance/format.py"
+    recorded = json.loads((cases.DIRECTORY / "skips.json").read_text())
+    assert cases.skips() == recorded, "run tests/conformance/format.py"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("import os; print('why', file=os.sys.stderr); os.abort()", r"signal 6 \(SIGABRT\).*why"),
+        ("print('why', file=__import__('sys').stderr); raise SystemExit(3)", "exit code 3.*why"),
+        (None, "/no/such/driver is not built; try: make drivers"),
+    ],
+)
+def test_driver_that_dies_or_is_missing_is_told(own_mock, environment, tmp_path, command, says):
+    words = [sys.executable, "-c", command] if command else ["/no/such/driver"]
+    runner = Runner(words, environment, tmp_path, own_mock, BUILD, "make drivers")
+    with pytest.raises(Failure, match=f"(?s){says}"):
+        runner.run(cases.Case("client", {"steps": [{"call": "check"}]}), tmp_path)

@@ -1,22 +1,15 @@
 """The C++ header: programs against the mock service, compilers, documentation."""
 
-from __future__ import annotations
-
 import json
-import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from conftest import need_tool
-from mock_service import MockService
-from test_abi_signatures import load_generator
-from test_c import environment, expect_success, run
+from support import BUILD, ROOT, need_tool, new_mock, output
+from test_abi import description, generate
 
-# An imported fixture; this file does not use the name directly.
-__all__ = ["environment"]
+# Imported fixtures; this file does not use the names directly.
+__all__ = ["description", "generate"]
 
 PROGRAMS = ("idioms_gcc_17", "idioms_asan", "idioms_clang_20")
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
@@ -31,190 +24,148 @@ FORBIDDEN = {
     "headers": [["X-Request-Id", "the-request"], ["Retry-After", "7"]],
 }
 STALL = {"stall_after": 100}
-# The scenarios of tests/cpp/idioms.cpp, and the faults of each.
-SCENARIOS = {
-    "download": {},
-    "moves": {},
-    "null_pointers": {},
+# The scenarios of tests/cpp/idioms.cpp, and the faults of some.
+SCENARIOS = (
+    *("download", "moves", "null_pointers", "errors", "information", "exceptions", "providers"),
+    *("lists", "lists_again", "management", "mirror", "cancels", "many"),
+)
+FAULTS = {
     "errors": {"report": FORBIDDEN},
-    "information": {},
     "exceptions": {"report": STALL},
-    "providers": {},
-    "lists": {},
     "lists_again": {"@reports.list": {"status": 500, "skip": 1, "times": 1}},
-    "management": {},
     "mirror": {"report": FORBIDDEN},
     "cancels": {"report": STALL},
-    "many": {},
 }
-
-
-@pytest.fixture
-def mock(build_dir: Path) -> Iterator[MockService]:
-    """A service for each test: its reports are counted."""
-    with MockService(build_dir / "bin/dbss-mock") as running:
-        yield running
-
-
-@pytest.fixture
-def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
-    """The environment of a program with the settings of a client."""
-    mock.add_reports(5)
-    return {
-        **environment,
-        "DBSS_ENDPOINT": mock.http,
-        "DBSS_IAM_ENDPOINT": mock.iam,
-        "DBSS_TOKEN": mock.token,
-        "DBSS_PROJECT_ID": mock.project_id,
-        "DBSS_INSTANCE_ID": mock.instance_id,
-        "DBSS_REPORT_ID": mock.pdf["id"],
-        "DBSS_TEMPLATE_ID": mock.templates[0]["id"],
-        "REPORT_SIZE": str(mock.pdf["sizes"]["en-us"]),
-        "ROUNDS": "2000",
-    }
+# A service for each test: its reports are counted.
+mock = pytest.fixture(new_mock)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_cpp_idiom_holds(
-    build_dir: Path,
-    tmp_path: Path,
-    mock: MockService,
-    service: dict[str, str],
-    scenario: str,
-    program: str,
-) -> None:
-    path = build_dir / "tests/cpp" / program
+def test_cpp_idiom_holds(tmp_path, mock, service, scenario, program):
+    path = BUILD / "tests/cpp" / program
     if "clang" in program and not path.exists():
         pytest.skip("clang++ is not installed")
-    for report, fault in SCENARIOS[scenario].items():
+    for report, fault in FAULTS.get(scenario, {}).items():
         mock.fault(mock.pdf["id"] if report == "report" else report, **fault)
-    if scenario == "many" and program == "idioms_gcc_17":
-        service["ROUNDS"] = "10000"
-    expect_success(run([path, scenario], service, cwd=tmp_path))
+    mock.add_reports(5)
+    more = {
+        "DBSS_IAM_ENDPOINT": mock.iam,
+        "DBSS_TEMPLATE_ID": mock.templates[0]["id"],
+        "REPORT_SIZE": str(mock.pdf["sizes"]["en-us"]),
+        "ROUNDS": "10000" if (scenario, program) == ("many", "idioms_gcc_17") else "2000",
+    }
+    output(path, scenario, env={**service, **more}, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("standard", ["17", "20", "23"])
 @pytest.mark.parametrize("compiler", ["c++", "clang++"])
-def test_cpp_header_alone_compiles_without_warnings(
-    root: Path, environment: dict[str, str], tmp_path: Path, compiler: str, standard: str
-) -> None:
+def test_cpp_header_alone_compiles_without_warnings(environment, compiler, standard):
     need_tool(compiler)
-    source = tmp_path / "header.cpp"
-    source.write_text("#include <dbss.hpp>\n#include <dbss.hpp>\nint main() {}\n")
+    source = "#include <dbss.hpp>\n#include <dbss.hpp>\nint main() {}\n"
     # Clang 14 knows the newest one only by its earlier name.
-    names = {"23": "2b"}
-    flags = [f"-std=c++{names.get(standard, standard)}", *WARNINGS, f"-I{root / 'include'}"]
-    expect_success(run([compiler, *flags, "-fsyntax-only", source], environment))
+    standard = {"23": "2b"}.get(standard, standard)
+    flags = [f"-std=c++{standard}", *WARNINGS, f"-I{ROOT / 'include'}", "-x", "c++"]
+    output(compiler, *flags, "-fsyntax-only", "-", input=source, env=environment)
 
 
-def test_cpp_objects_pass_between_standards_and_shared_objects(
-    root: Path, build_dir: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
-    # A shared object in C++20 that hides its symbols; the program is in C++17.
-    (tmp_path / "library.hpp").write_text("""
-        #include <dbss.hpp>
-        #define SHOWN __attribute__((visibility("default")))
-        SHOWN dbss::control stopped(const dbss::operation &of);
-        SHOWN dbss::config with_log_that_throws();
-        SHOWN void fail();
-    """)
-    (tmp_path / "library.cpp").write_text("""
-        #include "library.hpp"
-        dbss::control stopped(const dbss::operation &of)
-        {
-            std::stop_source source;
-            source.request_stop();
-            return {of, source.get_token()};
-        }
-        dbss::config with_log_that_throws()
-        {
-            dbss::config made;
-            made.endpoint("http://127.0.0.1:1").token("a");
-            made.on_log([](const dbss::log_record &) { throw std::runtime_error("from the log"); });
-            return made;
-        }
-        void fail()
-        {
-            dbss::config().max_attempts(0);
-        }
-    """)
-    (tmp_path / "program.cpp").write_text("""
-        #include "library.hpp"
-        #include <iostream>
-        #ifdef __cpp_lib_jthread
-        #error "not C++17"
-        #endif
-        int main()
-        {
-            const dbss::client client(with_log_that_throws());
-            const std::string project(32, 'a');
-            dbss::operation operation;
-            try {
-                dbss::client(dbss::config().endpoint("http://127.0.0.1:1").token("a"))
-                    .check_credentials(project, stopped(operation));
-            } catch (const dbss::cancelled_error &) {
-                std::cout << "cancelled\\n";
-            }
-            try {
-                client.check_credentials(project);
-            } catch (const std::exception &error) {
-                std::cout << error.what() << '\\n';
-            }
-            try {
-                fail();
-            } catch (const dbss::argument_error &error) {
-                std::cout << error.parameter().value() << '\\n';
-            }
-        }
-    """)
-    flags = [*WARNINGS, f"-I{root / 'include'}", "-pthread"]
-    hidden = ["-std=c++20", "-fvisibility=hidden", "-fPIC", "-shared"]
-    made = ["c++", *flags, *hidden, "-o", "liblibrary.so", "library.cpp"]
-    expect_success(run(made, environment, cwd=tmp_path))
-    link = ["-L.", "-llibrary", f"-L{build_dir / 'lib'}", "-ldbss", "-Wl,-rpath,$ORIGIN"]
-    made = ["c++", *flags, "-std=c++17", "-o", "program", "program.cpp", *link]
-    expect_success(run(made, environment, cwd=tmp_path))
-    printed = expect_success(run([tmp_path / "program"], environment))
+# A shared object in C++20 that hides its symbols; the program is in C++17.
+LIBRARY_HEADER = """
+#include <dbss.hpp>
+#define SHOWN __attribute__((visibility("default")))
+SHOWN dbss::control stopped(const dbss::operation &of);
+SHOWN dbss::config with_log_that_throws();
+SHOWN void fail();
+"""
+LIBRARY = """
+#include "library.hpp"
+dbss::control stopped(const dbss::operation &of)
+{
+    std::stop_source source;
+    source.request_stop();
+    return {of, source.get_token()};
+}
+dbss::config with_log_that_throws()
+{
+    dbss::config made;
+    made.endpoint("http://127.0.0.1:1").token("a");
+    made.on_log([](const dbss::log_record &) { throw std::runtime_error("from the log"); });
+    return made;
+}
+void fail()
+{
+    dbss::config().max_attempts(0);
+}
+"""
+PROGRAM = """
+#include "library.hpp"
+#include <iostream>
+#ifdef __cpp_lib_jthread
+#error "not C++17"
+#endif
+int main()
+{
+    const dbss::client client(with_log_that_throws());
+    const std::string project(32, 'a');
+    dbss::operation operation;
+    try {
+        dbss::client(dbss::config().endpoint("http://127.0.0.1:1").token("a"))
+            .check_credentials(project, stopped(operation));
+    } catch (const dbss::cancelled_error &) {
+        std::cout << "cancelled\\n";
+    }
+    try {
+        client.check_credentials(project);
+    } catch (const std::exception &error) {
+        std::cout << error.what() << '\\n';
+    }
+    try {
+        fail();
+    } catch (const dbss::argument_error &error) {
+        std::cout << error.parameter().value() << '\\n';
+    }
+}
+"""
+
+
+def test_cpp_objects_pass_between_standards_and_shared_objects(environment, tmp_path):
+    sources = {"library.hpp": LIBRARY_HEADER, "library.cpp": LIBRARY, "program.cpp": PROGRAM}
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text)
+    hidden = "-std=c++20 -fvisibility=hidden -fPIC -shared -o liblibrary.so library.cpp"
+    program = f"-std=c++17 -o program program.cpp -L. -llibrary -L{BUILD / 'lib'} -ldbss"
+    for words in (hidden.split(), [*program.split(), "-Wl,-rpath,$ORIGIN"]):
+        flags = [*WARNINGS, f"-I{ROOT / 'include'}", "-pthread"]
+        output("c++", *flags, *words, env=environment, cwd=tmp_path)
+    printed = output(tmp_path / "program", env=environment)
     assert printed.splitlines() == ["cancelled", "from the log", "max_attempts"]
 
 
-def test_cpp_header_uses_every_function_of_the_abi(root: Path) -> None:
-    functions = json.loads((root / "include/dbss-abi.json").read_text())["functions"]
-    text = "".join((root / "include" / name).read_text() for name in ("dbss.hpp", "dbss_raw.hpp"))
-    unused = {one["name"] for one in functions} - set(re.findall(r"\bdbss_\w+", text))
+def test_cpp_header_uses_every_function_of_the_abi(description):
+    text = "".join((ROOT / "include" / name).read_text() for name in ("dbss.hpp", "dbss_raw.hpp"))
+    functions = {one["name"] for one in description["functions"]}
+    unused = functions - set(re.findall(r"\bdbss_\w+", text))
     # What others do as well: options by key, the call with an operation, the taken error.
-    assert unused == {
-        "dbss_config_set_access_key",
-        "dbss_config_set_endpoint",
-        "dbss_config_set_iam_user",
-        "dbss_config_set_region",
-        "dbss_config_set_token",
-        "dbss_last_error",
-        "dbss_report_download",
-    }
+    options = ("access_key", "endpoint", "iam_user", "region", "token")
+    others = {f"dbss_config_set_{name}" for name in options}
+    assert unused == {*others, "dbss_last_error", "dbss_report_download"}
 
 
-def test_cpp_raw_header_alone_has_a_function_that_is_added(root: Path, tmp_path: Path) -> None:
+def test_cpp_raw_header_alone_has_a_function_that_is_added(description, generate):
     """A getter and an option that are added to the ABI need no line that is written by hand."""
-    description = json.loads((root / "include/dbss-abi.json").read_text())
-    [getter] = [one for one in description["functions"] if one["name"] == "dbss_error_attempts"]
-    description["functions"].append({**getter, "name": "dbss_error_added"})
-    description["options"]["mirror"].append(
-        {**description["options"]["mirror"][0], "key": "added_ms", "type": "milliseconds"}
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(root / "bindings/generate")
-        generator = load_generator(root, "cpp")
-        [text] = generator.generate(description).values()
+    added = json.loads(json.dumps(description))
+    [getter] = [one for one in added["functions"] if one["name"] == "dbss_error_attempts"]
+    added["functions"].append({**getter, "name": "dbss_error_added"})
+    option = {**added["options"]["mirror"][0], "key": "added_ms", "type": "milliseconds"}
+    added["options"]["mirror"].append(option)
+    [text] = generate("cpp", added).values()
     assert "std::uint32_t added() const { return dbss_error_added(native()); }" in text
     assert "Self &added(std::chrono::milliseconds value)" in text
 
 
-def test_cpp_header_documents_every_name(root: Path, tmp_path: Path) -> None:
-    need_tool("doxygen")
+def test_cpp_header_documents_every_name(tmp_path):
     settings = {
-        "INPUT": f"{root / 'include/dbss.hpp'} {root / 'include/dbss_raw.hpp'}",
+        "INPUT": f"{ROOT / 'include/dbss.hpp'} {ROOT / 'include/dbss_raw.hpp'}",
         "OUTPUT_DIRECTORY": tmp_path,
         "GENERATE_LATEX": "NO",
         "GENERATE_HTML": "NO",
@@ -227,29 +178,4 @@ def test_cpp_header_documents_every_name(root: Path, tmp_path: Path) -> None:
     }
     lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
     (tmp_path / "Doxyfile").write_text(lines)
-    done = run(["doxygen", tmp_path / "Doxyfile"], {**os.environ})
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_cpp_header_example_runs(
-    root: Path, build_dir: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
-    opening = (root / "include/dbss.hpp").read_text().split("// These rules")[0]
-    program = "\n".join(re.findall(r"^//     (.*)$", opening, re.MULTILINE))
-    assert program.startswith("#include <dbss.hpp>")
-    binary = compile_cpp(root, build_dir, environment, tmp_path, program)
-    # It uses a real region, so here the call must fail before any traffic.
-    done = run([binary, "cn-north-4", "a", "b"], environment)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert run([binary], environment).returncode == 2
-
-
-def compile_cpp(
-    root: Path, build_dir: Path, environment: dict[str, str], directory: Path, program: str
-) -> Path:
-    source = directory / "program.cpp"
-    source.write_text(program)
-    flags = ["-std=c++20", *WARNINGS, f"-I{root / 'include'}", "-pthread"]
-    link = [f"-L{build_dir / 'lib'}", "-ldbss", "-o", source.with_suffix("")]
-    expect_success(run(["c++", *flags, source, *link], environment))
-    return source.with_suffix("")
+    output(need_tool("doxygen"), tmp_path / "Doxyfile")

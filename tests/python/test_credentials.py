@@ -1,70 +1,41 @@
-"""Credentials in the Python package: arguments, providers, threads, forks and exceptions.
+"""Credentials in the Python package: arguments, providers, threads and exceptions.
 
 What holds for every language is in the conformance suite, credentials.json.
 """
-
-from __future__ import annotations
 
 import asyncio
 import ctypes
 import dataclasses
 import gc
 import json
-import multiprocessing
 import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 import time
 import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import dbss
 import pytest
 from dbss import _abi as abi
 from dbss import ffi
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from mock_service import MockService
-
-# An upper limit for every wait; only a hang reaches it.
-TIMEOUT = 60.0
-# No test connects to it successfully.
-UNREACHABLE = "http://127.0.0.1:1"
-
-
-@pytest.fixture(autouse=True)
-def reset_mock(
-    mock: MockService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[None]:
-    """Resets the mock service after each test; gives each test an empty home directory."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    mock.clear_requests()
-    yield
-    mock.clear_faults()
-    mock.set_iam()
+from support import TIMEOUT, UNREACHABLE, Child, CustomError, compiled
 
 
 @pytest.fixture
-def report(mock: MockService) -> str:
-    """A report that no other test requests."""
-    added: str = mock.add_report(format="bytes", size=3000)["id"]
-    return added
+def report(new_report):
+    return new_report(3000)
 
 
 @pytest.fixture
-def login(mock: MockService) -> dict[str, Any]:
+def login(mock):
     """The arguments for a login at the mock service."""
     return {
-        "endpoint": mock.http,
+        "project_id": None,
         "region": mock.region,
         "iam_endpoint": mock.iam,
         "iam_user": mock.user,
@@ -73,34 +44,28 @@ def login(mock: MockService) -> dict[str, Any]:
     }
 
 
-def sent_headers(mock: MockService, report: str, header: str) -> list[str | None]:
-    """A header of each request for a report or a call."""
-    return [
-        {name.lower(): value for name, value in one["headers"]}.get(header)
-        for one in mock.requests(report)
-    ]
+@pytest.fixture
+def provider_client(connect):
+    """A client whose provider is a function, or returns a constant."""
+
+    def new_client(provided, **more):
+        provider = provided if callable(provided) else lambda refused: provided
+        return connect(token_provider=provider, **more)
+
+    return new_client
 
 
-def python(code: str, environment: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env={**environment, **more},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+def sent_headers(requests, header):
+    return [{name.lower(): value for name, value in one["headers"]}.get(header) for one in requests]
 
 
-def all_text_of(error: BaseException) -> str:
+def all_text_of(error):
     """All visible text of an exception and of its chained exceptions."""
-    seen = []
-    todo: list[BaseException | None] = [error]
+    seen, todo = [], [error]
     while todo:
-        one = todo.pop()
-        if one is None:
-            continue
-        seen += [str(one), repr(one), repr(one.args), repr(vars(one))]
-        todo += [one.__cause__, one.__context__]
+        if (one := todo.pop()) is not None:
+            seen += [str(one), repr(one), repr(one.args), repr(vars(one))]
+            todo += [one.__cause__, one.__context__]
     frames = traceback.TracebackException.from_exception(error, capture_locals=False)
     return "\n".join([*seen, *frames.format()])
 
@@ -108,79 +73,10 @@ def all_text_of(error: BaseException) -> str:
 # Arguments.
 
 
-@pytest.mark.parametrize(
-    "second",
-    [
-        {"access_key": "a", "secret_key": "s"},
-        {"security_token": "t"},
-        {"iam_user": "u"},
-        {"iam_password": "p"},
-        {"credentials": "default"},
-        {"token_provider": lambda refused: "token"},
-    ],
-)
-@pytest.mark.parametrize(
-    "first", [{"token": "t"}, {"iam_domain": "d"}, {"credentials": "environment"}]
-)
-def test_credentials_of_two_kinds_are_rejected(
-    first: dict[str, Any], second: dict[str, Any]
-) -> None:
-    if {*first, *second} <= {"iam_user", "iam_password", "iam_domain"} or set(first) == set(second):
-        return
-    with pytest.raises(TypeError, match="exclude each other"):
-        dbss.Client(endpoint=UNREACHABLE, **first, **second)
-
-
-NUL = "a" * 20 + "\0"
-SURROGATE = "a" * 20 + "\udc80"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "kind", "parameter"),
-    [
-        ({"project_id": NUL}, dbss.InvalidIdError, "project_id"),
-        ({"iam_password": NUL}, dbss.InvalidValueError, "iam_password"),
-        ({"iam_password": SURROGATE}, dbss.InvalidUtf8Error, "iam_password"),
-        ({"metadata_endpoint": NUL}, dbss.InvalidEndpointError, "metadata_endpoint"),
-        ({"access_key": "AK", "secret_key": NUL}, dbss.InvalidAccessKeyError, "secret_key"),
-        ({"iam_user": "u", "region": "r"}, dbss.NotConfiguredError, "iam_password"),
-        ({"endpoint": []}, dbss.InvalidEndpointError, "endpoint"),
-        ({"endpoint": [UNREACHABLE, "/x"]}, dbss.InvalidEndpointError, "endpoint"),
-        ({"endpoint": [f"{UNREACHABLE},{UNREACHABLE}"]}, dbss.InvalidEndpointError, "endpoint"),
-    ],
-)
-def test_invalid_argument_is_rejected_at_once(
-    arguments: dict[str, Any], kind: type[dbss.Error], parameter: str
-) -> None:
-    with pytest.raises(kind) as caught:
-        dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
-    assert caught.value.parameter == parameter
-    assert isinstance(caught.value, ValueError)
-    assert "a" * 20 not in all_text_of(caught.value)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"project_id": b"a" * 32},
-        {"iam_user": 1},
-        {"credentials": True},
-        {"token_provider": "token"},
-        {"endpoint": [b"http://127.0.0.1"]},
-        {"endpoint": 1},
-    ],
-)
-def test_argument_of_wrong_type_is_rejected(arguments: dict[str, Any]) -> None:
-    with pytest.raises(TypeError):
-        dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
-
-
-def test_each_kind_of_credentials_is_an_argument(
-    mock: MockService, login: dict[str, Any], report: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_kind_of_credentials_is_an_argument(mock, connect, login, report, monkeypatch):
     key = {"access_key": mock.access_key, "secret_key": mock.secret_key}
     agency = {"agency_name": mock.agency, "agency_domain": mock.agency_domain}
-    iam = {"iam_endpoint": mock.iam, "region": mock.region}
+    iam = {"iam_endpoint": mock.iam, "region": mock.region, "project_id": None}
     monkeypatch.setenv("HUAWEICLOUD_SDK_AK", mock.access_key)
     monkeypatch.setenv("HUAWEICLOUD_SDK_SK", mock.secret_key)
     for source, arguments in {
@@ -190,100 +86,76 @@ def test_each_kind_of_credentials_is_an_argument(
         "environment": {"credentials": "default", **iam},
         "agency": {**key, **agency, **iam, "agency_duration": timedelta(minutes=30).seconds},
     }.items():
-        with dbss.Client(**{"endpoint": mock.http, **arguments}) as client:
-            assert len(client.download_report(None, mock.instance_id, report)) == 3000
+        with connect(**arguments) as client:
+            assert len(client.download_report(None, *report.ids[1:])) == 3000
             assert client.find_credentials().source == source
-    assert sent_headers(mock, report, "x-security-token")[1] == "a-security-token"
+    assert sent_headers(report.requests(), "x-security-token")[1] == "a-security-token"
     [body] = [json.loads(one["body"]) for one in mock.requests("@iam.keys")]
     assert body["auth"]["identity"]["assume_role"]["duration_seconds"] == 1800
 
 
-def test_found_credentials_are_constant_and_without_secrets(
-    mock: MockService, login: dict[str, Any]
-) -> None:
-    with dbss.Client(**login) as client:
+def test_found_credentials_are_constant_and_without_secrets(mock, connect, login):
+    with connect(**login) as client:
         credentials = client.find_credentials()
         assert mock.password not in repr(credentials) + repr(client)
     assert credentials.project_id == mock.project_id
-    assert credentials.expires_at is not None
     ahead = credentials.expires_at - datetime.now(timezone.utc)
     assert timedelta(hours=23) < ahead < timedelta(hours=25)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        credentials.source = "x"  # type: ignore[misc]
+        credentials.source = "x"
 
 
 @pytest.mark.parametrize("kind", [list, tuple, ",".join])
-def test_endpoints_are_a_list_or_a_text(
-    mock: MockService, report: str, kind: Callable[..., Any]
-) -> None:
+def test_endpoints_are_a_list_or_a_text(mock, report, kind):
     both = [UNREACHABLE, mock.http]
     with dbss.Client(endpoint=kind(both), token=mock.token) as client:
-        assert client.download_report(mock.project_id, mock.instance_id, report)
+        assert client.download_report(*report.ids)
         assert repr(client) == f"<dbss.Client {','.join(both)}>"
-
-
-def test_check_of_wrong_type_or_of_a_closed_client_is_rejected(mock: MockService) -> None:
-    with dbss.Client(endpoint=mock.http, token=mock.token) as client, pytest.raises(TypeError):
-        client.check(1)  # type: ignore[arg-type]
-    for call in (client.check, client.find_credentials):
-        with pytest.raises(ValueError, match="the client is closed"):
-            call()
 
 
 # No text of an exception has a secret, nor what its variables hold.
 
 
-def test_wrong_password_is_nowhere_in_the_exception(
-    mock: MockService, login: dict[str, Any]
-) -> None:
+def test_wrong_password_is_nowhere_in_the_exception(connect, login):
     password = "wrong-wrong-wrong"
-    with dbss.Client(**{**login, "iam_password": password}) as client:
+    with connect(**{**login, "iam_password": password}) as client:
         for call in (client.find_credentials, client.check):
             with pytest.raises(dbss.UnauthenticatedError) as caught:
                 call()
             assert password not in all_text_of(caught.value) + repr(client)
 
 
-def test_token_that_the_service_repeats_is_nowhere_in_the_exception(
-    mock: MockService, report: str
-) -> None:
-    with provider_client(mock, mock.token) as client:
+def test_token_that_the_service_repeats_is_nowhere_in_the_exception(mock, provider_client, report):
+    limits = {"max_attempts": 1, "stall_timeout": 0.3}
+    with provider_client(mock.token) as client:
         for fault in ({"status": 400, "json": {"error_msg": mock.token}}, {"no_answer": True}):
-            mock.fault(report, times=1, **fault)
+            report.fault(times=1, **fault)
             with pytest.raises(dbss.Error) as caught:
-                client.download_report(
-                    *(None, mock.instance_id, report),
-                    operation=dbss.Operation(max_attempts=1, stall_timeout=0.3),
-                )
+                client.download_report(*report.ids, operation=dbss.Operation(**limits))
             assert mock.token not in all_text_of(caught.value) + repr(client)
 
 
 # Token providers.
 
 
-def provider_client(mock: MockService, provided: Any, **more: Any) -> dbss.Client:
-    """A client whose provider is a function, or returns a constant."""
-    provider = provided if callable(provided) else lambda refused: provided
-    return dbss.Client(
-        endpoint=mock.http, project_id=mock.project_id, token_provider=provider, **more
-    )
-
-
-async def coroutine(token: str) -> str:
+async def coroutine(token):
     await asyncio.sleep(0)
     return token
 
 
 class Asynchronous:
-    def __init__(self, token: str) -> None:
+    def __init__(self, token):
         self.token = token
 
-    async def __call__(self, refused: bool) -> dbss.Token:
+    async def __call__(self, refused):
         return dbss.Token(await coroutine(self.token))
 
 
-def in_1h() -> datetime:
+def in_1h():
     return datetime.now(timezone.utc) + timedelta(hours=1)
+
+
+LATEST = datetime.max.replace(tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize(
@@ -294,45 +166,38 @@ def in_1h() -> datetime:
         lambda token: lambda refused: dbss.Token(token, in_1h()),
         lambda token: lambda refused: (token, in_1h().astimezone(timezone(timedelta(hours=8)))),
         lambda token: lambda refused: (token, None),
-        lambda token: lambda refused: (token, datetime.max.replace(tzinfo=timezone.utc)),
+        lambda token: lambda refused: (token, LATEST),
         lambda token: lambda refused: coroutine(token),
         Asynchronous,
     ],
 )
-def test_provider_token_is_used(mock: MockService, report: str, make: Callable[..., Any]) -> None:
-    with provider_client(mock, make(mock.token)) as client:
+def test_provider_token_is_used(mock, provider_client, report, make):
+    with provider_client(make(mock.token)) as client:
         for _ in range(3):
-            assert len(client.download_report(None, mock.instance_id, report)) == 3000
-        with client.open_report(None, mock.instance_id, report) as stream:
+            assert len(client.download_report(*report.ids)) == 3000
+        with client.open_report(*report.ids) as stream:
             assert len(stream.read()) == 3000
         assert client.find_credentials().source == "token_provider"
-    assert sent_headers(mock, report, "x-auth-token") == [mock.token] * 4
+    assert sent_headers(report.requests(), "x-auth-token") == [mock.token] * 4
 
 
-def test_provider_expiry_is_found(mock: MockService) -> None:
+def test_provider_expiry_is_found(mock, provider_client):
     expires = in_1h()
-    with provider_client(mock, (mock.token, expires)) as client:
-        credentials = client.find_credentials()
-    assert credentials.expires_at is not None
-    assert credentials.expires_at.tzinfo is timezone.utc
-    assert abs(credentials.expires_at - expires) < timedelta(seconds=5)
-    with provider_client(mock, (mock.token, datetime.max.replace(tzinfo=timezone.utc))) as client:
+    with provider_client((mock.token, expires)) as client:
         found = client.find_credentials().expires_at
-        assert found is not None
-        assert found.year == 9999
-
-
-class CustomError(Exception):
-    pass
+    assert found.tzinfo is timezone.utc
+    assert abs(found - expires) < timedelta(seconds=5)
+    with provider_client((mock.token, LATEST)) as client:
+        assert client.find_credentials().expires_at.year == 9999
 
 
 class UnprintableError(Exception):
-    def __str__(self) -> str:
+    def __str__(self):
         raise RuntimeError
 
 
-def provider_that_raises(error: BaseException) -> Callable[[bool], str]:
-    def inner(refused: bool) -> str:
+def provider_that_raises(error):
+    def inner(refused):
         raise error
 
     return inner
@@ -352,26 +217,24 @@ def provider_that_raises(error: BaseException) -> Callable[[bool], str]:
     ],
 )
 @pytest.mark.parametrize("kind", ["function", "coroutine function"])
-def test_provider_exception_is_the_cause(
-    mock: MockService, report: str, error: BaseException, words: str, kind: str
-) -> None:
-    async def asynchronous(refused: bool) -> str:
+def test_provider_exception_is_the_cause(provider_client, report, error, words, kind):
+    async def asynchronous(refused):
         await asyncio.sleep(0)
         raise error
 
     error.__traceback__ = None
     provider = provider_that_raises(error) if kind == "function" else asynchronous
-    with provider_client(mock, provider) as client:
+    with provider_client(provider) as client:
         for _ in range(2):
             with pytest.raises(dbss.NoTokenError) as caught:
-                client.download_report(None, mock.instance_id, report)
+                client.download_report(*report.ids)
             assert words in caught.value.message
             assert "\n" not in caught.value.message
             cause = caught.value.__cause__
             # asyncio creates a new exception of the same type for some.
             assert cause is error or type(cause) is type(error)
             assert caught.value.attempts == 0
-    assert mock.requests(report) == []
+    assert report.requests() == []
     if kind == "function":
         # Only the frame of the provider, and none of the package.
         names = [one.name for one in traceback.extract_tb(error.__traceback__)]
@@ -401,120 +264,108 @@ SECRET = "secret-secret-secret"
     ],
 )
 def test_provider_invalid_token_is_reported_without_it(
-    mock: MockService, report: str, provided: Any, kind: type[Exception], words: str
-) -> None:
-    messages: list[str] = []
-    with provider_client(
-        mock, provided, log=lambda record: messages.append(record.message)
-    ) as client:
+    provider_client, report, provided, kind, words
+):
+    records = []
+    with provider_client(provided, log=records.append) as client:
         with pytest.raises(dbss.NoTokenError) as caught:
-            client.download_report(None, mock.instance_id, report)
+            client.download_report(*report.ids)
         assert words in caught.value.message
-        assert type(caught.value.__cause__) is kind
-        assert words in str(caught.value.__cause__)
+        cause = caught.value.__cause__
+        assert type(cause) is kind
+        assert words in str(cause)
         # Nor the frames, whose variables hold it.
-        assert caught.value.__cause__.__traceback__ is None
-        assert SECRET not in all_text_of(caught.value) + repr(client) + "".join(messages)
-    assert mock.requests(report) == []
+        assert cause.__traceback__ is None
+        assert SECRET not in all_text_of(caught.value) + repr(client)
+        assert not any(SECRET in one.message for one in records)
+    assert report.requests() == []
     assert SECRET not in repr(dbss.Token(SECRET, in_1h()))
 
 
-def test_provider_is_called_in_a_thread_of_its_own(mock: MockService) -> None:
-    threads: list[threading.Thread] = []
+def test_provider_is_called_in_a_thread_of_its_own(mock, provider_client):
+    threads = []
 
-    def provider(refused: bool) -> str:
+    def provider(refused):
         assert refused is False
         threads.append(threading.current_thread())
         return mock.token
 
-    with provider_client(mock, provider) as client:
+    with provider_client(provider) as client:
         assert client.find_credentials()
     [thread] = threads
     assert thread.daemon
     assert thread is not threading.main_thread()
 
 
-def test_provider_failure_is_the_cause_in_32_threads(mock: MockService, report: str) -> None:
+def test_provider_failure_is_the_cause_in_32_threads(provider_client, report):
     error = CustomError("nothing for anybody")
     barrier = threading.Barrier(32)
 
-    def download(_: int) -> BaseException | None:
+    def download(_):
         barrier.wait(TIMEOUT)
-        try:
-            client.download_report(None, mock.instance_id, report)
-        except dbss.NoTokenError as caught:
-            return caught.__cause__
-        return None
+        with pytest.raises(dbss.NoTokenError) as caught:
+            client.download_report(*report.ids)
+        return caught.value.__cause__
 
-    with (
-        provider_client(mock, provider_that_raises(error)) as client,
-        ThreadPoolExecutor(32) as pool,
-    ):
+    provider = provider_that_raises(error)
+    with provider_client(provider) as client, ThreadPoolExecutor(32) as pool:
         assert set(pool.map(download, range(32), timeout=TIMEOUT)) == {error}
 
 
-def test_passcode_provider_exception_is_the_cause(mock: MockService, login: dict[str, Any]) -> None:
+def test_passcode_provider_exception_is_the_cause(mock, connect, login):
     error = RuntimeError("the device is at home")
-
-    def provider(refused: bool) -> str:
-        raise error
-
+    more = {**login, "passcode_provider": provider_that_raises(error)}
     with (
-        dbss.Client(**login, iam_user_id=mock.user_id, passcode_provider=provider) as client,
+        connect(**more, iam_user_id=mock.user_id) as client,
         pytest.raises(dbss.NoTokenError, match="RuntimeError: the device is at home") as caught,
     ):
         client.check()
     assert caught.value.__cause__ is error
     with pytest.raises(dbss.NotConfiguredError) as half:
-        dbss.Client(**login, passcode_provider=provider)
+        connect(**more)
     assert half.value.parameter == "iam_user_id"
 
 
-def test_coroutine_of_a_provider_hangs_calls_keep_their_own_limits(
-    mock: MockService, report: str
-) -> None:
+def test_coroutine_of_a_provider_hangs_calls_keep_their_own_limits(mock, provider_client, report):
     done = threading.Event()
 
-    async def provider(refused: bool) -> str:
+    async def provider(refused):
         await asyncio.get_running_loop().run_in_executor(None, done.wait, TIMEOUT)
         return mock.token
 
-    with provider_client(mock, provider, max_attempts=1) as client:
+    limits = {"total_timeout": dbss.TotalTimeoutError, "stall_timeout": dbss.StalledError}
+    with provider_client(provider, max_attempts=1) as client:
         try:
-            limits: dict[str, Any]
-            for limits, error in (
-                ({"total_timeout": 0.2}, dbss.TotalTimeoutError),
-                ({"stall_timeout": 0.2}, dbss.StalledError),
-            ):
+            for name, error in limits.items():
                 with pytest.raises(error):
-                    client.check(operation=dbss.Operation(**limits))
+                    client.check(operation=dbss.Operation(**{name: 0.2}))
         finally:
             done.set()
         # Afterwards it returns a token as usual.
-        assert client.download_report(None, mock.instance_id, report)
+        assert client.download_report(*report.ids)
 
 
-def test_provider_hangs_ctrl_c_ends_the_call(mock: MockService, report: str) -> None:
+def test_provider_hangs_ctrl_c_ends_the_call(mock, provider_client, report):
     done = threading.Event()
-    interrupted: list[float] = []
+    interrupted = []
 
-    def provider(refused: bool) -> str:
+    def provider(refused):
         interrupted.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
         assert done.wait(TIMEOUT)
         return mock.token
 
-    with provider_client(mock, provider) as client:
+    with provider_client(provider) as client:
         try:
             with pytest.raises(KeyboardInterrupt):
-                client.download_report(None, mock.instance_id, report)
+                client.download_report(*report.ids)
             # The limit is 250 ms on an idle machine.
             assert time.monotonic() - interrupted[0] < 1.5
         finally:
             done.set()
         interrupted.clear()
         client.set_token(mock.token)
-        assert client.download_report(None, mock.instance_id, report)
+        assert client.download_report(*report.ids)
 
 
 TRAMPOLINE = """
@@ -524,16 +375,11 @@ void ask(void (*f)(void *, void *), void *user_data, void *request)
 """
 
 
-def test_provider_request_interrupted_by_signal_is_not_lost(
-    tmp_path: Path, environment: dict[str, str]
-) -> None:
-    path = tmp_path / "trampoline.so"
-    command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
-    subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=TIMEOUT)
-    request_token = ctypes.CDLL(str(path)).ask
+def test_provider_request_interrupted_by_signal_is_not_lost(tmp_path):
+    request_token = ctypes.CDLL(compiled(TRAMPOLINE, tmp_path / "trampoline.so")).ask
     request_token.argtypes = (abi.TokenProviderFn, ctypes.py_object, abi.TokenRequest)
     request_token.restype = None
-    requests: ffi.RequestQueue = queue.SimpleQueue()
+    requests = queue.SimpleQueue()
     config = abi.Config()
     abi.config_new(ffi.byref(config))
     try:
@@ -548,75 +394,73 @@ def test_provider_request_interrupted_by_signal_is_not_lost(
     assert sender() is None
 
 
-def provider_threads() -> list[threading.Thread]:
+def provider_threads():
     return [one for one in threading.enumerate() if one.name == "dbss token provider"]
 
 
-def test_provider_thread_ends_with_the_context(mock: MockService, report: str) -> None:
+def expect_end(thread):
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
+
+
+def test_provider_thread_ends_with_the_context(mock, provider_client, report):
     assert provider_threads() == []
-    client = provider_client(mock, mock.token)
+    client = provider_client(mock.token)
     # No thread before the first request.
     assert provider_threads() == []
-    assert client.download_report(None, mock.instance_id, report)
+    assert client.download_report(*report.ids)
     [thread] = provider_threads()
-    stream = client.open_report(None, mock.instance_id, report)
+    stream = client.open_report(*report.ids)
     del client
     gc.collect()
     # A stream may need another token.
     assert len(stream.read()) == 3000
     assert thread.is_alive()
     stream.close()
-    thread.join(TIMEOUT)
-    assert not thread.is_alive()
+    expect_end(thread)
 
-    client = provider_client(mock, mock.token)
+    client = provider_client(mock.token)
     assert client.find_credentials()
     [thread] = provider_threads()
     reference = weakref.ref(client)
     del client
     gc.collect()
     assert reference() is None
-    thread.join(TIMEOUT)
-    assert not thread.is_alive()
+    expect_end(thread)
 
-    with provider_client(mock, mock.token) as client:
+    with provider_client(mock.token) as client:
         assert client.find_credentials()
         [thread] = provider_threads()
-    thread.join(TIMEOUT)
-    assert not thread.is_alive()
+    expect_end(thread)
 
 
-def test_provider_is_not_called_after_close(mock: MockService, report: str) -> None:
-    requested: list[bool] = []
+def test_provider_is_not_called_after_close(mock, provider_client):
+    requested = []
     first, end = threading.Event(), threading.Event()
 
-    def provider(refused: bool) -> str:
+    def provider(refused):
         requested.append(refused)
         first.set()
         end.wait(TIMEOUT)
         return mock.token
 
-    client = provider_client(mock, provider, stall_timeout=0.1, max_attempts=1)
-    with pytest.raises(dbss.StalledError):
-        client.check()
-    assert first.wait(TIMEOUT)
-    # A second request waits in the queue.
-    with pytest.raises(dbss.StalledError):
-        client.check()
+    client = provider_client(provider, stall_timeout=0.1, max_attempts=1)
+    # The second request waits in the queue.
+    for _ in range(2):
+        with pytest.raises(dbss.StalledError):
+            client.check()
+        assert first.wait(TIMEOUT)
     [thread] = provider_threads()
     client.close()
     end.set()
-    thread.join(TIMEOUT)
-    assert not thread.is_alive()
+    expect_end(thread)
     assert requested == [False]
 
 
-def test_provider_is_released_when_client_creation_fails() -> None:
-    class Function:
-        def __call__(self, refused: bool) -> str:
-            return "token"
+def test_provider_is_released_when_client_creation_fails():
+    def function(refused):
+        return "token"
 
-    function = Function()
     reference = weakref.ref(function)
     kept = len(ffi._held_by_c)
     with pytest.raises(dbss.FileError):
@@ -627,106 +471,71 @@ def test_provider_is_released_when_client_creation_fails() -> None:
     assert len(ffi._held_by_c) == kept
 
 
-@pytest.mark.parametrize("state", ["idle", "asked", "failed"])
-def test_provider_at_interpreter_exit_is_silent(
-    mock: MockService, report: str, environment: dict[str, str], state: str
-) -> None:
+@pytest.mark.parametrize(
+    # The exit may end the thread between the word and its line end.
+    ("state", "printed"),
+    [("idle", ["3000"]), ("failed", ["NoTokenError"]), ("asked", ["CancelledError", ""])],
+)
+def test_provider_at_interpreter_exit_is_silent(run_python, report, state, printed):
     code = """
-import asyncio, os, sys, threading, dbss
-asked = threading.Event()
+asked, state = threading.Event(), os.environ["STATE"]
 async def provider(refused):
-    if os.environ["STATE"] == "asked":
+    if state == "asked":
         asked.set()
         await asyncio.sleep(1000)
-    if os.environ["STATE"] == "failed":
+    if state == "failed":
         raise RuntimeError("failed")
     return os.environ["TOKEN"]
-client = dbss.Client(
-    endpoint=os.environ["ENDPOINT"], project_id=os.environ["PROJECT"], token_provider=provider
-)
+client = dbss.Client(endpoint=os.environ["ENDPOINT"], token_provider=provider)
 def call():
     try:
-        print(len(client.download_report(None, os.environ["INSTANCE"], os.environ["REPORT"])))
+        print(len(client.download_report(*ids)))
     except dbss.Error as error:
         print(type(error).__name__)
-if os.environ["STATE"] == "asked":
+if state == "asked":
     threading.Thread(target=call, daemon=True).start()
     asked.wait(60)
 else:
     call()
 """
-    done = python(code, environment, STATE=state, **env_for(mock, report))
-    assert (done.returncode, done.stderr) == (0, "")
-    expected = {"idle": ["3000"], "failed": ["NoTokenError"], "asked": ["CancelledError", ""]}
-    # The exit may end the thread between the word and its line end.
-    assert done.stdout.strip() in expected[state]
-
-
-def env_for(mock: MockService, report: str) -> dict[str, str]:
-    return {
-        "ENDPOINT": mock.http,
-        "TOKEN": mock.token,
-        "PROJECT": mock.project_id,
-        "INSTANCE": mock.instance_id,
-        "REPORT": report,
-    }
+    assert run_python(code, report, STATE=state).strip() in printed
 
 
 @pytest.mark.parametrize("before", ["unused", "used", "asked"])
-def test_provider_works_in_forked_children(mock: MockService, report: str, before: str) -> None:
+def test_provider_works_in_forked_children(mock, provider_client, report, before):
     """Whatever its thread did in the parent."""
-    fork = multiprocessing.get_context("fork")
-    results = fork.SimpleQueue()
     parent = os.getpid()
-    requested = threading.Event()
-    done = threading.Event()
-
+    requested, done = threading.Event(), threading.Event()
     inherited = f"{before}-" * 30
-    mock.add_token(inherited)
+    mock.set("tokens", token=inherited)
 
-    def provider(refused: bool) -> str:
+    def provider(refused):
         if os.getpid() == parent and before == "asked":
             requested.set()
             assert done.wait(TIMEOUT)
         return mock.token if refused or os.getpid() != parent else inherited
 
-    def child() -> None:
-        try:
-            results.put([download() for _ in range(3)])
-        except BaseException as error:
-            results.put(repr(error))
-            raise
+    def download(times=1):
+        return [len(client.download_report(*report.ids)) for _ in range(times)]
 
-    def download() -> int:
-        return len(client.download_report(None, mock.instance_id, report))
-
-    with provider_client(mock, provider) as client, ThreadPoolExecutor(1) as pool:
-        waiting = None
+    with provider_client(provider) as client, ThreadPoolExecutor(1) as pool:
         if before == "used":
-            assert download() == 3000
+            assert download() == [3000]
             # So that the children need a token, too.
-            mock.revoke_token(inherited)
+            mock.control_request("DELETE", "/tokens", {"token": inherited})
         if before == "asked":
             waiting = pool.submit(download)
             assert requested.wait(TIMEOUT)
-        children = [fork.Process(target=child) for _ in range(3)]
-        for one in children:
-            one.start()
-        for one in children:
-            one.join(TIMEOUT)
-            assert one.exitcode == 0
-        assert [results.get() for _ in children] == [[3000] * 3] * 3
+        children = [Child(download, 3) for _ in range(3)]
+        assert [one.result() for one in children] == [[3000] * 3] * 3
         done.set()
-        if waiting is not None:
-            assert waiting.result(TIMEOUT) == 3000
-        assert download() == 3000
+        if before == "asked":
+            assert waiting.result(TIMEOUT) == [3000]
+        assert download() == [3000]
 
 
-def test_provider_many_requests_leak_nothing(
-    mock: MockService, report: str, environment: dict[str, str]
-) -> None:
+def test_provider_many_requests_leak_nothing(run_python):
     code = """
-import gc, os, threading, dbss
 from dbss import ffi
 def provider(refused):
     calls.append(refused)
@@ -748,43 +557,23 @@ def left(times):
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
             thread.join(60)
-    with open("/proc/self/statm") as file:
-        memory = int(file.read().split()[1])
-    return len(os.listdir("/proc/self/fd")), len(ffi._held_by_c), memory
+    return len(os.listdir("/proc/self/fd")), len(ffi._held_by_c), proc("VmRSS:")
 before = left(50)
 after = left(500)
-print(len(calls), threading.active_count(), [b - a for a, b in zip(before, after)][:2])
-print(after[2] - before[2])
+print(len(calls), threading.active_count(), *(b - a for a, b in zip(before, after)))
 """
-    done = python(code, environment, **env_for(mock, report))
-    assert (done.returncode, done.stderr) == (0, "")
-    first, pages = done.stdout.splitlines()
-    assert first == "1100 1 [0, 0]"
-    assert int(pages) < 2000
+    *counts, grown = map(int, run_python(code).split())
+    assert counts == [1100, 1, 0, 0]
+    assert grown < 8 * 1000
 
 
-def test_login_in_forked_child_works(mock: MockService, login: dict[str, Any], report: str) -> None:
-    fork = multiprocessing.get_context("fork")
-    results = fork.SimpleQueue()
+def test_login_in_forked_child_works(mock, connect, login, report):
+    def download():
+        return len(client.download_report(None, *report.ids[1:]))
 
-    def child() -> None:
-        try:
-            results.put(len(client.download_report(None, mock.instance_id, report)))
-        except BaseException as error:
-            results.put(repr(error))
-            raise
-
-    def run() -> None:
-        process = fork.Process(target=child)
-        process.start()
-        process.join(TIMEOUT)
-        assert process.exitcode == 0
-        assert results.get() == 3000
-
-    with dbss.Client(**login) as client:
-        mock.clear_requests()
-        run()
-        assert client.download_report(None, mock.instance_id, report)
+    with connect(**login) as client:
+        assert Child(download).result() == 3000
+        assert download() == 3000
         assert len(mock.requests("@iam.tokens")) == 2
-        run()
+        assert Child(download).result() == 3000
         assert len(mock.requests("@iam.tokens")) == 2

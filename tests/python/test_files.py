@@ -1,7 +1,5 @@
 """Files, file objects and descriptors as targets in the Python package."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import io
@@ -13,27 +11,14 @@ import tempfile
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import dbss
 import pytest
 
-from downloads import (
-    MIB,
-    PROMPT,
-    CustomError,
-    NewReport,
-    client,
-    new_report,
-    sha256,
-)
-
-__all__ = ["client", "new_report"]
+from support import MIB, PROMPT, CustomError, sha256
 
 
-def test_file_errors_are_those_of_the_language(
-    client: dbss.Client, new_report: NewReport, tmp_path: Path
-) -> None:
+def test_file_errors_are_those_of_the_language(client, new_report, tmp_path):
     report = new_report(2 * MIB)
     path = tmp_path / "report"
     path.write_text("old")
@@ -60,9 +45,7 @@ def test_file_errors_are_those_of_the_language(
     assert isinstance(no_space.value, (dbss.FileError, OSError))
 
 
-def test_path_of_every_type_is_accepted(
-    client: dbss.Client, new_report: NewReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_path_of_every_type_is_accepted(client, new_report, tmp_path, monkeypatch):
     report = new_report(1000)
     monkeypatch.chdir(tmp_path)
     odd = os.fsencode(tmp_path) + b"/\xff report"
@@ -90,9 +73,7 @@ def test_path_of_every_type_is_accepted(
     assert len(report.requests()) == before
 
 
-def test_file_object_is_written_from_its_position(
-    client: dbss.Client, new_report: NewReport, tmp_path: Path
-) -> None:
+def test_file_object_is_written_from_its_position(client, new_report, tmp_path):
     report = new_report()
     whole = client.download_report(*report.ids)
     path = tmp_path / "file"
@@ -117,22 +98,20 @@ class Slow(io.RawIOBase):
 
     got = b""
 
-    def writable(self) -> bool:
+    def writable(self):
         return True
 
-    def write(self, data: Any) -> Any:
+    def write(self, data):
         self.got += bytes(data[:50_000])
         return min(len(data), 50_000)
 
 
 class Full(Slow):
-    def write(self, data: Any) -> Any:
+    def write(self, data):
         return None
 
 
-def test_write_only_object_gets_every_byte(
-    client: dbss.Client, new_report: NewReport, tmp_path: Path
-) -> None:
+def test_write_only_object_gets_every_byte(client, new_report, tmp_path):
     report = new_report()
     memory, slow = io.BytesIO(), Slow()
     client.download_report_to(*report.ids, memory)
@@ -155,12 +134,12 @@ def test_write_only_object_gets_every_byte(
         client.download_report_to(*report.ids, Full())
 
 
-def test_write_exception_is_raised_unchanged(client: dbss.Client, new_report: NewReport) -> None:
+def test_write_exception_is_raised_unchanged(client, new_report):
     report = new_report()
     exception = CustomError()
 
     class FailingWriter:
-        def write(self, data: bytes) -> None:
+        def write(self, data):
             raise exception
 
     with pytest.raises(CustomError) as caught:
@@ -171,9 +150,7 @@ def test_write_exception_is_raised_unchanged(client: dbss.Client, new_report: Ne
     assert sha256(client.download_report(*report.ids)) == report.sha256
 
 
-def test_unwritable_target_is_rejected(
-    client: dbss.Client, new_report: NewReport, tmp_path: Path
-) -> None:
+def test_unwritable_target_is_rejected(client, new_report, tmp_path):
     report = new_report()
     for target in (None, 1.5, True, object(), io.StringIO(), []):
         with pytest.raises(TypeError, match="path"):
@@ -195,9 +172,7 @@ def test_unwritable_target_is_rejected(
 @pytest.mark.parametrize(
     "kind", ["TCP", "TCP with little room", "Unix", "pipe", "shared pipe", "FIFO"]
 )
-def test_full_blocking_descriptor_obeys_timeout_and_cancel(
-    client: dbss.Client, new_report: NewReport, tmp_path: Path, kind: str
-) -> None:
+def test_full_blocking_descriptor_obeys_timeout_and_cancel(client, new_report, tmp_path, kind):
     report = new_report(8 * MIB)
     with contextlib.ExitStack() as opened:
         if kind.startswith("TCP"):
@@ -233,9 +208,9 @@ def test_full_blocking_descriptor_obeys_timeout_and_cancel(
             )
         assert time.monotonic() - started < 0.3 + PROMPT
         operation = dbss.Operation()
-        ended: list[float] = []
+        ended = []
 
-        def cancel(now: dbss.Progress) -> None:
+        def cancel(now):
             if now.received and not ended:
                 ended.append(time.monotonic())
                 operation.cancel()

@@ -1,97 +1,102 @@
 """Forked processes, and the exit of the interpreter, with calls of the Python package."""
 
-from __future__ import annotations
-
 import json
-import multiprocessing
 import os
-import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import dbss
 import pytest
 
-from downloads import TIMEOUT, NewReport, Report, client, new_report, run_program, sha256
-from mock_service import MockService
-
-__all__ = ["client", "new_report"]
+from support import TIMEOUT, Child, run, sha256
 
 both_listeners = pytest.mark.parametrize("listener", ["http", "https"])
 
 
-def use_in_child(
-    client: dbss.Client, report: Report, path: Path, stream: Any, operation: Any
-) -> Any:
-    got: list[object] = []
-    for rejected in (
-        lambda: stream.read(10),
-        lambda: client.download_report(*report.ids, operation=operation),
-        operation.reset,
-    ):
-        try:
-            got.append(repr(rejected()))
-        except dbss.Error as error:
-            got.append(type(error).__name__)
-    # These must not wait for locks whose owners do not exist in the child.
-    got.append((operation.path, operation.error))
-    operation.cancel()
-    stream.close()
-    got.extend(sha256(client.download_report_to(*report.ids, path, replace=True)) for _ in range(5))
-    with client.open_report(*report.ids) as own:
-        got.append(sha256(own.read()))
-    return got
+@pytest.fixture
+def client(mock, connect, listener):
+    with connect(endpoint=getattr(mock, listener), ca_file=mock.ca_file) as client:
+        yield client
 
 
 @both_listeners
-def test_forked_child_downloads_during_parents_call(
-    mock: MockService, new_report: NewReport, tmp_path: Path, listener: str
-) -> None:
-    fork = multiprocessing.get_context("fork")
+@pytest.mark.parametrize("threads", [0, 3])
+def test_forked_children_use_the_inherited_client(client, new_report, threads):
+    """Also when other threads are inside calls at the moment of the fork."""
+    report = new_report()
+    finished = threading.Event()
+
+    def download(times):
+        return {sha256(client.download_report(*report.ids)) for _ in range(times)}
+
+    def download_on():
+        return set().union(*iter(lambda: set() if finished.is_set() else download(1), set()))
+
+    def child():
+        found = download(10)
+        client.close()
+        return found
+
+    # To have an open connection that children inherit.
+    assert download(1) == {report.sha256}
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        running = [pool.submit(download_on) for _ in range(threads)]
+        try:
+            children = [Child(child) for _ in range(5)]
+            assert download(20) == {report.sha256}
+            assert [one.result() for one in children] == [{report.sha256}] * 5
+        finally:
+            finished.set()
+        assert all(one.result(TIMEOUT) <= {report.sha256} for one in running)
+    assert download(1) == {report.sha256}
+
+
+@both_listeners
+def test_forked_child_downloads_during_parents_call(client, new_report, tmp_path):
     slow, quick = new_report(), new_report()
     slow.fault(drip={"bytes": 10_000, "every_ms": 20})
-    results = fork.SimpleQueue()
+    operation = dbss.Operation()
+    stream = client.open_report(*slow.ids, operation=operation)
 
-    def child() -> None:
-        try:
-            results.put(use_in_child(client, quick, tmp_path / str(os.getpid()), stream, operation))
-        except BaseException as error:
-            results.put(repr(error))
-            raise
+    def use_in_child():
+        got = []
+        for rejected in (
+            lambda: stream.read(10),
+            lambda: client.download_report(*quick.ids, operation=operation),
+            operation.reset,
+        ):
+            with pytest.raises(dbss.Error) as caught:
+                rejected()
+            got.append(caught.type.__name__)
+        # These must not wait for locks whose owners do not exist in the child.
+        assert (operation.path, operation.error) == (None, None)
+        operation.cancel()
+        stream.close()
+        path = tmp_path / str(os.getpid())
+        for _ in range(5):
+            client.download_report_to(*quick.ids, path, replace=True)
+            assert sha256(path) == quick.sha256
+        with client.open_report(*quick.ids) as own:
+            assert sha256(own.read()) == quick.sha256
+        return got
 
-    with (
-        dbss.Client(
-            endpoint=getattr(mock, listener), token=mock.token, ca_file=mock.ca_file
-        ) as client,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        operation = dbss.Operation()
-        stream = client.open_report(*slow.ids, operation=operation)
+    with ThreadPoolExecutor(1) as pool:
         read = pool.submit(stream.read)
-        children = [fork.Process(target=child) for _ in range(3)]
-        for one in children:
-            one.start()
+        children = [Child(use_in_child) for _ in range(3)]
         assert {sha256(client.download_report(*quick.ids)) for _ in range(5)} == {quick.sha256}
         for one in children:
-            one.join(TIMEOUT)
-            assert one.exitcode == 0
-        for _ in children:
-            got = results.get()
+            first, *others = one.result()
             # The error depends on whether another thread reads at the moment of the fork.
-            assert got[0] in ("BusyError", "ArgumentError")
-            assert got[1:4] == ["ArgumentError", "ArgumentError", (None, None)]
-            assert set(got[4:]) == {quick.sha256}
+            assert first in ("BusyError", "ArgumentError")
+            assert others == ["ArgumentError", "ArgumentError"]
         # The children have not affected the stream of the parent.
         assert sha256(read.result(TIMEOUT)) == slow.sha256
         stream.close()
 
 
 @both_listeners
-def test_processes_with_the_same_id_are_distinguished(
-    mock: MockService, new_report: NewReport, environment: dict[str, str], listener: str
-) -> None:
+def test_processes_with_the_same_id_are_distinguished(mock, new_report, environment, listener):
     """Each PID namespace has a process with the number 1."""
     code = """
 import ctypes, hashlib, json, os, sys, dbss
@@ -128,22 +133,12 @@ right = (not child or ended(child) == 0) and right
 os._exit(not right)
 """
     reports = new_report(40_000), new_report(40_000)
-    settings = {
-        "endpoint": getattr(mock, listener),
-        "token": mock.token,
-        "ca_file": str(mock.ca_file),
-    }
+    settings = {"endpoint": getattr(mock, listener), "token": mock.token, "ca_file": mock.ca_file}
     given = json.dumps([settings, *([one.ids, one.sha256] for one in reports)])
-    done = subprocess.run(
-        [sys.executable, "-c", code, given],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    done = run(sys.executable, "-c", code, given, env=environment)
     if done.stdout.startswith("unshare:") and not (os.environ.get("CI") and os.geteuid() == 0):
         pytest.skip(f"no PID namespaces here: {done.stdout}")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 # The exit of the interpreter. The class Slow makes it long enough for what runs elsewhere.
@@ -156,9 +151,7 @@ print("end")
 """
 
 
-def test_forked_child_exit_does_not_wait_for_parents_calls(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_forked_child_exit_does_not_wait_for_parents_calls(new_report, run_python):
     code = """
 client = dbss.Client(**settings)
 operation = dbss.Operation()
@@ -185,12 +178,10 @@ operation.cancel()
 thread.join(30)
 print("end")
 """
-    assert run_program(code, new_report(stall_after=100_000), environment) == "end\n"
+    assert run_python(code, new_report(stall_after=100_000)) == "end\n"
 
 
-def test_interpreter_exit_with_open_objects_is_silent(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_interpreter_exit_with_open_objects_is_silent(new_report, run_python):
     code = """
 client = dbss.Client(**settings, log=lambda record: None)
 operation = dbss.Operation()
@@ -201,12 +192,10 @@ class Late:
 late = Late(client, operation, stream)
 builtins.held = (operation, stream, client)
 """
-    assert run_program(code, new_report(stall_after=100_000), environment) == "1000\n"
+    assert run_python(code, new_report(stall_after=100_000)) == "1000\n"
 
 
-def test_interpreter_exit_with_daemon_thread_in_call_succeeds(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_interpreter_exit_with_daemon_thread_in_call_succeeds(new_report, run_python):
     """Python ends such a thread as soon as it tries to run Python code."""
     code = """
 client = dbss.Client(**settings, log=lambda record: None)
@@ -233,12 +222,10 @@ for call in (stream, again, again, stream):
     threading.Thread(target=quietly, args=(call,), daemon=True).start()
 begun.wait(30)
 """
-    assert run_program(code + SLOW, new_report(stall_after=100_000), environment) == "end\n"
+    assert run_python(code + SLOW, new_report(stall_after=100_000)) == "end\n"
 
 
-def test_interpreter_exit_ends_no_thread_inside_a_callback(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_interpreter_exit_ends_no_thread_inside_a_callback(new_report, run_python):
     """Daemon threads make all kinds of calls while the main thread returns."""
     report = new_report(200_000)
     code = """
@@ -271,12 +258,10 @@ for call in (to_file, stream, list_and_make) * 2:
 for _ in range(6): inside.acquire()
 """
     for _ in range(int(os.environ.get("DBSS_TEST_RUNS", "20"))):
-        assert run_program(code, report, environment) == ""
+        assert run_python(code, report) == ""
 
 
-def test_interpreter_exit_does_not_wait_for_function_that_never_returns(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_interpreter_exit_does_not_wait_for_function_that_never_returns(new_report, run_python):
     code = """
 dbss.operation.EXIT_TIMEOUT = 0.2
 client = dbss.Client(**settings)
@@ -290,12 +275,10 @@ threading.Thread(
 waiting.wait(30)
 print("end")
 """
-    assert run_program(code, new_report(), environment) == "end\n"
+    assert run_python(code, new_report()) == "end\n"
 
 
-def test_interpreter_exit_with_running_user_function_succeeds(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_interpreter_exit_with_running_user_function_succeeds(new_report, run_python):
     """Python ends the thread when the function continues."""
     report = new_report()
     code = """
@@ -318,4 +301,4 @@ for client, call, keywords in (
 inside.wait(30)
 """
     for _ in range(5):
-        assert run_program(code + SLOW, report, environment) == "end\n"
+        assert run_python(code + SLOW, report) == "end\n"

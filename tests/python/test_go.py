@@ -1,39 +1,25 @@
-"""The Go package: its README and samples, and the built module in an empty project.
+"""The Go package: its README, and the built module in an empty project.
 
 `make test-go` runs the tests that are written in Go.
 """
-
-from __future__ import annotations
 
 import json
 import os
 import platform
 import re
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from command import sha256
-
-if TYPE_CHECKING:
-    from mock_service import MockService
+from support import BUILD, ROOT, need_tool, output, run
 
 VERSION = "0.1.0"
 # As outside of the tests, whose home directory is empty.
 GOCACHE = os.environ.get("GOCACHE") or str(Path.home() / ".cache/go-build")
 PLATFORM = {"x86_64": "linux_amd64_glibc", "aarch64": "linux_arm64_glibc"}[platform.machine()]
-SAMPLES = ("download", "generate", "mirror", "stream")
-PROJECT = """module example.org/project
-
-go 1.23
-
-require example.com/dbss v{version}
-"""
-
+GO_SAMPLES = ("download", "generate", "mirror", "stream")
+PROJECT = f"module example.org/project\n\ngo 1.23\n\nrequire example.com/dbss v{VERSION}\n"
 PROGRAM = """package main
 
 import (
@@ -76,8 +62,7 @@ PACKAGES = {
 class Project:
     """An empty project, which has got the module from a proxy in a directory."""
 
-    def __init__(self, go: str, directory: Path, proxy: Path, environment: dict[str, str]) -> None:
-        self.go = go
+    def __init__(self, directory, proxy, environment):
         self.directory = directory
         self.environment = {
             **environment,
@@ -88,78 +73,64 @@ class Project:
             "GOCACHE": GOCACHE,
             "GOTOOLCHAIN": "local",
         }
-        (directory / "go.mod").write_text(PROJECT.format(version=VERSION))
+        (directory / "go.mod").write_text(PROJECT)
         (directory / "main.go").write_text('package main\n\nimport _ "example.com/dbss"\n')
         self.run("get", f"example.com/dbss@v{VERSION}")
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [self.go, *arguments],
-            cwd=self.directory,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        return done
+    def run(self, *arguments):
+        return run(need_tool("go"), *arguments, cwd=self.directory, env=self.environment).stdout
 
-    def build(self, package: str, name: str) -> Path:
+    def build(self, name, text=None):
+        """The program of a package in the project, or of a sample."""
+        package = f"example.com/dbss/samples/{name}"
+        if text is not None:
+            package = f"./{name}"
+            (self.directory / name).mkdir()
+            (self.directory / name / "main.go").write_text(text)
         self.run("vet", package)
-        self.run("build", "-o", name, package)
-        return self.directory / name
+        self.run("build", "-o", f"program-{name}", package)
+        return self.directory / f"program-{name}"
 
 
 @pytest.fixture(scope="module")
-def project(
-    root: Path,
-    build_dir: Path,
-    environment: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
-    need_tool: Callable[[str], str],
-) -> Project:
-    go = need_tool("go")
+def go_module(environment, tmp_path_factory):
+    need_tool("go")
     proxy = tmp_path_factory.mktemp("proxy")
-    library = f"{PLATFORM}={build_dir / 'lib/libdbss.a'}"
-    command = [sys.executable, root / "packaging/go_module.py", proxy, VERSION, library]
-    subprocess.run(command, check=True)
-    return Project(go, tmp_path_factory.mktemp("project"), proxy, environment)
+    library = f"{PLATFORM}={BUILD / 'lib/libdbss.a'}"
+    run(sys.executable, ROOT / "packaging/go_module.py", proxy, VERSION, library)
+    return Project(tmp_path_factory.mktemp("project"), proxy, environment)
 
 
-@pytest.fixture
-def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
-    return {
-        **environment,
-        "DBSS_ENDPOINT": mock.http,
-        "DBSS_TOKEN": mock.token,
-        "DBSS_PROJECT_ID": mock.project_id,
-    }
+@pytest.fixture(scope="module")
+def go_samples(go_module):
+    return {name: go_module.build(name) for name in GO_SAMPLES}
 
 
-def test_go_calls_every_function_of_the_abi(root: Path) -> None:
-    description = json.loads((root / "include/dbss-abi.json").read_text())
-    folder = root / "bindings/go/internal/abi"
+def test_go_calls_every_function_of_the_abi():
+    description = json.loads((ROOT / "include/dbss-abi.json").read_text())
+    folder = ROOT / "bindings/go/internal/abi"
     text = "".join(path.read_text() for path in folder.iterdir())
     called = set(re.findall(r"\b(dbss_\w+)\(", text))
     # The error of a thread is taken with the call.
     assert {one["name"] for one in description["functions"]} - called == {"dbss_last_error"}
 
 
-def test_go_module_has_the_version_of_the_product(root: Path, project: Project) -> None:
-    cargo = (root / "Cargo.toml").read_text()
-    assert f'\nversion = "{VERSION}"\n' in cargo
-    listed = json.loads(project.run("list", "-m", "-json", "example.com/dbss").stdout)
+def test_go_module_has_the_version_of_the_product(go_module):
+    assert f'\nversion = "{VERSION}"\n' in (ROOT / "Cargo.toml").read_text()
+    listed = json.loads(go_module.run("list", "-m", "-json", "example.com/dbss"))
     assert listed["Version"] == f"v{VERSION}"
     files = {path.name for path in Path(listed["Dir"]).rglob("*")}
     assert {"LICENSE", "THIRD-PARTY-LICENSES", "README.md", "dbss.h"} <= files
     assert not {name for name in files if name.endswith("_test.go")}
 
 
-def test_go_readme_blocks_run(
-    root: Path, project: Project, mock: MockService, service: dict[str, str], tmp_path: Path
-) -> None:
-    text = (root / "bindings/go/README.md").read_text()
-    blocks = re.findall(r"^```go\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+@pytest.fixture
+def blocks():
+    text = (ROOT / "bindings/go/README.md").read_text()
+    return re.findall(r"^```go\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def test_go_readme_blocks_run(go_module, mock, service, tmp_path, blocks):
     assert len(blocks) >= 7
     functions = []
     for index, block in enumerate(blocks):
@@ -177,94 +148,19 @@ def test_go_readme_blocks_run(
     runs = [f"block{i}" for i, block in enumerate(blocks) if "WithRegion" not in block]
     body = "\n".join(functions)
     imports = [f'"{PACKAGES[name]}"' for name in PACKAGES if re.search(rf"\b{name}\.", body)]
-    program = PROGRAM.format(
-        imports="\n".join(dict.fromkeys([*imports, '"os"', '"time"'])),
-        functions=body,
-        blocks=", ".join(runs),
-    )
-    (project.directory / "readme").mkdir()
-    (project.directory / "readme/main.go").write_text(program)
-    binary = project.build("./readme", "readme-program")
-    mock.set_generation(percent_per_list=100)
+    imports = "\n".join(dict.fromkeys([*imports, '"os"', '"time"']))
+    text = PROGRAM.format(imports=imports, functions=body, blocks=", ".join(runs))
+    program = go_module.build("readme", text)
+    mock.set("generation", percent_per_list=100)
     (tmp_path / "reports").mkdir()
-    arguments = [binary, mock.instance_id, mock.pdf["id"], mock.templates[0]["id"]]
-    done = subprocess.run(
-        arguments, env=service, cwd=tmp_path, capture_output=True, timeout=60, check=False
-    )
-    mock.set_generation()
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.startswith(b"%PDF-")
-    assert f"\n{mock.pdf['id']} {mock.pdf['name']}\n".encode() in done.stdout
+    arguments = [mock.instance_id, mock.pdf["id"], mock.templates[0]["id"]]
+    printed = output(program, *arguments, env=service, cwd=tmp_path, text=False)
+    assert printed.startswith(b"%PDF-")
+    assert f"\n{mock.pdf['id']} {mock.pdf['name']}\n".encode() in printed
     [saved] = (tmp_path / "reports").iterdir()
     assert saved.read_bytes().startswith(b"%PDF-")
 
 
-def test_readme_go_program_runs(
-    root: Path, project: Project, mock: MockService, service: dict[str, str], tmp_path: Path
-) -> None:
-    text = (root / "README.md").read_text()
-    [program] = re.findall(r"^```go\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    (project.directory / "root").mkdir()
-    (project.directory / "root/main.go").write_text(program)
-    binary = project.build("./root", "root-program")
-    report = {"DBSS_INSTANCE_ID": mock.instance_id, "DBSS_REPORT_ID": mock.pdf["id"]}
-    subprocess.run([binary], env={**service, **report}, cwd=tmp_path, check=True, timeout=60)
-    assert sha256(tmp_path / "report.pdf") == mock.pdf["sha256"]["en-us"]
-
-
-def test_go_readme_fragments_are_formatted(root: Path, project: Project) -> None:
-    text = (root / "bindings/go/README.md").read_text()
-    for block in re.findall(r"^```go\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        gofmt = Path(project.go).with_name("gofmt")
-        done = subprocess.run([gofmt], input=block, capture_output=True, text=True, timeout=60)
-        assert (done.stdout, done.stderr) == (block, "")
-
-
-@pytest.fixture(scope="module")
-def samples(project: Project) -> dict[str, Path]:
-    return {
-        name: project.build(f"example.com/dbss/samples/{name}", f"sample-{name}")
-        for name in SAMPLES
-    }
-
-
-def test_go_samples_are_short(root: Path) -> None:
-    found = sorted((root / "bindings/go/samples").glob("*/main.go"))
-    assert [path.parent.name for path in found] == list(SAMPLES)
-    for path in found:
-        assert len(path.read_text().splitlines()) < 100
-
-
-def test_go_samples_run(
-    samples: dict[str, Path], mock: MockService, service: dict[str, str], tmp_path: Path
-) -> None:
-    def run(name: str, *arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [samples[name], *arguments],
-            env=service,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == code, done.stderr
-        assert mock.token not in done.stdout + done.stderr
-        return done.stderr if code else done.stdout
-
-    pdf, instance = mock.pdf, mock.instance_id
-    assert run("download", instance, pdf["id"], "report.pdf") == "saved report.pdf\n"
-    assert sha256(tmp_path / "report.pdf") == pdf["sha256"]["en-us"]
-    assert "exists" in run("download", instance, pdf["id"], "report.pdf", code=1)
-    printed = run("stream", instance, pdf["id"])
-    assert printed.split()[0] == pdf["sha256"]["zh-cn"]
-    mock.set_generation(percent_per_list=100)
-    times = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
-    printed = run("generate", instance, mock.templates[0]["id"], *times, "new.pdf")
-    assert printed == f"saved {mock.made()[-1]} as new.pdf\n"
-    assert "no such" in run("generate", instance, "0" * 32, *times, "other.pdf", code=1)
-    mock.set_generation()
-    assert re.match(r"\d+ new, 0 already there, ", run("mirror", "archive"))
-    assert run("mirror", "archive").startswith("0 new, ")
-    assert "since" in run("mirror", "archive", "soon", code=1)
-    for name in SAMPLES:
-        assert run(name, code=2).startswith("usage: ")
+def test_go_readme_fragments_are_formatted(blocks):
+    for block in blocks:
+        assert output(need_tool("gofmt"), input=block) == block

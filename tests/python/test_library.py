@@ -1,17 +1,12 @@
 """The built library: its exports, its name, its size, linking and installation."""
 
-from __future__ import annotations
-
 import os
 import re
-import subprocess
-from pathlib import Path
+import shutil
 
 import pytest
 
-from conftest import need_tool
-
-MIB = 1024 * 1024
+from support import BUILD, LIBRARY, MIB, ROOT, need_tool, run
 
 SMOKE = """
 #include <dbss.h>
@@ -25,30 +20,38 @@ int main(void)
     return 0;
 }
 """
+ARCHIVE = BUILD / "lib/libdbss.a"
+INCLUDE = f"-I{ROOT / 'include'}"
+CC = os.environ.get("CC", "cc")
 
 
-def run(*command: str | Path, **options: object) -> str:
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=300, **options
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def printed(*command, **options):
+    return run(*command, **options).stdout
 
 
-def header_functions(root: Path) -> set[str]:
-    text = re.sub(r"/\*.*?\*/", "", (root / "include/dbss.h").read_text(), flags=re.DOTALL)
-    return set(re.findall(r"\b(dbss_\w+)\(", text))
+@pytest.fixture(scope="module")
+def version():
+    text = (ROOT / "Cargo.toml").read_text()
+    return re.search(r'^version = "(.*)"', text, re.MULTILINE)[1]
 
 
-def test_library_exports_exactly_header_functions(root: Path, library: Path) -> None:
-    lines = run("nm", "-D", "--defined-only", library).splitlines()
-    exported = {line.split()[-1] for line in lines}
-    assert exported == header_functions(root)
-    assert len(exported) > 30
+@pytest.fixture
+def smoke(tmp_path):
+    (tmp_path / "smoke.c").write_text(SMOKE)
+    return tmp_path / "smoke.c"
 
 
-def test_shared_library_has_soname_and_stays_loaded(library: Path) -> None:
-    dynamic = run("readelf", "--dynamic", "--wide", library)
+def test_libraries_export_exactly_header_functions():
+    text = re.sub(r"/\*.*?\*/", "", (ROOT / "include/dbss.h").read_text(), flags=re.DOTALL)
+    functions = set(re.findall(r"\b(dbss_\w+)\(", text))
+    assert len(functions) > 30
+    for flags, path in (("-D", LIBRARY), ("-g", ARCHIVE)):
+        lines = printed("nm", flags, "--defined-only", path).splitlines()
+        assert {line.split()[-1] for line in lines if " " in line} == functions
+
+
+def test_shared_library_has_soname_and_stays_loaded():
+    dynamic = printed("readelf", "--dynamic", "--wide", LIBRARY)
     assert "Library soname: [libdbss.so.0]" in dynamic
     assert re.search(r"\(FLAGS_1\).*\bNODELETE\b", dynamic)
     needed = set(re.findall(r"\(NEEDED\).*\[(.*?)\]", dynamic))
@@ -56,31 +59,17 @@ def test_shared_library_has_soname_and_stays_loaded(library: Path) -> None:
     assert all(re.fullmatch(allowed, name) for name in needed), needed
 
 
-def test_stripped_library_is_small(library: Path) -> None:
-    assert ".symtab" not in run("readelf", "--sections", "--wide", library)
-    assert library.stat().st_size <= 3 * MIB
+def test_stripped_library_is_small():
+    assert ".symtab" not in printed("readelf", "--sections", "--wide", LIBRARY)
+    assert LIBRARY.stat().st_size <= 3 * MIB
 
 
-def test_program_links_the_static_library(
-    root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
-    source = tmp_path / "smoke.c"
-    source.write_text(SMOKE)
-    program = tmp_path / "smoke"
-    libraries = re.search(r"STATIC_LIBRARIES := (.*)", (root / "Makefile").read_text())
-    assert libraries
-    cc = environment.get("CC", "cc")
-    archive = build_dir / "lib/libdbss.a"
-    flags = [f"-I{root / 'include'}", "-o", program, source, archive, *libraries[1].split()]
-    run(cc, *flags)
-    assert "libdbss" not in run("readelf", "--dynamic", program)
-    assert run(program).strip() == run_version(root)
-
-
-def run_version(root: Path) -> str:
-    version = re.search(r'^version = "(.*)"', (root / "Cargo.toml").read_text(), re.MULTILINE)
-    assert version
-    return version[1]
+def test_program_links_the_static_library(smoke, version):
+    program = smoke.with_suffix("")
+    libraries = re.search(r"STATIC_LIBRARIES := (.*)", (ROOT / "Makefile").read_text())
+    run(CC, INCLUDE, "-o", program, smoke, ARCHIVE, *libraries[1].split())
+    assert "libdbss" not in printed("readelf", "--dynamic", program)
+    assert printed(program).strip() == version
 
 
 CMAKE_PROJECT = """
@@ -95,100 +84,136 @@ endforeach()
 
 
 @pytest.fixture
-def installed(root: Path, tmp_path: Path, environment: dict[str, str]) -> dict[str, Path]:
+def installed(tmp_path, environment):
     """The variables of an installation with a directory of its own for each kind of file."""
     prefix = tmp_path / "usr"
-    variables = {
-        "PREFIX": prefix,
-        "LIBDIR": prefix / "lib/some-machine",
-        "INCLUDEDIR": prefix / "include/more",
-    }
-    make(root, environment, "install", variables)
+    lib, include = prefix / "lib/some-machine", prefix / "include/more"
+    variables = {"PREFIX": prefix, "LIBDIR": lib, "INCLUDEDIR": include}
+    make("install", environment, variables)
     return variables
 
 
-def make(
-    root: Path, environment: dict[str, str], target: str, variables: dict[str, Path]
-) -> subprocess.CompletedProcess[str]:
+def make(target, environment, variables, **more):
     words = [f"{name}={value}" for name, value in variables.items()]
-    return subprocess.run(
-        ["make", "-C", root, target, *words],
-        check=True,
-        capture_output=True,
-        env=environment,
-        text=True,
-    )
+    return run("make", "-C", ROOT, target, *words, env=environment, **more)
 
 
-def test_installed_files_compile_link_and_run(
-    root: Path, tmp_path: Path, installed: dict[str, Path], environment: dict[str, str]
-) -> None:
+def test_installed_files_compile_link_and_run(smoke, installed, environment, version):
     need_tool("pkg-config")
-    source = tmp_path / "smoke.c"
-    source.write_text(SMOKE)
-    program = tmp_path / "smoke"
+    program = smoke.with_suffix("")
     config = {**environment, "PKG_CONFIG_PATH": str(installed["LIBDIR"] / "pkgconfig")}
-    flags = run("pkg-config", "--cflags", "--libs", "dbss", env=config).split()
+    flags = printed("pkg-config", "--cflags", "--libs", "dbss", env=config).split()
     assert f"-I{installed['INCLUDEDIR']}" in flags
-    assert run("pkg-config", "--modversion", "dbss", env=config).strip() == run_version(root)
-    run(environment.get("CC", "cc"), source, *flags, "-o", program)
+    assert printed("pkg-config", "--modversion", "dbss", env=config).strip() == version
+    run(CC, smoke, *flags, "-o", program)
     loader = {**os.environ, "LD_LIBRARY_PATH": str(installed["LIBDIR"])}
-    assert run(program, env=loader).strip() == run_version(root)
-    assert run(installed["PREFIX"] / "bin/dbss", "--version")
+    assert printed(program, env=loader).strip() == version
+    assert printed(installed["PREFIX"] / "bin/dbss", "--version")
 
 
-def test_installed_cmake_package_is_found(
-    root: Path, tmp_path: Path, installed: dict[str, Path], environment: dict[str, str]
-) -> None:
+def test_installed_cmake_package_is_found(tmp_path, smoke, installed, environment, version):
     need_tool("cmake")
-    (tmp_path / "smoke.c").write_text(SMOKE)
     (tmp_path / "CMakeLists.txt").write_text(CMAKE_PROJECT)
     build = tmp_path / "cmake"
-    configure = ["cmake", "-S", tmp_path, "-B", build]
-    prefixes = f"-DCMAKE_PREFIX_PATH={installed['PREFIX']}"
-    where = f"-Ddbss_DIR={installed['LIBDIR']}/cmake/dbss"
-    run(*configure, prefixes, where, env=environment)
+    where = (
+        f"-DCMAKE_PREFIX_PATH={installed['PREFIX']}",
+        f"-Ddbss_DIR={installed['LIBDIR']}/cmake/dbss",
+    )
+    configure = ("cmake", "-S", tmp_path, "-B", build, *where)
+    run(*configure, env=environment)
     run("cmake", "--build", build, env=environment)
     for kind in ("dbss", "static"):
-        assert run(build / kind).strip() == run_version(root)
-        linked = "libdbss.so.0" in run("readelf", "--dynamic", build / kind)
+        assert printed(build / kind).strip() == version
+        linked = "libdbss.so.0" in printed("readelf", "--dynamic", build / kind)
         assert linked == (kind == "dbss")
     # Another version is refused.
-    text = CMAKE_PROJECT.replace("dbss 0.1", "dbss 9.0")
-    (tmp_path / "CMakeLists.txt").write_text(text)
-    done = subprocess.run(
-        [*map(str, configure), prefixes, where, "--fresh"],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert done.returncode != 0
-    assert "version: " in done.stderr
+    (tmp_path / "CMakeLists.txt").write_text(CMAKE_PROJECT.replace("dbss 0.1", "dbss 9.0"))
+    assert "version: " in run(*configure, "--fresh", code=1, env=environment).stderr
 
 
-def test_uninstall_leaves_nothing(
-    root: Path, installed: dict[str, Path], environment: dict[str, str]
-) -> None:
-    def files() -> list[Path]:
+def test_installed_cpp_header_serves_an_empty_project(mock, service, tmp_path, environment):
+    """Nothing leads back to the sources."""
+    for tool in ("pkg-config", "cmake"):
+        need_tool(tool)
+    # As a package would: into another directory first.
+    prefix, project = tmp_path / "prefix", tmp_path / "project"
+    stage = {"DESTDIR": tmp_path / "stage", "PREFIX": prefix, "BUILD": BUILD}
+    make("install", environment, stage)
+    shutil.move(f"{tmp_path / 'stage'}{prefix}", prefix)
+    # The samples are a whole project of somebody else's.
+    shutil.copytree(ROOT / "bindings/cpp", project)
+    outside = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("CPLUS")},
+        "PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig"),
+        "CMAKE_PREFIX_PATH": str(prefix),
+    }
+    flags = printed("pkg-config", "--cflags", "--libs", "dbss", env=outside).split()
+    for command in (
+        ("c++", "-std=c++17", "stream.cpp", "-o", "stream", *flags),
+        ("cmake", "-S", ".", "-B", "made"),
+        ("cmake", "--build", "made", "--target", "download"),
+    ):
+        run(*command, cwd=project, env=outside)
+    runs = {"env": {**service, "LD_LIBRARY_PATH": str(prefix / "lib")}, "cwd": project}
+    report = (mock.instance_id, mock.pdf["id"])
+    data = run(project / "stream", *report, text=False, **runs).stdout
+    assert len(data) == mock.pdf["sizes"]["en-us"]
+    run(project / "made/download", *report, ".", **runs)
+
+
+def test_uninstall_leaves_nothing(installed, environment):
+    def files():
         return [path for path in installed["PREFIX"].rglob("*") if not path.is_dir()]
 
-    before = files()
-    assert len(before) > 25
+    assert len(files()) > 25
     mine = installed["PREFIX"] / "bin/mine"
-    mine.write_text("")
-    make(root, environment, "uninstall", installed)
+    mine.touch()
+    make("uninstall", environment, installed)
     assert files() == [mine]
     for directory in ("share/dbss", "lib/some-machine/cmake/dbss"):
         assert not (installed["PREFIX"] / directory).exists()
     # With nothing there it does nothing.
-    make(root, environment, "uninstall", installed)
+    make("uninstall", environment, installed)
 
 
-def test_installed_programs_are_hardened(installed: dict[str, Path]) -> None:
+def test_install_takes_any_destination_and_replaces_what_is_there(tmp_path, environment):
+    destination = tmp_path / "a 'quoted' ä destination"
+    library = destination / "usr/lib/libdbss.so.0"
+    # As an earlier version could have left it.
+    library.parent.mkdir(parents=True)
+    library.symlink_to("libdbss.so.0.0.1")
+    where = {"DESTDIR": destination, "PREFIX": "/usr"}
+    make("install", environment, where, umask=0o077)
+    first = {path: path.lstat().st_mode for path in destination.rglob("*")}
+    make("install", environment, where, umask=0o077)
+    assert {path: path.lstat().st_mode for path in destination.rglob("*")} == first
+    assert not library.is_symlink()
+    # No other name of it, which ldconfig could prefer.
+    assert {path.name for path in library.parent.glob("*.so*")} == {"libdbss.so", "libdbss.so.0"}
+    for path, mode in first.items():
+        # For everybody, whatever the umask.
+        assert mode & 0o444 == 0o444, path
+    assert printed(destination / "usr/bin/dbss", "--version")
+    other = destination / "usr/share/doc/dbss/other"
+    other.touch()
+    make("uninstall", environment, where, umask=0o077)
+    assert [path for path in destination.rglob("*") if not path.is_dir()] == [other]
+
+
+@pytest.mark.parametrize("variable", ["PREFIX", "LIBDIR", "DOCDIR"])
+@pytest.mark.parametrize("path", ["relative/path", "/a path", "/a /path"])
+@pytest.mark.parametrize("target", ["install", "uninstall"])
+def test_install_refuses_a_path_that_it_cannot_use(tmp_path, environment, target, variable, path):
+    refused = make(target, environment, {"DESTDIR": tmp_path, variable: path}, code=2)
+    assert f"{variable}='{path}': use a path that starts with / and has no space" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_installed_programs_are_hardened(installed):
     for path in (installed["PREFIX"] / "bin/dbss", installed["LIBDIR"] / "libdbss.so.0"):
-        assert "DYN (" in run("readelf", "--file-header", path)
-        assert "GNU_RELRO" in run("readelf", "--program-headers", path)
-        dynamic = run("readelf", "--dynamic", path)
+        assert "DYN (" in printed("readelf", "--file-header", path)
+        assert "GNU_RELRO" in printed("readelf", "--program-headers", path)
+        dynamic = printed("readelf", "--dynamic", path)
         assert "BIND_NOW" in dynamic
         assert "RUNPATH" not in dynamic
         assert "RPATH" not in dynamic
@@ -209,32 +234,19 @@ int main(void) { printf("%d %d %s", other(0), other(1), dbss_version()); return 
 """
 
 
-def test_static_library_links_next_to_another_rust_library(
-    root: Path, build_dir: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_static_library_links_next_to_another_rust_library(tmp_path, environment, version):
     (tmp_path / "other.rs").write_text(OTHER)
     (tmp_path / "both.c").write_text(BOTH_LIBRARIES)
-    archive, other, program = (
-        build_dir / "lib/libdbss.a",
-        tmp_path / "libother.a",
-        tmp_path / "both",
-    )
+    other, program = tmp_path / "libother.a", tmp_path / "both"
     rustc = ["rustc", "--edition=2024", "--crate-type=staticlib", "-Cpanic=unwind"]
     run(*rustc, tmp_path / "other.rs", "-o", other, env=environment)
-    cc = environment.get("CC", "cc")
-    include = f"-I{root / 'include'}"
-    for libraries in ((archive, other), (other, archive)):
-        last = ["-lpthread", "-ldl", "-lm"]
-        run(cc, include, tmp_path / "both.c", *libraries, *last, "-o", program, env=environment)
-        assert run(program, env=environment) == f"2 1 {run_version(root)}"
+    for libraries in ((ARCHIVE, other), (other, ARCHIVE)):
+        last = ["-lpthread", "-ldl", "-lm", "-o", program]
+        run(CC, INCLUDE, tmp_path / "both.c", *libraries, *last, env=environment)
+        assert printed(program, env=environment) == f"2 1 {version}"
 
 
-def test_static_library_exports_only_header_functions(root: Path, build_dir: Path) -> None:
-    defined = run("nm", "-g", "--defined-only", build_dir / "lib/libdbss.a").splitlines()
-    assert {line.split()[-1] for line in defined if " " in line} == header_functions(root)
-
-
-def test_install_builds_nothing(root: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_install_builds_nothing(tmp_path, environment):
     """The installing user is root, and often has no Rust."""
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -242,20 +254,14 @@ def test_install_builds_nothing(root: Path, tmp_path: Path, environment: dict[st
         (tools / name).write_text("#!/bin/sh\necho built >&2\nexit 1\n")
         (tools / name).chmod(0o755)
     path = {**environment, "PATH": f"{tools}:{os.environ['PATH']}"}
-    run("make", "-C", root, "install", f"DESTDIR={tmp_path / 'root'}", env=path)
+    make("install", path, {"DESTDIR": tmp_path / "root"})
     assert (tmp_path / "root/usr/local/lib/libdbss.so").exists()
-    empty = ["make", "-C", root, "install", f"DESTDIR={tmp_path}", f"BUILD={tmp_path / 'nothing'}"]
-    refused = subprocess.run(empty, env=path, capture_output=True, text=True)
-    assert refused.returncode != 0
-    assert "run make all first" in refused.stderr
+    empty = {"DESTDIR": tmp_path, "BUILD": tmp_path / "nothing"}
+    assert "run make all first" in make("install", path, empty, code=2).stderr
 
 
-def test_cross_build_never_installs_the_native_library(
-    root: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_cross_build_never_installs_the_native_library(tmp_path, environment):
     foreign = {**environment, "CARGO_BUILD_TARGET": "riscv64gc-unknown-linux-musl"}
-    build = ["make", "-C", root, "lib", f"BUILD={tmp_path / 'build'}", "CARGO=true"]
-    refused = subprocess.run(build, env=foreign, capture_output=True, text=True)
-    assert refused.returncode != 0
+    refused = make("lib", foreign, {"BUILD": tmp_path / "build", "CARGO": "true"}, code=2)
     assert "target/riscv64gc-unknown-linux-musl/release/libdbss.so" in refused.stderr
     assert not list(tmp_path.glob("build/lib/*"))

@@ -1,45 +1,28 @@
-"""Lists of instances, reports and templates: the idiom of Python.
+"""Lists, reports that the service makes, and schedules: the idiom of Python.
 
-What lists hold is in tests/conformance/lists.json.
+What these calls do is in tests/conformance, lists.json and reports.json.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import gc
+import re
+import sys
 import threading
 import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 import dbss
 import pytest
 from dbss import lists
 
-from memory import run_and_measure
-from mock_service import MockService
-from test_reports import ID, TIME_RANGE, TIMEOUT, client, connect
+from support import ID, MIB, ROOT, TIME_RANGE, TIMEOUT, new_mock, run, wait_until
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-# An imported fixture.
-__all__ = ["client"]
-
-MIB = 1024 * 1024
+other_mock = pytest.fixture(new_mock)
 
 
-@pytest.fixture(autouse=True)
-def reset_mock(mock: MockService) -> Iterator[None]:
-    mock.clear_requests()
-    yield
-    mock.clear_faults()
-    mock.set_shapes()
-
-
-def ids(items: Any) -> list[str]:
+def ids(items):
     return [item.id for item in items]
 
 
@@ -61,143 +44,106 @@ def ids(items: Any) -> list[str]:
         (2**60, str(2**60), 2**60),
     ],
 )
-def test_field_of_another_type_is_converted(
-    mock: MockService,
-    client: dbss.Client,
-    instance: str,
-    value: Any,
-    text: str | None,
-    number: int | None,
-) -> None:
-    mock.add_report(format="pdf", instance=instance, percentum=value, extra={"name": value})
+def test_field_of_another_type_is_converted(mock, client, instance, value, text, number):
+    mock.add_report(instance=instance, percentum=value, extra={"name": value})
     [report] = client.reports(instance)
     assert (report.name, report.percentum) == (text, number)
     assert report.raw["name"] == report.raw["percentum"] == value
 
 
-def test_report_is_an_immutable_value(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_report_is_an_immutable_value(mock, client, instance):
     extra = {"from_the_future": {"a": [1, None, 1.5]}, "large": 2**70}
-    mock.add_report(format="pdf", instance=instance, extra=extra, omit=["url"], finish_time=None)
+    mock.add_report(instance=instance, extra=extra, omit=["url"], finish_time=None)
     [report] = client.reports(instance)
     assert {name: report.raw[name] for name in extra} == extra
     assert (report.url, report.raw["finish_time"], "url" in report.raw) == (None, None, False)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        report.name = "another"  # type: ignore[misc]
+        report.name = "another"
     same = next(client.reports(instance))
     assert report == same
     assert hash(report) == hash(same)
     assert "from_the_future" not in repr(report)
 
 
-def test_report_is_ready_only_at_100_percent(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_report_is_ready_only_at_100_percent(mock, client, instance):
     for percentum in (None, 0, 99, 100, "100", 100.0):
-        mock.add_report(format="pdf", instance=instance, percentum=percentum)
+        mock.add_report(instance=instance, percentum=percentum)
     found = list(client.reports(instance))[::-1]
     assert [one.ready for one in found] == [False, False, False, True, True, True]
 
 
 # Arguments.
 
+CALLS = {
+    "check": lambda c, value: c.check(value),
+    "instances": lambda c, value: c.instances(value),
+    "page_size": lambda c, value: c.instances(page_size=value),
+    "reports": lambda c, value: c.reports(value),
+    "name": lambda c, value: c.reports(ID, name=value),
+    "template_id": lambda c, value: c.create_report(ID, value, *TIME_RANGE),
+    "start_time": lambda c, value: c.create_report(ID, ID, value, "e"),
+    "end_date": lambda c, value: c.create_report(ID, ID, *TIME_RANGE, end_date=value),
+    "db_ids": lambda c, value: c.create_report(ID, ID, *TIME_RANGE, db_ids=value),
+    "one of db_ids": lambda c, value: c.create_report(ID, ID, *TIME_RANGE, db_ids=[value]),
+    "delete": lambda c, value: c.delete_report(ID, value),
+    "schedule": lambda c, value: c.update_schedule(ID, ID, db_ids=value),
+}
 
-def test_argument_of_another_type_is_a_type_error(mock: MockService, client: dbss.Client) -> None:
+
+@pytest.mark.parametrize(
+    ("call", "value", "kind", "parameter"),
+    [
+        *((call, value, TypeError, None) for call in CALLS for value in (b"bytes", 1.5, {1})),
+        ("check", 7, TypeError, None),
+        ("schedule", 7, TypeError, "db_ids"),
+        ("page_size", True, TypeError, None),
+        *(("page_size", size, dbss.InvalidValueError, "page_size") for size in (-1, 2**32 + 1)),
+        ("instances", "x" * 32 + "\0", dbss.InvalidIdError, "project"),
+        ("name", "\udc80", dbss.InvalidUtf8Error, "name"),
+        ("template_id", "a\0", dbss.InvalidIdError, "template_id"),
+        ("end_date", "\0", dbss.InvalidValueError, "end_date"),
+        ("db_ids", [], dbss.InvalidValueError, "db_ids"),
+    ],
+)
+def test_wrong_argument_is_rejected_at_once(mock, client, call, value, kind, parameter):
     before = mock.connections()["total"]
-    wrong: list[Callable[[Any], object]] = [
-        lambda value: client.instances(value),
-        lambda value: client.instances(page_size=value),
-        lambda value: client.reports(value),
-        lambda value: client.reports(ID, name=value),
-        lambda value: client.create_report(ID, value, *TIME_RANGE),
-        lambda value: client.create_report(ID, ID, value, "e"),
-        lambda value: client.create_report(ID, ID, *TIME_RANGE, db_ids=value),
-        lambda value: client.create_report(ID, ID, *TIME_RANGE, db_ids=[value]),
-        lambda value: client.delete_report(ID, value),
-    ]
-    for one in wrong:
-        for value in (b"bytes", 1.5, {1}):
-            with pytest.raises(TypeError):
-                one(value)
-    with pytest.raises(TypeError):
-        client.instances(page_size=True)
-    with pytest.raises(TypeError, match="db_ids"):
-        client.update_schedule(ID, ID, db_ids=7)  # type: ignore[arg-type]
-    for size in (-1, 2**32 + 1):
-        with pytest.raises(dbss.InvalidValueError) as caught:
-            client.instances(page_size=size)
-        assert caught.value.parameter == "page_size"
-    refused: list[tuple[Callable[[], object], type[dbss.Error], str]] = [
-        (lambda: client.instances("x" * 32 + "\0"), dbss.InvalidIdError, "project"),
-        (lambda: client.reports(ID, name="\udc80"), dbss.InvalidUtf8Error, "name"),
-        (lambda: client.create_report(ID, "a\0", *TIME_RANGE), dbss.InvalidIdError, "template_id"),
-        (
-            lambda: client.create_report(ID, ID, *TIME_RANGE, end_date="\0"),
-            dbss.InvalidValueError,
-            "end_date",
-        ),
-        (
-            lambda: client.create_report(ID, ID, *TIME_RANGE, db_ids=[]),
-            dbss.InvalidValueError,
-            "db_ids",
-        ),
-    ]
-    for call, kind, parameter in refused:
-        with pytest.raises(kind) as caught:
-            call()
-        assert (caught.type, caught.value.parameter) == (kind, parameter)
+    with pytest.raises(kind) as caught:
+        CALLS[call](client, value)
+    assert caught.type is kind
+    if kind is TypeError:
+        assert (parameter or "") in str(caught.value)
+    else:
+        assert caught.value.parameter == parameter
     assert mock.connections()["total"] == before
 
 
-def test_closed_client_or_operation_raises_closed_error(mock: MockService, instance: str) -> None:
-    mock.add_reports(2, instance=instance)
-    client = connect(mock)
-    found = client.reports(instance, page_size=1)
-    next(found)
-    client.close()
-    for call in (
-        lambda: next(found),
-        lambda: client.instances(),
-        lambda: client.create_report(instance, ID, *TIME_RANGE),
-        lambda: client.delete_report(instance, ID),
-    ):
-        with pytest.raises(ValueError, match="closed"):
-            call()
+def test_closed_operation_is_rejected(client):
     operation = dbss.Operation()
     operation.close()
-    with connect(mock) as client, pytest.raises(ValueError, match="closed"):
+    with pytest.raises(ValueError, match="closed"):
         client.instances(operation=operation)
 
 
 # The iterator.
 
 
-def test_list_error_has_no_chained_exception(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_list_error_has_no_chained_exception(mock, client, instance):
     mock.add_reports(3, instance=instance)
     mock.fault("@reports.list", status=403, json={"error_code": "DBSS.9"})
     found = client.reports(instance)
-    for use in (lambda: next(found), lambda: list(found)):
+    for use in (next, list):
         with pytest.raises(dbss.ForbiddenError) as caught:
-            use()
+            use(found)
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)
         text = "".join(traceback.format_exception(caught.value))
         assert text.count("Traceback") == 1
 
 
-def test_abandoned_list_frees_its_cursor(
-    mock: MockService, client: dbss.Client, instance: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_abandoned_list_frees_its_cursor(mock, client, instance, monkeypatch):
     mock.add_reports(3, instance=instance)
     freed = []
     real = lists.abi.cursor_free
-
-    def free(pointer: Any) -> None:
-        freed.append(bool(pointer))
-        real(pointer)
-
+    free = lambda pointer: (freed.append(bool(pointer)), real(pointer))  # noqa: E731
     monkeypatch.setattr(lists.abi, "cursor_free", free)
     gc.disable()
     try:
@@ -227,28 +173,23 @@ def test_abandoned_list_frees_its_cursor(
         gc.enable()
 
 
-def test_list_can_be_read_by_several_threads(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_list_can_be_read_by_several_threads(mock, client, instance):
     added = mock.add_reports(40, instance=instance)[::-1]
     found = client.reports(instance, page_size=3)
-    seen = []
     with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
-        for turn in range(len(added)):
-            seen.append((one if turn % 2 else other).submit(next, found).result(TIMEOUT).id)
-    assert seen == added
+        pools = (one, other) * 20
+        assert [pool.submit(next, found).result(TIMEOUT).id for pool in pools] == added
 
     # Concurrently: each item once, or BusyError.
     found = client.reports(instance, page_size=3)
-    taken: list[str] = []
-    refused: list[int] = []
+    taken = []
 
-    def take() -> None:
+    def take():
         while True:
             try:
                 taken.append(next(found).id)
             except dbss.BusyError:
-                refused.append(1)
+                pass
             except StopIteration:
                 return
 
@@ -260,18 +201,14 @@ def test_list_can_be_read_by_several_threads(
     assert sorted(taken) == sorted(added)
 
 
-def test_concurrent_lists_are_independent(
-    mock: MockService, client: dbss.Client, instance: str
-) -> None:
+def test_concurrent_lists_are_independent(mock, client, instance):
     added = mock.add_reports(100, instance=instance)[::-1]
     with ThreadPoolExecutor(8) as pool:
-        results = [
-            pool.submit(lambda: ids(client.reports(instance, page_size=7))) for _ in range(16)
-        ]
-        assert all(one.result(TIMEOUT) == added for one in results)
+        results = pool.map(lambda _: ids(client.reports(instance, page_size=7)), range(16))
+        assert all(one == added for one in results)
 
 
-def test_list_keeps_its_operation(mock: MockService, client: dbss.Client, instance: str) -> None:
+def test_list_keeps_its_operation(mock, client, instance):
     mock.add_reports(3, instance=instance)
     with dbss.Operation(stall_timeout=0.2, max_attempts=1) as operation:
         found = client.reports(instance, page_size=1, operation=operation)
@@ -294,9 +231,7 @@ def test_list_keeps_its_operation(mock: MockService, client: dbss.Client, instan
 
 @pytest.mark.parametrize("value", ["[" * 200000 + "]" * 200000, "9" * 10000])
 @pytest.mark.parametrize("kind", ["instances", "reports"])
-def test_list_beyond_python_limits_is_rejected(
-    mock: MockService, client: dbss.Client, kind: str, value: str
-) -> None:
+def test_list_beyond_python_limits_is_rejected(mock, client, kind, value):
     item = f'{{"id": "{ID}", "more": {value}}}'
     if kind == "reports":
         item = f'{{"report": {item}}}'
@@ -306,46 +241,111 @@ def test_list_beyond_python_limits_is_rejected(
         next(client.instances() if kind == "instances" else client.reports(mock.instance_id))
 
 
-LOOK = """
+def test_endless_response_uses_bounded_memory(mock, run_python):
+    code = """
+client = dbss.Client(**settings, project_id=ids[0], max_attempts=1)
 def look(found):
     try:
         next(found, None)
     except dbss.Error as error:
         return error.status_name
-instance = os.environ["INSTANCE"]
 look(client.instances())
-before = peak()
+before = proc("VmHWM:")
 print(*{look(one) for _ in range(3) for one in
-        (client.instances(), client.reports(instance), client.templates(instance))})
+        (client.instances(), client.reports(ids[1]), client.templates(ids[1]))})
+print(proc("VmHWM:") - before)
 """
-
-
-def test_endless_response_uses_bounded_memory(
-    mock: MockService, environment: dict[str, str], instance: str
-) -> None:
     for call in ("@instances", "@reports.list", "@templates"):
         mock.fault(call, fill={"size": 1024 * MIB, "byte": 32}, framing="chunked")
-    status, grown = run_and_measure(environment, mock, LOOK, INSTANCE=instance)
+    status, grown = run_python(code).split()
     assert status == "DBSS_ERR_UNEXPECTED_RESPONSE"
-    assert grown < 64 * 1024
+    assert int(grown) < 64 * 1024
 
 
 # The versions of the list of instances.
 
 
-def test_version_of_instances_is_remembered_for_each_endpoint(
-    mock: MockService, build_dir: Path
-) -> None:
-    mock.set_shapes(versions=["v1_dbss"])
-    with MockService(build_dir / "bin/dbss-mock") as first:
-        first.set_shapes(versions=["v1"])
-        first.add_token(mock.token)
-        with connect(mock, endpoint=f"{first.http},{mock.http}") as client:
-            client.check(first.project_id)
-            assert len(first.requests("@instances")) == 2
-            first.close()
-            for _ in range(2):
-                client.check()
+def test_version_of_instances_is_remembered_for_each_endpoint(mock, other_mock, connect):
+    mock.set("shapes", versions=["v1_dbss"])
+    other_mock.set("shapes", versions=["v1"])
+    other_mock.set("tokens", token=mock.token)
+    with connect(endpoint=f"{other_mock.http},{mock.http}") as client:
+        client.check(other_mock.project_id)
+        assert len(other_mock.requests("@instances")) == 2
+        other_mock.close()
+        for _ in range(2):
+            client.check()
     asked = [one["path"].replace(mock.project_id, "{}") for one in mock.requests("@instances")]
     assert sorted(asked[:2]) == ["/v1/{}/audit/instances", "/v2/{}/audit/instances"]
     assert asked[2:] == ["/v1/{}/dbss/audit/instances"] * 2
+
+
+# Reports and schedules.
+
+
+def test_create_on_stale_connection_succeeds(mock, client, instance):
+    # After this response the mock service closes a connection that the client would reuse.
+    mock.fault("@reports.list", headers=[["Connection", "keep-alive"]], times=1)
+    assert list(client.reports(instance)) == []
+    port = int(mock.http.rsplit(":", 1)[1])
+
+    def closed():
+        """Whether this machine has seen the mock service close all connections."""
+        lines = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
+        sockets = [line.split()[2:4] for line in lines]
+        # 01 is ESTABLISHED, on this side.
+        return not any(int(to.split(":")[1], 16) == port and how == "01" for to, how in sockets)
+
+    wait_until(closed)
+    client.create_report(instance, mock.templates[0]["id"], *TIME_RANGE)
+    assert len(list(client.reports(instance))) == 1
+
+
+def test_create_accepts_a_list_of_databases_and_returns_nothing(mock, client, instance):
+    template = mock.templates[0]["id"]
+    assert client.create_report(instance, template, *TIME_RANGE, db_ids=["7", "8"]) is None
+    client.update_schedule(instance, template, db_ids=["7", "8"])
+    assert client.schedule(instance, template).db_ids == "7,8"
+    client.update_schedule(instance, template, db_ids=[])
+    schedule = client.schedule(instance, template)
+    assert (schedule.db_ids, schedule.smn_effective) == ("", True)
+    [first, second, _] = client.databases(instance)
+    assert (first.agent_url, first.raw["kernel"]) == (["agent-0"], {"undocumented": True})
+    assert (first.rds_audit_switch_mismatch, second.rds_audit_switch_mismatch) == (False, True)
+
+
+def test_generate_raises_what_its_progress_function_raises(mock, client, instance):
+    def progress(now):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        client.generate_report(instance, mock.templates[0]["id"], *TIME_RANGE, progress=progress)
+
+
+def test_report_that_is_not_ready_is_a_timeout_error(mock, client, instance):
+    report = mock.add_report(instance=instance, percentum=0)["id"]
+    with dbss.Operation(wait_timeout=0.1) as operation, pytest.raises(TimeoutError) as caught:
+        client.wait_for_report(instance, report, operation=operation)
+    assert isinstance(caught.value, dbss.NotReadyError)
+
+
+def test_readme_five_lines_generate_and_save_a_report(mock, environment, tmp_path):
+    """The program in the README of the package, with credentials of the environment."""
+    text = (ROOT / "bindings/python/README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    [program] = [one for one in blocks if "generate_report" in one]
+    assert len(program.splitlines()) == 5
+    region = 'region="cn-north-4"'
+    assert region in program
+    program = program.replace(region, f"endpoint={mock.http!r}")
+    code = f"import dbss, os\nos.mkdir('reports')\n{program}\nprint(id)"
+    credentials = {
+        "HUAWEICLOUD_SDK_AK": mock.access_key,
+        "HUAWEICLOUD_SDK_SK": mock.secret_key,
+        "HUAWEICLOUD_SDK_PROJECT_ID": mock.project_id,
+    }
+    command = (sys.executable, "-W", "error", "-c", code)
+    done = run(*command, env={**environment, **credentials}, cwd=tmp_path)
+    assert done.stdout.strip() == mock.made()[-1]
+    [file] = (tmp_path / "reports").iterdir()
+    assert file.read_bytes().startswith(b"%PDF-")

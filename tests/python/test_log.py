@@ -1,34 +1,26 @@
 """The log of the Python package."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import dbss
 import pytest
 
-from downloads import KIB, TIMEOUT, CustomError, NewReport, new_report, sha256
-from mock_service import MockService
-
-__all__ = ["new_report"]
+from support import TIMEOUT, CustomError, sha256
 
 
-def test_log_records_come_on_the_thread_of_the_call(
-    mock: MockService, new_report: NewReport, tmp_path: Path
-) -> None:
-    report = new_report(300 * KIB, cut_after=100_000, times=1)
-    records: list[dbss.LogRecord] = []
-    threads: set[int] = set()
+def test_log_records_come_on_the_thread_of_the_call(mock, connect, new_report, tmp_path):
+    report = new_report(cut_after=100_000, times=1)
+    records = []
+    threads = set()
 
-    def log(record: dbss.LogRecord) -> None:
+    def log(record):
         records.append(record)
         threads.add(threading.get_ident())
 
-    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
+    with connect(log=log) as client:
         client.download_report_to(*report.ids, tmp_path)
         saved = records[-1]
         client.set_token("another-token")
@@ -44,16 +36,14 @@ def test_log_records_come_on_the_thread_of_the_call(
         assert "another-token" not in repr(one)
 
 
-def test_log_to_logger_has_attributes(
-    mock: MockService, new_report: NewReport, caplog: pytest.LogCaptureFixture
-) -> None:
-    report = new_report(300 * KIB, cut_after=100_000, times=1)
+def test_log_to_logger_has_attributes(mock, connect, new_report, caplog):
+    report = new_report(cut_after=100_000, times=1)
     logger = logging.getLogger("reports")
     caplog.set_level(logging.INFO, "reports")
     adapter = logging.LoggerAdapter(logger, {})
     for supplied in (logger, adapter, logger.log, adapter.log):
         before = len(caplog.records)
-        with dbss.Client(endpoint=mock.http, token=mock.token, log=supplied) as client:
+        with connect(log=supplied) as client:
             client.download_report(*report.ids)
             with pytest.raises(dbss.NotFoundError):
                 client.download_report(*report.ids[:2], "x" * 16)
@@ -70,17 +60,17 @@ def test_log_to_logger_has_attributes(
             dbss.Client(endpoint=mock.http, log=rejected)
 
 
-def test_log_records_come_during_the_call(mock: MockService, new_report: NewReport) -> None:
-    report = new_report(300 * KIB, status=503, headers=[["Retry-After", "50"]])
+def test_log_records_come_during_the_call(connect, new_report):
+    report = new_report(status=503, headers=[["Retry-After", "50"]])
     operation = dbss.Operation()
-    came: list[str] = []
+    came = []
 
-    def log(record: dbss.LogRecord) -> None:
+    def log(record):
         came.append(record.message)
         operation.cancel()
 
     with (
-        dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client,
+        connect(log=log) as client,
         ThreadPoolExecutor(1) as pool,
         pytest.raises(dbss.CancelledError),
     ):
@@ -88,14 +78,12 @@ def test_log_records_come_during_the_call(mock: MockService, new_report: NewRepo
     assert "503" in came[0]
 
 
-def test_log_function_may_call_and_gets_its_own_records(
-    mock: MockService, new_report: NewReport
-) -> None:
-    report, other = new_report(300 * KIB, cut_after=100_000, times=1), new_report(1000)
-    seen: list[str | None] = []
-    errors: list[dbss.Error] = []
+def test_log_function_may_call_and_gets_its_own_records(connect, new_report):
+    report, other = new_report(cut_after=100_000, times=1), new_report(1000)
+    seen = []
+    errors = []
 
-    def log(record: dbss.LogRecord) -> None:
+    def log(record):
         seen.append(record.report_id)
         if record.level == dbss.LOG_WARNING:
             assert sha256(client.download_report(*other.ids)) == other.sha256
@@ -104,7 +92,7 @@ def test_log_function_may_call_and_gets_its_own_records(
             except dbss.NotFoundError as error:
                 errors.append(error)
 
-    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
+    with connect(log=log) as client:
         assert sha256(client.download_report(*report.ids)) == report.sha256
     [error] = errors
     assert error.service_code == "DBSS.10021004"
@@ -113,17 +101,15 @@ def test_log_function_may_call_and_gets_its_own_records(
     assert "x" * 16 in seen
 
 
-def test_log_exception_does_not_end_the_call(
-    mock: MockService, new_report: NewReport, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report = new_report(300 * KIB, cut_after=100_000, times=1)
+def test_log_exception_does_not_end_the_call(connect, new_report, monkeypatch):
+    report = new_report(cut_after=100_000, times=1)
     exception = CustomError()
-    hooked: list[object] = []
+    hooked = []
     monkeypatch.setattr(sys, "unraisablehook", lambda one: hooked.append(one.exc_value))
 
-    def log(record: dbss.LogRecord) -> None:
+    def log(record):
         raise exception
 
-    with dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client:
+    with connect(log=log) as client:
         assert sha256(client.download_report(*report.ids)) == report.sha256
     assert set(hooked) == {exception}

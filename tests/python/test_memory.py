@@ -1,20 +1,13 @@
 """The memory that calls of the Python package need and leave."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil
-from pathlib import Path
 
-from downloads import KIB, MIB, NewReport, new_report, run_program
-
-__all__ = ["new_report"]
+from support import KIB, MIB
 
 
-def test_report_of_two_gibibytes_uses_little_memory(
-    new_report: NewReport, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_report_of_two_gibibytes_uses_little_memory(new_report, run_python, tmp_path):
     """More than a signed 32-bit length can hold. DBSS_TEST_LARGE is the size in MiB."""
     size = int(os.environ.get("DBSS_TEST_LARGE", "2048")) * MIB
     report = new_report(size)
@@ -35,9 +28,8 @@ with client.open_report(*ids) as stream, open(os.devnull, "wb") as nowhere:
 print(operation.received, operation.resumed, proc("VmHWM:") - before)
 """
     try:
-        received, total, saved = map(
-            int, run_program(code, report, environment, DIRECTORY=str(tmp_path)).split()
-        )
+        printed = run_python(code, report, DIRECTORY=str(tmp_path))
+        received, total, saved = map(int, printed.split())
         digest = hashlib.sha256()
         with open(tmp_path / "audit-report.bin", "rb") as file:
             while part := file.read(MIB):
@@ -47,15 +39,13 @@ print(operation.received, operation.resumed, proc("VmHWM:") - before)
     assert (received, total, digest.hexdigest()) == (size, size, report.sha256)
     # The second half comes in another attempt.
     report.fault(cut_after=size // 2, times=1)
-    received, resumed, grown = map(int, run_program(others, report, environment).split())
+    received, resumed, grown = map(int, run_python(others, report).split())
     assert (received, resumed) == (size, size // 2)
     # In KiB.
     assert max(saved, grown) < 8 * KIB
 
 
-def test_many_calls_leak_nothing(
-    new_report: NewReport, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_many_calls_leak_nothing(new_report, run_python, tmp_path):
     code = """
 client = dbss.Client(**settings, log=lambda record: None)
 def used():
@@ -83,18 +73,14 @@ calls(600)
 after = used()
 print(after[0] - before[0], after[1] - before[1])
 """
-    memory, descriptors = map(
-        int,
-        run_program(code, new_report(100 * KIB), environment, DIRECTORY=str(tmp_path)).split(),
-    )
+    printed = run_python(code, new_report(100 * KIB), DIRECTORY=str(tmp_path))
+    memory, descriptors = map(int, printed.split())
     # Less than one KiB for each of 3000 calls, whose reports were 240 MiB.
     assert memory < 3000
     assert descriptors == 0
 
 
-def test_reference_cycle_is_freed_once_and_not_used_again(
-    new_report: NewReport, environment: dict[str, str]
-) -> None:
+def test_reference_cycle_is_freed_once_and_not_used_again(new_report, run_python):
     """Python finalizes the parts in any order."""
     code = """
 class Knot: pass
@@ -113,4 +99,4 @@ for turn in range(20):
 print("end")
 """
     # Freed memory is overwritten.
-    assert run_program(code, new_report(), environment, MALLOC_PERTURB_="85") == "end\n"
+    assert run_python(code, new_report(), MALLOC_PERTURB_="85") == "end\n"

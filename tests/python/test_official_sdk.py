@@ -4,27 +4,28 @@ So the mock service follows the real protocol, and not only our reading of it. H
 credentials, project and hosts, and make and delete reports, is compared in tests/sdk.
 """
 
-from __future__ import annotations
-
 import dataclasses
-import hashlib
 import io
+import itertools
 import json
+import os
+import random
 import warnings
-from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
 
-import dbss
 import pytest
 
-from mock_service import MockService
+from support import ROOT, new_mock, run, sha256
 
 with warnings.catch_warnings():
     # Warnings in the SDK's own code are not our defects.
     warnings.simplefilter("ignore")
     from huaweicloudsdkcore.auth.credentials import BasicCredentials, GlobalCredentials
     from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
+    from huaweicloudsdkcore.region.region import Region
+    from huaweicloudsdkcore.sdk_request import SdkRequest
+    from huaweicloudsdkcore.signer.signer import Signer
     from huaweicloudsdkdbss import v1 as sdk
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -43,27 +44,27 @@ FIELDS = {
 
 
 @pytest.fixture
-def theirs(mock: MockService, monkeypatch: pytest.MonkeyPatch) -> Iterator[sdk.DbssClient]:
+def theirs(mock, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield sdk_client(mock, mock.secret_key)
-    mock.clear_faults()
+    return sdk_client(mock, mock.secret_key)
 
 
 @pytest.fixture
-def ours(mock: MockService) -> Iterator[dbss.Client]:
-    with dbss.Client(endpoint=mock.http, token=mock.token, project_id=mock.project_id) as client:
-        yield client
+def ours(client):
+    return client
 
 
-def sdk_client(mock: MockService, secret_key: str) -> sdk.DbssClient:
+# Lists show the reports and instances of all tests.
+mock = pytest.fixture(new_mock)
+
+
+def sdk_client(mock, secret_key):
     credentials = BasicCredentials(mock.access_key, secret_key, mock.project_id)
     builder = sdk.DbssClient.new_builder().with_credentials(credentials)
     return builder.with_endpoint(mock.http).build()
 
 
-def download(
-    client: sdk.DbssClient, instance: str, report: str, locale: str | None = None
-) -> bytes:
+def download(client, instance, report, locale=None):
     received = io.BytesIO()
     response = client.download_audit_report(
         sdk.DownloadAuditReportRequest(instance, report, locale)
@@ -74,15 +75,13 @@ def download(
     return received.getvalue()
 
 
-def list_page(
-    client: sdk.DbssClient, instance: str, page: int = 1, size: int = 1000, name: str | None = None
-) -> tuple[list[Any], int]:
+def list_page(client, instance, page=1, size=1000, name=None):
     body = sdk.ReportGetReportsRequest(name=name, page=page, size=size)
     response = client.list_audit_reports(sdk.ListAuditReportsRequest(instance, body))
     return [one.report for one in response.reports], response.total
 
 
-def expect_refused(call: Callable[[], object], status: int, code: str) -> None:
+def expect_refused(call, status, code):
     with pytest.raises(ClientRequestException) as caught:
         call()
     assert (caught.value.status_code, caught.value.error_code) == (status, code)
@@ -90,16 +89,10 @@ def expect_refused(call: Callable[[], object], status: int, code: str) -> None:
 
 @pytest.mark.parametrize("locale", [None, "en-us", "zh-cn"])
 @pytest.mark.parametrize("kind", ["pdf", "zip"])
-def test_official_sdk_downloads_the_same_bytes(
-    mock: MockService,
-    theirs: sdk.DbssClient,
-    ours: dbss.Client,
-    kind: str,
-    locale: str | None,
-) -> None:
+def test_official_sdk_downloads_the_same_bytes(mock, theirs, ours, kind, locale):
     report = mock.add_report(format=kind)
     data = download(theirs, mock.instance_id, report["id"], locale)
-    assert hashlib.sha256(data).hexdigest() == report["sha256"][locale or "en-us"]
+    assert sha256(data) == report["sha256"][locale or "en-us"]
     assert ours.download_report(None, mock.instance_id, report["id"], locale=locale) == data
     # Apart from the credentials the requests are the same.
     first, second = mock.requests(report["id"])
@@ -111,7 +104,7 @@ def test_official_sdk_downloads_the_same_bytes(
     assert ("x-auth-token" in sent[0], "authorization" in sent[1]) == (False, False)
 
 
-def test_official_sdk_finds_its_domain(mock: MockService, theirs: sdk.DbssClient) -> None:
+def test_official_sdk_finds_its_domain(mock, theirs):
     before = len(mock.requests("@iam.domains"))
     credentials = GlobalCredentials(mock.access_key, mock.secret_key)
     credentials.with_iam_endpoint(mock.iam)
@@ -121,42 +114,33 @@ def test_official_sdk_finds_its_domain(mock: MockService, theirs: sdk.DbssClient
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 100), (1, 1), (250, 7), (250, 100), (1100, 1000)])
-def test_official_sdk_lists_the_same_pages(
-    build_dir: Any, monkeypatch: pytest.MonkeyPatch, count: int, size: int
-) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    # A separate service, because the list shows the instances of all tests.
-    with MockService(build_dir / "bin/dbss-mock") as mock:
-        theirs = sdk_client(mock, mock.secret_key)
-        with dbss.Client(endpoint=mock.http, token=mock.token, project_id=mock.project_id) as ours:
-            if count:
-                mock.add_reports(count, instance=mock.instance_id)
-                mock.add_instances(count)
-            reports, instances = ours.reports(mock.instance_id), ours.instances()
-            wanted = [one.id for one in reports]
-            seen = []
-            # The page after the last one must be empty.
-            for page in range(1, -(-len(wanted) // size) + 2):
-                found, total = list_page(theirs, mock.instance_id, page, size)
-                assert total == reports.total
-                seen += [one.id for one in found]
-            assert seen == wanted
-            wanted = [one.id for one in instances]
-            seen = []
-            for offset in range(0, count + 2, size):
-                response = theirs.list_audit_instances(sdk.ListAuditInstancesRequest(offset, size))
-                assert response.total == instances.total == count + 1
-                seen += [one.id for one in response.servers]
-            assert seen == wanted
-            # libdbss uses this path too; the SDK expects this response format there.
-            mock.set_shapes(instances="instances", versions=["v1"])
-            new = theirs.list_audit_instances_new(sdk.ListAuditInstancesNewRequest())
-            assert [one.instance_id for one in new.instances] == wanted[:100]
+def test_official_sdk_lists_the_same_pages(mock, theirs, ours, count, size):
+    if count:
+        mock.add_reports(count, instance=mock.instance_id)
+        mock.add_instances(count)
+    reports, instances = ours.reports(mock.instance_id), ours.instances()
+    wanted = [one.id for one in reports]
+    seen = []
+    # The page after the last one must be empty.
+    for page in range(1, -(-len(wanted) // size) + 2):
+        found, total = list_page(theirs, mock.instance_id, page, size)
+        assert total == reports.total
+        seen += [one.id for one in found]
+    assert seen == wanted
+    wanted = [one.id for one in instances]
+    seen = []
+    for offset in range(0, count + 2, size):
+        response = theirs.list_audit_instances(sdk.ListAuditInstancesRequest(offset, size))
+        assert response.total == instances.total == count + 1
+        seen += [one.id for one in response.servers]
+    assert seen == wanted
+    # libdbss uses this path too; the SDK expects this response format there.
+    mock.set("shapes", instances="instances", versions=["v1"])
+    new = theirs.list_audit_instances_new(sdk.ListAuditInstancesNewRequest())
+    assert [one.instance_id for one in new.instances] == wanted[:100]
 
 
-def test_official_sdk_reads_the_same_fields(
-    mock: MockService, theirs: sdk.DbssClient, ours: dbss.Client, instance: str
-) -> None:
+def test_official_sdk_reads_the_same_fields(mock, theirs, ours, instance):
     mock.add_report(instance=instance, **FIELDS)
     template = mock.templates[0]["id"]
     schedule = theirs.show_audit_topic_report_scheduler_config(
@@ -192,9 +176,7 @@ def test_official_sdk_reads_the_same_fields(
     assert second["scheduler"].keys() == first["scheduler"].keys() - {"retention"}
 
 
-def test_official_sdk_makes_a_report(
-    mock: MockService, theirs: sdk.DbssClient, instance: str
-) -> None:
+def test_official_sdk_makes_a_report(mock, theirs, instance):
     template = next(one for one in mock.templates if one["type"] == "SOX")
     body = sdk.CreateReportRequestBody(
         template_id=template["id"],
@@ -223,16 +205,14 @@ def test_official_sdk_makes_a_report(
     expect_refused(lambda: download(theirs, instance, made), 404, "DBSS.10021004")
 
 
-def test_official_sdk_gets_error_responses(
-    mock: MockService, theirs: sdk.DbssClient, instance: str
-) -> None:
+def test_official_sdk_gets_error_responses(mock, theirs, instance):
     stranger = sdk_client(mock, mock.secret_key[::-1])
     expect_refused(lambda: download(stranger, mock.instance_id, mock.pdf["id"]), 401, "APIG.0301")
     body = sdk.CreateReportRequestBody(template_id="x" * 32, start_time="s", end_time="e")
     create = sdk.CreateReportRequest(instance, body)
-    mock.set_generation(unknown_template="failed")
+    mock.set("generation", unknown_template="failed")
     assert theirs.create_report(create).result == "failed"
-    mock.set_generation()
+    mock.set("generation")
     for wrong in (
         lambda: theirs.create_report(create),
         lambda: list_page(theirs, instance, page=0),
@@ -240,3 +220,117 @@ def test_official_sdk_gets_error_responses(
         lambda: theirs.list_audit_instances(sdk.ListAuditInstancesRequest(limit=1001)),
     ):
         expect_refused(wrong, 400, "DBSS.10000001")
+
+
+# Signatures match, byte for byte.
+
+
+def sdk_authorization(key, method, url, headers, body=""):
+    class Key:
+        ak, sk = key
+
+    parts = urlsplit(url)
+    request = SdkRequest(
+        method=method,
+        schema=parts.scheme,
+        host=parts.netloc,
+        resource_path=parts.path,
+        query_params=parse_qsl(parts.query, keep_blank_values=True),
+        header_params=dict(headers),
+        body=body,
+    )
+    return Signer(Key).sign(request).header_params["Authorization"]
+
+
+def signature_table():
+    """Requests whose paths and queries need encoding, with and without a body and a token."""
+    keys = [("AKEXAMPLE", "secret"), ("HPUA0123456789ABCDEF", "k+/=~" * 12)]
+    dates = ["20250910T080000Z", "19700101T000000Z", "20991231T235959Z"]
+    paths = [
+        "/",
+        "/v1/p/audit/i/reports/r/download",
+        "/a b/c~d/e%2Bf",
+        "/审计/x",
+        "/end/",
+        "/a+b@c:d",
+    ]
+    queries = ["", "local=zh-cn", "b=2&a=1&a=0", "q=a b&z=%26&y=+", "名=值", "empty=&x=~-._"]
+    bodies = ["", '{"page":1,"size":10}', "审计报告"]
+    tokens = [None, "token+/=" * 100]
+    every = list(itertools.product(keys, dates, paths, queries, bodies, tokens))
+    table = []
+    for key, date, path, query, body, token in random.Random(1).sample(every, 200):
+        encoded = "&".join(
+            "=".join(quote(part, safe="") for part in pair.split("=")) for pair in query.split("&")
+        )
+        url = "https://dbss.example.com" + quote(path, safe="/%") + ("?" + encoded if query else "")
+        headers = {"host": "dbss.example.com", "x-sdk-date": date, "x-project-id": "p" * 32}
+        if token is not None:
+            headers["x-security-token"] = token
+        if body:
+            headers["content-type"] = "application/json"
+        method = "POST" if body else "GET"
+        table.append(
+            {
+                "key_id": key[0],
+                "secret": key[1],
+                "method": method,
+                "uri": url,
+                "headers": headers,
+                "body": body,
+                "date": date,
+                "authorization": sdk_authorization(key, method, url, headers, body),
+            }
+        )
+    return table
+
+
+def test_signatures_match_the_official_sdk(tmp_path):
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps(signature_table()))
+    test = "credentials::signature::tests::signatures_match_official_sdk_table"
+    cargo = ("cargo", "test", "--lib", "--locked", "--quiet", "--", "--ignored", "--exact", test)
+    env = {**os.environ, "DBSS_SIGNATURE_TABLE": str(table)}
+    assert "1 passed" in run(*cargo, cwd=ROOT, env=env, timeout=600).stdout
+
+
+def signed_again(request, key, url):
+    """The names of the headers that a request signs; the SDK signs it so, too."""
+    sent = dict(request["headers"])
+    names = sent["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
+    headers = {name: sent[name] for name in names}
+    assert sdk_authorization(key, "GET", url, headers) == sent["authorization"]
+    return names
+
+
+def test_sent_signature_matches_the_official_sdk(mock, connect, new_report):
+    key = (mock.access_key, mock.secret_key)
+    for locale, token in itertools.product((None, "zh-cn"), (None, "a-security-token")):
+        report = new_report(1000)
+        with connect(access_key=key[0], secret_key=key[1], security_token=token) as client:
+            client.download_report(*report.ids, locale=locale)
+        [request] = report.requests()
+        names = signed_again(request, key, mock.http + request["target"])
+        assert {"host", "x-project-id", "x-sdk-date"} <= set(names)
+        assert ("x-security-token" in names) == (token is not None)
+
+
+def test_project_lookup_matches_the_official_sdk(mock, connect, new_report, theirs):
+    """With an access key, a region and no project, both send the same request."""
+    BasicCredentials._CACHE.clear()
+    report = new_report(1000)
+    key = (mock.access_key, mock.secret_key)
+    hosts = {"region": mock.region, "iam_endpoint": mock.iam, "project_id": None}
+    with connect(access_key=key[0], secret_key=key[1], **hosts) as client:
+        client.download_report(None, *report.ids[1:])
+    credentials = BasicCredentials(*key).with_iam_endpoint(mock.iam)
+    builder = sdk.DbssClient.new_builder().with_credentials(credentials)
+    theirs = builder.with_region(Region(mock.region, mock.http)).build()
+    theirs.download_audit_report(sdk.DownloadAuditReportRequest(*report.ids[1:]))
+
+    requests = mock.requests()
+    assert [one["report"] for one in requests] == ["@iam.projects", report.id] * 2
+    assert {one["status"] for one in requests} == {200}
+    assert requests[0]["target"] == requests[2]["target"]
+    assert requests[1]["path"] == requests[3]["path"]
+    signed_again(requests[0], key, mock.iam + requests[0]["target"])

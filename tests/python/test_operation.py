@@ -1,39 +1,21 @@
 """Operations, progress and callbacks in the Python package."""
 
-from __future__ import annotations
-
 import traceback
 import weakref
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import dbss
 import pytest
 from dbss import _abi as abi
 from dbss import ffi
 
-from downloads import (
-    MIB,
-    CustomError,
-    NewReport,
-    client,
-    every_method,
-    new_report,
-    sha256,
-)
-from mock_service import MockService
-
-__all__ = ["client", "new_report"]
+from support import MIB, CustomError, every_method, sha256
 
 
 @every_method
-def test_operation_and_progress_describe_the_transfer(
-    client: dbss.Client, new_report: NewReport, tmp_path: Path, method: Callable[..., bytes]
-) -> None:
+def test_operation_and_progress_describe_the_transfer(client, new_report, tmp_path, method):
     report = new_report(3 * MIB, reset_after=1_234_567, times=1)
     operation = dbss.Operation()
-    seen: list[dbss.Progress] = []
+    seen = []
     got = method(client, report, tmp_path, operation=operation, progress=seen.append)
     assert sha256(got) == report.sha256
     assert (operation.attempts, operation.resumed) == (2, 1_234_567)
@@ -45,19 +27,12 @@ def test_operation_and_progress_describe_the_transfer(
 
 @every_method
 @pytest.mark.parametrize("at", [1, 2])
-def test_progress_exception_is_raised_unchanged(
-    client: dbss.Client,
-    new_report: NewReport,
-    tmp_path: Path,
-    method: Callable[..., bytes],
-    at: int,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_progress_exception_is_raised_unchanged(client, new_report, tmp_path, method, at, capfd):
     report = new_report(stall_after=100_000)
     exception = CustomError(at)
-    seen: list[dbss.Progress] = []
+    seen = []
 
-    def inner(now: dbss.Progress) -> None:
+    def inner(now):
         seen.append(now)
         if len(seen) == at:
             raise exception
@@ -73,9 +48,7 @@ def test_progress_exception_is_raised_unchanged(
     assert capfd.readouterr() == ("", "")
 
 
-def test_progress_that_is_not_callable_is_rejected(
-    client: dbss.Client, new_report: NewReport
-) -> None:
+def test_progress_that_is_not_callable_is_rejected(client, new_report):
     report = new_report()
     operation = dbss.Operation()
     for call in (client.download_report, client.open_report):
@@ -84,9 +57,7 @@ def test_progress_that_is_not_callable_is_rejected(
     assert client.download_report(*report.ids, operation=operation)
 
 
-def test_operation_is_shown_and_closed(
-    client: dbss.Client, new_report: NewReport, tmp_path: Path
-) -> None:
+def test_operation_is_shown_and_closed(client, new_report, tmp_path):
     report = new_report(1000)
     with dbss.Operation() as operation:
         assert repr(operation) == "<dbss.Operation 0 of ? bytes>"
@@ -123,22 +94,24 @@ def test_operation_is_shown_and_closed(
         ({"file_mode": 0o1777}, "file_mode"),
         ({"file_mode": 0o077}, "file_mode"),
         ({"file_mode": -1}, "file_mode"),
+        ({"wait_timeout": -1}, "wait_timeout_ms"),
+        ({"wait_timeout": float("nan")}, "wait_timeout_ms"),
+        ({"poll_interval": 90000}, "poll_interval_ms"),
     ],
 )
-def test_operation_options_are_validated(options: dict[str, Any], parameter: str) -> None:
+def test_operation_options_are_validated(options, parameter):
     with pytest.raises(dbss.InvalidValueError) as caught:
         dbss.Operation(**options)
     assert caught.value.parameter == parameter
     for value in ("1", True):
         with pytest.raises(TypeError):
             dbss.Operation(**{next(iter(options)): value})
+    dbss.Operation(wait_timeout=None, poll_interval=86400).close()
 
 
-def test_operation_options_are_applied(
-    mock: MockService, new_report: NewReport, tmp_path: Path
-) -> None:
+def test_operation_options_are_applied(connect, new_report, tmp_path):
     report = new_report(stall_after=100_000, times=1)
-    with dbss.Client(endpoint=mock.http, token=mock.token, max_memory_bytes=1000) as client:
+    with connect(max_memory_bytes=1000) as client:
         quick = dbss.Operation(stall_timeout=0.2, max_attempts=1, connect_timeout=None)
         with pytest.raises(dbss.StalledError) as caught:
             client.download_report_to(*report.ids, tmp_path / "a", operation=quick)
@@ -152,9 +125,9 @@ def test_operation_options_are_applied(
 # References.
 
 
-def test_callbacks_are_released(client: dbss.Client, new_report: NewReport) -> None:
+def test_callbacks_are_released(client, new_report):
     class Function:
-        def __call__(self, now: dbss.Progress) -> None:
+        def __call__(self, now):
             pass
 
     before = len(ffi._held_by_c)
@@ -172,17 +145,15 @@ def test_callbacks_are_released(client: dbss.Client, new_report: NewReport) -> N
     assert len(ffi._held_by_c) == before
 
 
-def test_kept_exception_keeps_no_context_and_no_stream(
-    mock: MockService, new_report: NewReport
-) -> None:
+def test_kept_exception_keeps_no_context_and_no_stream(connect, new_report):
     report = new_report(stall_after=100_000)
     kept = []
 
-    def refuse(now: dbss.Progress) -> None:
+    def refuse(now):
         if now.received:
             raise CustomError
 
-    client = dbss.Client(endpoint=mock.http, token=mock.token)
+    client = connect()
     context = weakref.ref(client._context)
     with client.open_report(*report.ids, progress=refuse) as stream:
         handle = weakref.ref(stream._handle)
@@ -197,25 +168,18 @@ def test_kept_exception_keeps_no_context_and_no_stream(
     assert kept[0].__traceback__ is not None
 
 
-def test_write_callback_gets_every_part(client: dbss.Client, new_report: NewReport) -> None:
+def test_write_callback_gets_every_part(client, new_report):
     """The only function that the package itself does not use."""
     report = new_report()
-    parts: list[bytes] = []
+    parts = []
 
-    def write(user_data: object, data: Any, length: int) -> int:
+    def write(user_data, data, length):
         assert user_data is parts
         parts.append(bytes(data[:length]))
         return 0
 
     names = [one.encode() for one in report.ids]
     operation = dbss.Operation()
-    assert client._context is not None
-    abi.report_download_to_callback(
-        client._context.pointer,
-        *names,
-        None,
-        abi.WriteFn(write),
-        parts,
-        operation.control().pointer,
-    )
+    callback = (abi.WriteFn(write), parts, operation.control().pointer)
+    abi.report_download_to_callback(client._context.pointer, *names, None, *callback)
     assert sha256(b"".join(parts)) == report.sha256

@@ -32,7 +32,7 @@ if inspect.iscoroutine(running):
 def mock(build_dir: Path) -> Iterator[MockService]:
     """A separate service, because the samples generate reports."""
     with MockService(build_dir / "bin/dbss-mock") as running:
-        running.set_generation(percent_per_list=100)
+        running.set("generation", percent_per_list=100)
         yield running
 
 

@@ -1,19 +1,13 @@
 """Signals in the Python package: Ctrl-C and handlers, in every phase of a call."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os
 import signal
-import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from ctypes import CDLL, c_int32, py_object
-from dataclasses import dataclass
-from pathlib import Path
 
 import dbss
 import pytest
@@ -22,68 +16,36 @@ from dbss import ffi
 from dbss import log as log_module
 from dbss import operation as operation_module
 
-from downloads import (
-    KIB,
-    MIB,
-    PROMPT,
-    TIMEOUT,
-    CustomError,
-    NewReport,
-    Report,
-    client,
-    every_method,
-    new_report,
-    sha256,
-    wait_until,
-)
-from mock_service import MockService
+from support import MIB, PROMPT, TIMEOUT, CustomError, compiled, every_method, sha256, wait_until
 
-__all__ = ["client", "new_report"]
-
-
-@dataclass
-class Phase:
-    """A call that waits longer than any test."""
-
-    report: Report
-    endpoint: str
-    reached: Callable[[], object]
-
-    def client(self) -> dbss.Client:
-        mock = self.report.mock
-        return dbss.Client(endpoint=self.endpoint, token=mock.token, ca_file=mock.ca_file)
+RETRY = {"status": 503, "headers": [["Retry-After", "50"]]}
 
 
 @pytest.fixture(params=["connect", "handshake", "header", "body", "retry"])
-def phase(request: pytest.FixtureRequest, mock: MockService, new_report: NewReport) -> Phase:
+def phase(request, mock, new_report):
+    """A call that waits longer than any test: its report, its endpoint, and whether it waits."""
     report = new_report()
     if request.param == "connect":
         # Not visible from outside: the attempt is counted right before.
-        return Phase(report, mock.never_accepts, lambda: True)
+        return report, mock.never_accepts, lambda: True
     if request.param == "handshake":
         mock.listener_fault("https_other", "handshake_stall")
         before = mock.connections()["https_other"]
-        return Phase(report, mock.https_other, lambda: mock.connections()["https_other"] > before)
+        return report, mock.https_other, lambda: mock.connections()["https_other"] > before
     if request.param == "body":
         report.fault(stall_after=100_000)
-        return Phase(
-            report, mock.http, lambda: any(one["sent"] >= 100_000 for one in report.requests())
-        )
-    report.fault(
-        **({"no_answer": True} if request.param == "header" else {}),
-        **({"status": 503, "headers": [["Retry-After", "50"]]} if request.param == "retry" else {}),
-    )
-    return Phase(report, mock.http, report.requests)
+        has_sent = lambda: any(one["sent"] >= 100_000 for one in report.requests())  # noqa: E731
+        return report, mock.http, has_sent
+    report.fault(**({"no_answer": True} if request.param == "header" else RETRY))
+    return report, mock.http, report.requests
 
 
 @contextlib.contextmanager
-def signal_sent(
-    number: int, reached: Callable[[], object], operation: dbss.Operation | None = None
-) -> Iterator[list[float]]:
+def signal_sent(number, reached, operation=None):
     """Sends a signal to this process as soon as its call waits; gives the time."""
-    sent: list[float] = []
+    sent = []
 
-    def send() -> None:
+    def send():
         wait_until(lambda: reached() and (operation is None or operation.attempts))
         sent.append(time.monotonic())
         os.kill(os.getpid(), number)
@@ -97,40 +59,33 @@ def signal_sent(
 
 
 @pytest.fixture
-def set_usr1_handler() -> Iterator[Callable[[Callable[[], object]], None]]:
+def set_usr1_handler():
     """Sets the handler of SIGUSR1 for one test."""
     before = signal.getsignal(signal.SIGUSR1)
-    yield lambda function: signal.signal(signal.SIGUSR1, lambda *_: function()) and None
+    yield lambda function: signal.signal(signal.SIGUSR1, lambda *_: function())
     signal.signal(signal.SIGUSR1, before)
-
-
-SetHandler = Callable[[Callable[[], object]], None]
 
 
 @every_method
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_signal_handler_exception_ends_call_in_every_phase(
-    phase: Phase,
-    tmp_path: Path,
-    method: Callable[..., bytes],
-    number: int,
-    set_usr1_handler: SetHandler,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+    mock, connect, phase, tmp_path, method, number, set_usr1_handler, capfd
+):
     """The handler of Ctrl-C is that of Python."""
     exception = CustomError("from the handler")
 
-    def handler() -> None:
+    def handler():
         raise exception
 
     set_usr1_handler(handler)
+    report, endpoint, reached = phase
     operation = dbss.Operation()
     with (
-        phase.client() as client,
-        signal_sent(number, phase.reached, operation) as sent,
+        connect(endpoint=endpoint, ca_file=mock.ca_file) as client,
+        signal_sent(number, reached, operation) as sent,
         pytest.raises(KeyboardInterrupt if number == signal.SIGINT else CustomError) as caught,
     ):
-        method(client, phase.report, tmp_path, operation=operation)
+        method(client, report, tmp_path, operation=operation)
     assert time.monotonic() - sent[0] < PROMPT
     assert (caught.value.__context__, caught.value.__cause__) == (None, None)
     assert capfd.readouterr() == ("", "")
@@ -140,17 +95,15 @@ def test_signal_handler_exception_ends_call_in_every_phase(
         assert "handler" in [one.name for one in traceback.extract_tb(exception.__traceback__)]
 
 
-def test_ctrl_c_without_operation_ends_call(client: dbss.Client, new_report: NewReport) -> None:
+def test_ctrl_c_without_operation_ends_call(client, new_report):
     report = new_report(no_answer=True)
     with signal_sent(signal.SIGINT, report.requests), pytest.raises(KeyboardInterrupt):
         client.download_report(*report.ids)
 
 
-def test_signal_handler_that_returns_does_not_end_the_call(
-    client: dbss.Client, new_report: NewReport, set_usr1_handler: SetHandler
-) -> None:
+def test_signal_handler_that_returns_does_not_end_the_call(client, new_report, set_usr1_handler):
     report = new_report(delay_ms=700)
-    ran: list[float] = []
+    ran = []
     set_usr1_handler(lambda: ran.append(time.monotonic()))
     with signal_sent(signal.SIGUSR1, report.requests):
         got = client.download_report(*report.ids)
@@ -159,19 +112,16 @@ def test_signal_handler_that_returns_does_not_end_the_call(
     assert ran[0] < ended
 
 
-def test_signal_handler_may_cancel_and_call(
-    client: dbss.Client, new_report: NewReport, set_usr1_handler: SetHandler
-) -> None:
+def test_signal_handler_may_cancel_and_call(client, new_report, set_usr1_handler):
     report, other = new_report(no_answer=True), new_report(1000)
     operation = dbss.Operation()
-    got: list[object] = []
+    got = []
 
-    def handler() -> None:
+    def handler():
         got.append(sha256(client.download_report(*other.ids)))
-        try:
+        with pytest.raises(dbss.NotFoundError) as caught:
             client.download_report(*report.ids[:2], "x" * 16)
-        except dbss.NotFoundError as error:
-            got.append(error.service_code)
+        got.append(caught.value.service_code)
         operation.cancel()
 
     set_usr1_handler(handler)
@@ -182,48 +132,40 @@ def test_signal_handler_may_cancel_and_call(
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_full_pipe_wait_is_ended_by_ctrl_c_and_cancel(
-    client: dbss.Client, new_report: NewReport, blocking: bool
-) -> None:
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, dbss.CancelledError])
+def test_full_pipe_wait_is_ended_by_ctrl_c_and_cancel(client, new_report, blocking, kind):
     report = new_report(2 * MIB)
     reading, writing = os.pipe()
     os.set_blocking(writing, blocking)
-    seen: list[dbss.Progress] = []
+    seen = []
 
-    def progress(now: dbss.Progress) -> None:
-        seen.append(now)
-
-    def is_full() -> bool:
+    def end():
         # No progress since the last callback.
-        return len(seen) > 1 and seen[-1].received > 0 and seen[-1] == seen[-2]
+        wait_until(lambda: len(seen) > 1 and seen[-1].received > 0 and seen[-1] == seen[-2])
+        if kind is KeyboardInterrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            client.cancel_all()
 
+    thread = threading.Thread(target=end)
+    thread.start()
     try:
-        for end, kind in (
-            (lambda: os.kill(os.getpid(), signal.SIGINT), KeyboardInterrupt),
-            (client.cancel_all, dbss.CancelledError),
-        ):
-            seen.clear()
-            thread = threading.Thread(target=lambda end=end: (wait_until(is_full), end()))
-            thread.start()
-            with pytest.raises(kind):
-                client.download_report_to(*report.ids, writing, progress=progress)
-            thread.join(TIMEOUT)
+        with pytest.raises(kind):
+            client.download_report_to(*report.ids, writing, progress=seen.append)
     finally:
+        thread.join(TIMEOUT)
         os.close(reading)
         os.close(writing)
 
 
-def test_log_function_with_ctrl_c_ends_the_call(mock: MockService, new_report: NewReport) -> None:
-    report = new_report(300 * KIB, cut_after=100_000, times=1)
+def test_log_function_with_ctrl_c_ends_the_call(connect, new_report):
+    report = new_report(cut_after=100_000, times=1)
 
-    def log(record: dbss.LogRecord) -> None:
+    def log(record):
         if record.level == dbss.LOG_WARNING:
             signal.raise_signal(signal.SIGINT)
 
-    with (
-        dbss.Client(endpoint=mock.http, token=mock.token, log=log) as client,
-        pytest.raises(KeyboardInterrupt),
-    ):
+    with connect(log=log) as client, pytest.raises(KeyboardInterrupt):
         client.download_report(*report.ids)
 
 
@@ -237,21 +179,16 @@ void message(void (*f)(void *, const void *), void *user_data)
 """
 
 
-@pytest.fixture(scope="module")
-def trampoline(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> CDLL:
+@pytest.fixture
+def trampoline(tmp_path):
     """Calls callbacks with a pending signal that Python has not handled yet."""
-    path = tmp_path_factory.mktemp("trampoline") / "trampoline.so"
-    command = [environment.get("CC", "cc"), "-shared", "-fPIC", "-o", path, "-x", "c", "-"]
-    subprocess.run(command, input=TRAMPOLINE, check=True, text=True, timeout=TIMEOUT)
-    library = CDLL(str(path))
-    library.tick.argtypes = (abi.ProgressFn, py_object)
-    library.tick.restype = c_int32
-    library.message.argtypes = (abi.LogFn, py_object)
-    library.message.restype = None
+    library = CDLL(str(compiled(TRAMPOLINE, tmp_path / "trampoline.so")))
+    library.tick.argtypes, library.tick.restype = (abi.ProgressFn, py_object), c_int32
+    library.message.argtypes, library.message.restype = (abi.LogFn, py_object), None
     return library
 
 
-def test_signal_right_before_progress_callback_is_not_lost(trampoline: CDLL) -> None:
+def test_signal_right_before_progress_callback_is_not_lost(trampoline):
     monitor = operation_module.CallMonitor(operation_module.Control())
     assert trampoline.tick(ffi._PROGRESS_CALLBACK, monitor._callback_loop) == 1
     assert type(monitor._raised) is KeyboardInterrupt
@@ -259,7 +196,7 @@ def test_signal_right_before_progress_callback_is_not_lost(trampoline: CDLL) -> 
     assert [next(monitor._callback_loop), next(monitor._callback_loop)] == [1, 1]
 
 
-def test_signal_right_before_log_callback_is_not_lost(trampoline: CDLL) -> None:
+def test_signal_right_before_log_callback_is_not_lost(trampoline):
     log = log_module.LogForwarder(lambda _: None)
     monitor = operation_module.CallMonitor(operation_module.Control(), log=log)
     held = functools.partial(log.relay)

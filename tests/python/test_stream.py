@@ -1,7 +1,5 @@
 """Streams in the Python package, as files."""
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import io
@@ -12,13 +10,10 @@ import zipfile
 import dbss
 import pytest
 
-from downloads import MIB, NewReport, client, new_report, sha256
-from mock_service import MockService
-
-__all__ = ["client", "new_report"]
+from support import MIB, sha256
 
 
-def test_stream_is_a_readable_file(client: dbss.Client, new_report: NewReport) -> None:
+def test_stream_is_a_readable_file(client, new_report):
     report = new_report(1_000_001, "pdf")
     with client.open_report(*report.ids, "zh-cn") as stream:
         assert isinstance(stream, io.BufferedIOBase)
@@ -57,7 +52,7 @@ def test_stream_is_a_readable_file(client: dbss.Client, new_report: NewReport) -
         stream.fileno()
 
 
-def test_stream_works_with_copyfileobj_and_zipfile(mock: MockService, client: dbss.Client) -> None:
+def test_stream_works_with_copyfileobj_and_zipfile(mock, client):
     ids = (mock.project_id, mock.instance_id, mock.zip["id"])
     with client.open_report(*ids) as stream, tempfile.SpooledTemporaryFile() as spooled:
         shutil.copyfileobj(stream, spooled)
@@ -68,21 +63,19 @@ def test_stream_works_with_copyfileobj_and_zipfile(mock: MockService, client: db
             assert archive.namelist()
 
 
-def test_stream_outlives_its_forgotten_client(mock: MockService, new_report: NewReport) -> None:
+def test_stream_outlives_its_forgotten_client(connect, new_report):
     report = new_report(3 * MIB, cut_after=MIB, times=1)
-    messages: list[str] = []
-    client = dbss.Client(
-        endpoint=mock.http, token=mock.token, log=lambda record: messages.append(record.message)
-    )
+    records = []
+    client = connect(log=records.append)
     stream = client.open_report(*report.ids)
     del client
     gc.collect()
     with stream:
         assert sha256(stream.read()) == report.sha256
-    assert any("retrying" in message for message in messages)
+    assert any("retrying" in one.message for one in records)
 
 
-def test_forgotten_stream_frees_its_operation(client: dbss.Client, new_report: NewReport) -> None:
+def test_forgotten_stream_frees_its_operation(client, new_report):
     report = new_report()
     operation = dbss.Operation()
     client.open_report(*report.ids, operation=operation)

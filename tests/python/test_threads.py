@@ -1,44 +1,20 @@
 """Threads in the Python package: one client, operation or stream used by several."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import dbss
 import pytest
 
-from downloads import (
-    MIB,
-    TIMEOUT,
-    NewReport,
-    client,
-    new_report,
-    run_program,
-    sha256,
-    to_file,
-    with_stream,
-)
-from mock_service import MockService
-
-__all__ = ["client", "new_report"]
+from support import MIB, TIMEOUT, sha256, to_bytes, to_file, with_stream
 
 
-@pytest.mark.parametrize("method", [to_file, with_stream])
-def test_other_threads_run_while_a_call_waits(
-    mock: MockService, new_report: NewReport, tmp_path: Path, method: Callable[..., bytes]
-) -> None:
+@pytest.mark.parametrize("method", [to_bytes, to_file, with_stream])
+def test_other_threads_run_while_a_call_waits(connect, new_report, tmp_path, method):
     report = new_report(stall_after=100_000)
-    with (
-        dbss.Client(
-            endpoint=mock.http, token=mock.token, stall_timeout=0.5, max_attempts=1
-        ) as client,
-        ThreadPoolExecutor(1) as pool,
-    ):
+    with connect(stall_timeout=0.5, max_attempts=1) as client, ThreadPoolExecutor(1) as pool:
         call = pool.submit(method, client, report, tmp_path)
         turns = 0
         while not call.done():
@@ -49,17 +25,15 @@ def test_other_threads_run_while_a_call_waits(
     assert turns > 5_000
 
 
-def test_operation_shared_by_threads_succeeds_or_is_busy(
-    client: dbss.Client, new_report: NewReport
-) -> None:
+def test_operation_shared_by_threads_succeeds_or_is_busy(client, new_report):
     report = new_report(10_000)
     operation = dbss.Operation()
     mine = threading.local()
 
-    def progress(now: dbss.Progress) -> None:
+    def progress(now):
         mine.ticks += 1
 
-    def download(_: int) -> str:
+    def download(_):
         mine.ticks = 0
         try:
             got = client.download_report(*report.ids, operation=operation, progress=progress)
@@ -75,9 +49,7 @@ def test_operation_shared_by_threads_succeeds_or_is_busy(
     assert got <= {report.sha256, "busy"}
 
 
-def test_operation_strings_can_be_read_at_any_time(
-    client: dbss.Client, new_report: NewReport, tmp_path: Path
-) -> None:
+def test_operation_strings_can_be_read_at_any_time(client, new_report, tmp_path):
     reports = [new_report(1000), new_report(1000)]
     operation = dbss.Operation()
     for one in reports:
@@ -86,8 +58,8 @@ def test_operation_strings_can_be_read_at_any_time(
     names = {f"{one.id}.bin" for one in reports}
     finished = threading.Event()
 
-    def read_strings() -> set[str | None]:
-        seen: set[str | None] = set()
+    def read_strings():
+        seen = set()
         while not finished.is_set():
             path = operation.path
             seen.update((operation.filename, None if path is None else path.name))
@@ -106,12 +78,12 @@ def test_operation_strings_can_be_read_at_any_time(
             assert reader.result(TIMEOUT) - {None} <= names
 
 
-def test_stream_close_during_reads_is_safe(client: dbss.Client, new_report: NewReport) -> None:
+def test_stream_close_during_reads_is_safe(client, new_report):
     report = new_report(2 * MIB)
     for seed in range(30):
         stream = client.open_report(*report.ids)
 
-        def read(stream: dbss.ReportStream = stream) -> str:
+        def read(stream=stream):
             try:
                 while stream.read1(1000):
                     pass
@@ -126,24 +98,17 @@ def test_stream_close_during_reads_is_safe(client: dbss.Client, new_report: NewR
             assert all(one.result(TIMEOUT) for one in reads)
 
 
-def test_log_from_many_threads_is_complete(mock: MockService, new_report: NewReport) -> None:
+def test_log_from_many_threads_is_complete(connect, new_report):
     report = new_report(1000)
-    lines: list[str] = []
-    with (
-        dbss.Client(
-            endpoint=mock.http, token=mock.token, log=lambda record: lines.append(record.message)
-        ) as client,
-        ThreadPoolExecutor(8) as pool,
-    ):
+    records = []
+    with connect(log=records.append) as client, ThreadPoolExecutor(8) as pool:
         got = set(pool.map(lambda _: sha256(client.download_report(*report.ids)), range(200)))
     assert got == {report.sha256}
-    assert sum(report.id in line for line in lines) >= 200
+    assert sum(report.id in one.message for one in records) >= 200
 
 
 @pytest.mark.parametrize("listener", ["http", "https"])
-def test_many_threads_leave_little_memory(
-    mock: MockService, new_report: NewReport, environment: dict[str, str], listener: str
-) -> None:
+def test_many_threads_leave_little_memory(mock, new_report, run_python, listener):
     code = """
 client = dbss.Client(**settings, ca_file=os.environ["CA_FILE"])
 def download(together):
@@ -164,4 +129,4 @@ assert all(right) and len(right) == 1 + 3 * 512
 print(proc("VmRSS:") - before)
 """
     more = {"ENDPOINT": getattr(mock, listener), "CA_FILE": str(mock.ca_file)}
-    assert int(run_program(code, new_report(10_000), environment, **more)) < 40 * 1024
+    assert int(run_python(code, new_report(10_000), **more)) < 40 * 1024

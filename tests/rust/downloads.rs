@@ -97,7 +97,7 @@ fn invalid_ids_fail_before_any_request() {
             assert_eq!(error.parameter(), Some(parameter));
         }
     }
-    assert_eq!(fixture.service.connections().total, 0);
+    assert_eq!(fixture.service.connections(), 0);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn connection_is_reused_for_many_calls() {
     for _ in 0..5 {
         fixture.client.clone().download(&report).expect("a report");
     }
-    assert_eq!(fixture.service.connections().total, 1);
+    assert_eq!(fixture.service.connections(), 1);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn idle_connection_closed_by_server_is_replaced() {
             .download(&report)
             .expect("a report on a new connection");
     }
-    assert_eq!(fixture.service.connections().total, 3);
+    assert_eq!(fixture.service.connections(), 3);
 
     // On a new connection the same is a failure, and is told after one attempt.
     let fresh = Fixture::with(|builder, service| builder.token(service.value("token")).max_attempts(1));

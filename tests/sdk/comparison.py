@@ -170,17 +170,9 @@ def _settings(
         blob.write_to_path(str(files["certificate"]), append=True)
     if "Java" in sdks:
         store = directory / "trust.p12"
-        command = [
-            "keytool",
-            "-importcert",
-            "-noprompt",
-            "-alias",
-            "test",
-            "-file",
-            str(files["ca"]),
-        ]
-        command += ["-keystore", str(store), "-storetype", "PKCS12", "-storepass", PASSWORD]
-        subprocess.run(command, check=True, capture_output=True)
+        command = f"keytool -importcert -noprompt -alias test -file {files['ca']}"
+        command += f" -keystore {store} -storetype PKCS12 -storepass {PASSWORD}"
+        subprocess.run(command.split(), check=True, capture_output=True)
         java = sdks["Java"]["command"]
         java.insert(1, f"-Djavax.net.ssl.trustStore={store}")
     kept = ("PATH", "LANG", "JAVA_HOME")

@@ -4,10 +4,10 @@ SDK."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -80,11 +80,7 @@ def program(command: list[str]) -> Run:
 
 def module(path: str) -> Run:
     """An SDK in Python. It is imported once; each run has a process of its own."""
-    specification = importlib.util.spec_from_file_location(Path(path).stem, path)
-    assert specification is not None
-    assert specification.loader is not None
-    loaded = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(loaded)
+    loaded = runpy.run_path(path)
 
     def run(request: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
         reading, writing = os.pipe()
@@ -95,7 +91,7 @@ def module(path: str) -> Run:
             os.environ.update(environment)
             os.chdir(environment["HOME"])
             with open(writing, "w") as out:
-                json.dump(loaded.run(request), out)
+                json.dump(loaded["run"](request), out)
             os._exit(0)
         os.close(writing)
         with open(reading) as out:
@@ -117,7 +113,7 @@ class Worker:
         self.keys = {VALUES[f"{name.upper()}_AK"]: name for name in KEYS}
         for name in KEYS:
             key = {"access_key": "AK", "secret_key": "SK"}
-            mock.add_key(**{k: VALUES[f"{name.upper()}_{v}"] for k, v in key.items()})
+            mock.set("keys", **{k: VALUES[f"{name.upper()}_{v}"] for k, v in key.items()})
         self.sdks = {
             name: program(sdk["command"]) if "command" in sdk else module(sdk["module"])
             for name, sdk in settings["sdks"].items()
@@ -128,12 +124,12 @@ class Worker:
         """What the combination says of the cloud and of the home directory."""
         mock, metadata = self.mock, combination["metadata"]
         mock.clear_faults()
-        mock.clear_projects()
+        mock.control_request("DELETE", "/projects")
         for name in combination["projects"]:
-            mock.add_project(name, mock.project_id)
+            mock.set("projects", name=name, id=mock.project_id)
         for name in combination["other_projects"]:
-            mock.add_project(name)
-        mock.set_shapes(**combination["shapes"])
+            mock.set("projects", name=name)
+        mock.set("shapes", **combination["shapes"])
         for call, fault in combination["faults"].items():
             mock.fault(call, **fault)
         if self.has_metadata != (metadata is not None):
@@ -143,7 +139,7 @@ class Worker:
             self.has_metadata = not self.has_metadata
         if metadata is not None:
             tokens = metadata.get("tokens", 200)
-            mock.set_metadata(require_token=tokens == 200)
+            mock.set("metadata", require_token=tokens == 200)
             if tokens != 200:
                 mock.fault("@metadata.token", status=tokens)
             if not metadata.get("agency", True):

@@ -12,12 +12,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from serving import as_field, serve
 
 PROGRAM = sys.argv[1]
 # Settings with a flag that takes the value as it is; the others are for --set.
@@ -48,10 +49,6 @@ LONG = 100_000
 Lines = list[dict[str, Any]]
 
 
-class Unsupported(Exception):
-    pass
-
-
 @dataclass
 class Client:
     """How to run the program."""
@@ -62,15 +59,9 @@ class Client:
 
 
 clients: dict[str, Client] = {}
-running: dict[int, subprocess.Popen[str]] = {}
-output = threading.Lock()
+running: dict[int | None, subprocess.Popen[str]] = {}
 libc = ctypes.CDLL(None)
 directory = tempfile.TemporaryDirectory(prefix="driver-")
-
-
-def put(**line: Any) -> None:
-    with output:
-        print(json.dumps(line), flush=True)
 
 
 def client_of(settings: list[list[Any]], passcodes: list[dict[str, Any]]) -> Client:
@@ -118,7 +109,7 @@ def run(
     """Runs the program; returns the response, with what it printed as "lines"."""
     words = [PROGRAM, *words[:1], *client.words, *words[1:]]
     if any("\0" in word for word in (*words, *client.environment.values())):
-        raise Unsupported("NUL in an argument")
+        raise NotImplementedError("NUL in an argument")
     process = subprocess.Popen(
         words,
         env={**os.environ, **client.environment},
@@ -129,19 +120,15 @@ def run(
         # A killed driver leaves nobody behind (PR_SET_PDEATHSIG).
         preexec_fn=lambda: libc.prctl(1, signal.SIGKILL),
     )
-    if number is not None:
-        running[number] = process
+    running[number] = process
     out, messages = process.communicate()
+    running.pop(number, None)
     lines: Lines = [json.loads(line) for line in (out or "").splitlines()]
     code = process.returncode
     # The messages are only for the harness, which looks for secrets.
-    response: dict[str, Any] = {
-        "status": "DBSS_OK",
-        "exit_code": code,
-        "messages": messages,
-    }
+    response: dict[str, Any] = {"status": "DBSS_OK", "exit_code": code, "messages": messages}
     if any(f"unexpected argument '{flag}'" in messages for flag in SUBJECT.values()):
-        raise Unsupported(messages)
+        raise NotImplementedError(messages)
     if lines and lines[-1]["kind"] == "error":
         error = lines.pop()
         response["status"] = error.get("status_name")
@@ -183,7 +170,7 @@ def text(value: Any) -> str:
     if isinstance(value, bool | int):
         return json.dumps(value)
     if not isinstance(value, str):
-        raise Unsupported(f"the value {value!r}")
+        raise NotImplementedError(f"the value {value!r}")
     return value
 
 
@@ -193,13 +180,6 @@ def flags(values: dict[str, str], names: dict[str, str] | None = None) -> list[s
     for key, value in values.items():
         words += [(names or {}).get(key, f"--{key.replace('_', '-')}"), text(value)]
     return words
-
-
-def as_field(value: Any) -> str | None:
-    """A field as text; what is none as compact JSON."""
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def one_item(line: dict[str, Any], fields: list[str]) -> dict[str, Any]:
@@ -265,12 +245,8 @@ def plan(call: str, given: dict[str, Any]) -> tuple[list[str], Reader]:
         return ["download", "--force", "--output", given["into"]], nothing
     if call in ("download_to_file", "download_to_directory"):
         where = given["path"] if call == "download_to_file" else f"{given['directory']}/"
-        return [
-            "download",
-            "--output",
-            where,
-            *(["--force"] if given["replace"] else []),
-        ], saved
+        force = ["--force"] if given["replace"] else []
+        return ["download", "--output", where, *force], saved
     if call == "check":
         return ["check"], nothing
     if call == "find_credentials":
@@ -292,7 +268,7 @@ def plan(call: str, given: dict[str, Any]) -> tuple[list[str], Reader]:
         options = dict(given["options"])
         verify = ["--verify"] if options.pop("verify", "false") in ("true", True) else []
         return ["mirror", "--gaps", *verify, *flags(options, MIRROR_FLAGS)], mirrored
-    raise Unsupported(f"the call {call}")
+    raise NotImplementedError(f"the call {call}")
 
 
 def perform(request: dict[str, Any]) -> dict[str, Any]:
@@ -301,7 +277,7 @@ def perform(request: dict[str, Any]) -> dict[str, Any]:
     more: list[str] = []
     if operation is not None:
         if operation["cancelled"] or operation["progress"]:
-            raise Unsupported("an operation that the caller controls")
+            raise NotImplementedError("an operation that the caller controls")
         for key, value in operation["settings"]:
             more += ["--set", f"{key}={value}"]
     if request["call"] == "download_to_descriptor":
@@ -326,12 +302,8 @@ def perform(request: dict[str, Any]) -> dict[str, Any]:
         if response["status"] == "DBSS_OK" or any(line["kind"] == "mirror" for line in lines):
             response["result"] = read(lines, given)
         if operation is not None:
+            names = {"bytes": "received", "attempts": "attempts", "request_id": "request_id"}
             done = [line for line in lines if line["kind"] == "download"]
-            names = {
-                "bytes": "received",
-                "attempts": "attempts",
-                "request_id": "request_id",
-            }
             response["operation"] = {
                 ours: one[theirs] for one in done for theirs, ours in names.items()
             }
@@ -339,32 +311,12 @@ def perform(request: dict[str, Any]) -> dict[str, Any]:
     return response
 
 
-def call(request: dict[str, Any]) -> None:
-    number = request["id"]
-    try:
-        response = perform(request)
-    except Unsupported as error:
-        response = {"unsupported": str(error)}
-    except Exception as error:
-        response = {"unsupported": f"{type(error).__name__}: {error}"}
-    running.pop(number, None)
-    put(id=number, **response)
-
-
 def configure(request: dict[str, Any]) -> dict[str, Any]:
     client = client_of(request["settings"], request["passcodes"] or [])
     clients[request["client"]] = client
     # A report's id that is wrong is found only after the settings were, and before any
     # connection.
-    words = [
-        "download",
-        "--output",
-        directory.name,
-        "--report",
-        "?",
-        "--instance",
-        "x" * 32,
-    ]
+    words = ["download", "--output", directory.name, "--report", "?", "--instance", "x" * 32]
     response = run(None, client, [*words, *common(client, {})])
     lines = response.pop("lines")
     assert not lines, lines
@@ -374,41 +326,21 @@ def configure(request: dict[str, Any]) -> dict[str, Any]:
     return response
 
 
-def serve(request: dict[str, Any], threads: list[threading.Thread]) -> None:
-    what, number = request["do"], request["id"]
-    if what == "call":
-        if request["background"]:
-            threads.append(threading.Thread(target=call, args=(request,)))
-            threads[-1].start()
-        else:
-            call(request)
-        return
-    try:
-        if what == "configure":
-            response = configure(request)
-        elif what == "cancel":
-            running[request["of"]].send_signal(signal.SIGINT)
-            response = {"status": "DBSS_OK"}
-        elif what == "free":
-            clients.pop(request["client"], None)
-            response = {"status": "DBSS_OK"}
-        else:
-            response = {"unsupported": what}
-    except Exception as error:
-        response = {"unsupported": f"{type(error).__name__}: {error}"}
-    put(id=number, **response)
+def cancel(request: dict[str, Any]) -> None:
+    running[request["of"]].send_signal(signal.SIGINT)
 
 
-def main() -> None:
-    threads: list[threading.Thread] = []
-    with directory:
-        for line in sys.stdin:
-            serve(json.loads(line), threads)
-        for process in list(running.values()):
-            process.send_signal(signal.SIGINT)
-        for thread in threads:
-            thread.join()
+def end() -> None:
+    for process in list(running.values()):
+        process.send_signal(signal.SIGINT)
 
 
 if __name__ == "__main__":
-    main()
+    with directory:
+        handlers: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "call": perform,
+            "configure": configure,
+            "cancel": cancel,
+            "free": lambda request: clients.pop(request["client"], None) and None,
+        }
+        serve(handlers, end)

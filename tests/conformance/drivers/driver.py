@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import queue
-import sys
-import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import dbss
 from dbss import _abi as abi
+from serving import as_field, put, serve
 
 LEVELS = {
     dbss.LOG_ERROR: "error",
@@ -20,38 +19,32 @@ LEVELS = {
     dbss.LOG_DEBUG: "debug",
 }
 STATUS_NAMES = {one.status: one.status_name for one in dbss.errors.STATUSES.values()}
-COUNTS = (
-    "listed",
-    "downloaded",
-    "present",
-    "not_ready",
-    "vanished",
-    "failed",
-    "repaired",
+COUNTS = ("listed", "downloaded", "present", "not_ready", "vanished", "failed", "repaired")
+ERROR_FIELDS = (
+    *("message", "parameter", "http_status", "service_code", "service_message", "request_id"),
+    *("encoded_authorization_message", "cancelled_by", "redirect_target", "os_code"),
+    *("retryable", "attempts"),
 )
+LOG_FIELDS = ("message", "http_status", "attempt", "request_id", "report_id", "bytes", "offset")
+OPERATION_FIELDS = (
+    *("received", "total", "resumed", "attempts", "percent", "filename", "request_id"),
+    *("content_type", "format"),
+)
+STREAM_FIELDS = ("size", "format", "filename", "content_type", "request_id")
 
 clients: dict[str, dbss.Client] = {}
 kept: dict[str, Any] = {}
 operations: dict[int, dbss.Operation] = {}
 # For each held request of a provider, the queue for its answer.
 held: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
-output = threading.Lock()
 
 
-def put(**line: Any) -> None:
-    with output:
-        print(json.dumps(line), flush=True)
+def fields(of: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in names}
 
 
 def milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
-
-
-def text(value: Any) -> str | None:
-    """A field as text; what is none as compact JSON."""
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def mistakes(error: dbss.Error, operation: dbss.Operation | None) -> list[str]:
@@ -59,32 +52,15 @@ def mistakes(error: dbss.Error, operation: dbss.Operation | None) -> list[str]:
     # A busy operation keeps the result of its other call.
     if operation is None or isinstance(error, dbss.BusyError):
         return []
-    kept = operation.error
-    if type(kept) is type(error) and error_fields(kept) == error_fields(error):
+    own = operation.error
+    if type(own) is type(error) and error_fields(own) == error_fields(error):
         return []
-    return [f"the operation has the error {kept!r}"]
+    return [f"the operation has the error {own!r}"]
 
 
 def error_fields(error: dbss.Error) -> dict[str, Any]:
-    names = (
-        *(
-            "message",
-            "parameter",
-            "http_status",
-            "service_code",
-            "service_message",
-            "request_id",
-        ),
-        *(
-            "encoded_authorization_message",
-            "cancelled_by",
-            "redirect_target",
-            "os_code",
-        ),
-        *("retryable", "attempts"),
-    )
     return {
-        **{name: getattr(error, name) for name in names},
+        **fields(error, ERROR_FIELDS),
         "details": [one._asdict() for one in error.details],
         "candidates": list(error.candidates),
         "path": None if error.path is None else str(error.path),
@@ -96,16 +72,10 @@ def log_event(client: str, record: dbss.LogRecord) -> None:
     put(
         event="log",
         client=client,
+        **fields(record, LOG_FIELDS),
         level=LEVELS[record.level],
-        message=record.message,
         status=STATUS_NAMES.get(record.status) if record.status is not None else None,
-        http_status=record.http_status,
-        attempt=record.attempt,
-        request_id=record.request_id,
-        report_id=record.report_id,
-        bytes=record.bytes,
         duration_ms=milliseconds(record.duration),
-        offset=record.offset,
         retry_delay_ms=milliseconds(record.retry_delay),
     )
 
@@ -123,18 +93,16 @@ def provider(client: str, answers: list[dict[str, Any]], key: str) -> Callable[[
         if "fail" in answer:
             raise RuntimeError(answer["fail"])
         if "expires_in_ms" in answer:
-            now = dbss.credentials.datetime.now(dbss.credentials.timezone.utc)
-            lifetime = dbss.credentials.timedelta(milliseconds=answer["expires_in_ms"])
-            return answer[key], now + lifetime
+            lifetime = timedelta(milliseconds=answer["expires_in_ms"])
+            return answer[key], datetime.now(timezone.utc) + lifetime
         return answer[key]
 
     return provide
 
 
-def configure(request: dict[str, Any]) -> None:
+def configure(request: dict[str, Any]) -> dict[str, Any] | None:
     name = request["client"]
-    if name in clients:
-        clients.pop(name).close()
+    free(request)
     settings = dict(request["settings"])
     callbacks: dict[str, Any] = {}
     if request["token_provider"]:
@@ -145,7 +113,11 @@ def configure(request: dict[str, Any]) -> None:
     if request["log"]:
         settings["log_level"] = request["log"]
         callbacks["log"] = lambda record: log_event(name, record)
-    clients[name] = dbss.Client(options=settings, **callbacks)
+    try:
+        clients[name] = dbss.Client(options=settings, **callbacks)
+    except dbss.Error as error:
+        return {"status": error.status_name, "error": error_fields(error)}
+    return None
 
 
 class Writer:
@@ -158,148 +130,158 @@ class Writer:
         return self._file.write(chunk)
 
 
-def items(found: Any, fields: list[str]) -> list[dict[str, Any]]:
-    return [{name: text(getattr(one, name, one.raw.get(name))) for name in fields} for one in found]
+def items(found: Any, names: list[str]) -> list[dict[str, Any]]:
+    return [
+        {name: as_field(getattr(one, name, one.raw.get(name))) for name in names} for one in found
+    ]
 
 
-def page_of(found: Any, fields: list[str]) -> dict[str, Any]:
+def next_page(found: Any, names: list[str]) -> dict[str, Any]:
     at_end = not found.load_page()
-    page = []
-    while (item := found.pop()) is not None:
-        page.append(item)
-    return {"items": items(page, fields), "total": found.total, "at_end": at_end}
+    page = list(iter(found.pop, None))
+    return {"items": items(page, names), "total": found.total, "at_end": at_end}
+
+
+def credentials(found: dbss.Credentials) -> dict[str, Any]:
+    expires = found.expires_at
+    return {
+        **fields(found, ("source", "description", "name")),
+        "project": found.project_id,
+        "expires_ms": None if expires is None else round(expires.timestamp() * 1000),
+    }
+
+
+def report_of(given: dict[str, Any]) -> list[Any]:
+    return [given["instance"], given["id"]]
+
+
+def language_of(given: dict[str, Any]) -> dict[str, Any]:
+    return {"project_id": given["project"], "locale": given["locale"]}
+
+
+def download_to(what: str, client: dbss.Client, given: dict[str, Any], more: dict[str, Any]) -> Any:
+    ids, more = report_of(given), {**language_of(given), **more}
+    if what in ("file", "directory"):
+        target = given["path"] if what == "file" else given["directory"] + "/"
+        path = client.download_report_to(*ids, target, replace=given["replace"], **more)
+        return {"path": str(path)}
+    if what == "callback":
+        return client.download_report_to(*ids, Writer(given["into"]), **more)
+    target = given["open"] or {"path": given["into"], "mode": "w"}
+    with open(target["path"], target["mode"] + "b", buffering=0) as file:
+        file.seek(target.get("offset", 0))
+        return client.download_report_to(*ids, file.fileno(), **more)
+
+
+def open_report(client: dbss.Client, given: dict[str, Any], more: dict[str, Any]) -> Any:
+    stream = client.open_report(*report_of(given), **language_of(given), **more)
+    facts = fields(stream, STREAM_FIELDS)
+    if given["keep"]:
+        kept[given["as"]] = stream
+        return facts
+    with stream, open(given["into"], "wb") as file:
+        while chunk := stream.read1(given["read_size"]):
+            file.write(chunk)
+    return facts
+
+
+def read_stream(given: dict[str, Any]) -> dict[str, Any]:
+    size = given["size"]
+    got = kept[given["stream"]].read(-1 if size is None else size)
+    Path(given["into"]).write_bytes(got)
+    return {"at_end": size is None or len(got) < size}
+
+
+def listed(what: str, client: dbss.Client, given: dict[str, Any], more: dict[str, Any]) -> Any:
+    of = {} if what == "instances" else {"instance_id": given["instance"]}
+    wanted = {key: given[key] for key in ("name", "status") if key in given}
+    if given.get("page_size"):
+        wanted["page_size"] = given["page_size"]
+    found = getattr(client, what)(**of, **wanted, project_id=given["project"], **more)
+    if given["keep"]:
+        kept[given["as"]] = found
+        return {}
+    return {"items": items(list(found), given["fields"]), "total": found.total}
 
 
 def perform(what: str, client: dbss.Client, given: dict[str, Any], more: dict[str, Any]) -> Any:
     """Makes the call; returns its result."""
-    ids = [given.get(name) for name in ("instance", "id")]
     project = {"project_id": given.get("project")}
-    operation = {"operation": more.get("operation")}
-    where = project | {"locale": given.get("locale")}
+    place, report = given.get("instance"), given.get("id")
     if what == "check":
-        return client.check(given["project"], **operation)
+        return client.check(given["project"], **more)
     if what == "find_credentials":
-        found = client.find_credentials(**operation)
-        expires = found.expires_at
-        return {
-            "source": found.source,
-            "description": found.description,
-            "name": found.name,
-            "project": found.project_id,
-            "expires_ms": None if expires is None else round(expires.timestamp() * 1000),
-        }
+        return credentials(client.find_credentials(**more))
     if what == "set_token":
         return client.set_token(given["token"])
     if what in ("download", "download_to_memory"):
-        Path(given["into"]).write_bytes(client.download_report(*ids, **where, **more))
+        found = client.download_report(*report_of(given), **language_of(given), **more)
+        Path(given["into"]).write_bytes(found)
         return {}
-    if what in ("download_to_file", "download_to_directory"):
-        target = given["path"] if what == "download_to_file" else given["directory"] + "/"
-        path = client.download_report_to(*ids, target, replace=given["replace"], **where, **more)
-        return {"path": str(path)}
-    if what == "download_to_descriptor":
-        target = given["open"] or {"path": given["into"], "mode": "w"}
-        with open(target["path"], target["mode"] + "b", buffering=0) as file:
-            file.seek(target.get("offset", 0))
-            client.download_report_to(*ids, file.fileno(), **where, **more)
-        return {}
-    if what == "download_to_callback":
-        writer = Writer(given["into"])
-        client.download_report_to(*ids, writer, **where, **more)
-        return {}
+    if what.startswith("download_to_"):
+        return download_to(what.removeprefix("download_to_"), client, given, more)
     if what == "open_report":
-        stream = client.open_report(*ids, **where, **more)
-        facts = {
-            "size": stream.size,
-            "format": stream.format,
-            "filename": stream.filename,
-        }
-        facts |= {"content_type": stream.content_type, "request_id": stream.request_id}
-        if given["keep"]:
-            kept[given["as"]] = stream
-        else:
-            with stream, open(given["into"], "wb") as file:
-                while chunk := stream.read1(given["read_size"]):
-                    file.write(chunk)
-        return facts
+        return open_report(client, given, more)
     if what == "read_stream":
-        size = given["size"]
-        got = kept[given["stream"]].read(-1 if size is None else size)
-        Path(given["into"]).write_bytes(got)
-        return {"at_end": size is None or len(got) < size}
+        return read_stream(given)
+    if what == "close_stream":
+        return kept[given["stream"]].close()
     if what == "reset":
         return more["operation"].reset()
     if what == "look":
         return {}
-    if what == "close_stream":
-        return kept[given["stream"]].close()
     if what in ("instances", "reports", "templates", "databases"):
-        of = {} if what == "instances" else {"instance_id": given["instance"]}
-        wanted = {key: given[key] for key in ("name", "status") if key in given}
-        if given.get("page_size"):
-            wanted["page_size"] = given["page_size"]
-        listed = getattr(client, what)(**of, **wanted, **project, **operation)
-        if given["keep"]:
-            kept[given["as"]] = listed
-            return {}
-        found = list(listed)
-        return {"items": items(found, given["fields"]), "total": listed.total}
+        return listed(what, client, given, more)
     if what == "next_page":
-        return page_of(kept[given["list"]], given["fields"])
-    if what in ("schedule", "update_schedule"):
-        template = [given["instance"], given["template"]]
-        if what == "update_schedule":
-            return client.update_schedule(*template, **given["changes"], **project, **operation)
-        [shown] = items([client.schedule(*template, **project, **operation)], given["fields"])
+        return next_page(kept[given["list"]], given["fields"])
+    if what == "schedule":
+        [shown] = items(
+            [client.schedule(place, given["template"], **project, **more)], given["fields"]
+        )
         return shown
+    if what == "update_schedule":
+        changes = {**given["changes"], **project, **more}
+        return client.update_schedule(place, given["template"], **changes)
     if what == "create":
-        return client.create_report(given["instance"], **given["spec"], **project, **operation)
+        return client.create_report(place, **given["spec"], **project, **more)
     if what == "generate":
-        return {"id": client.generate_report(given["instance"], **given["spec"], **project, **more)}
+        return {"id": client.generate_report(place, **given["spec"], **project, **more)}
     if what == "wait":
-        return client.wait_for_report(given["instance"], given["id"], **project, **more)
+        return client.wait_for_report(place, report, **project, **more)
     if what == "delete":
-        return client.delete_report(given["instance"], given["id"], **project, **operation)
+        return client.delete_report(place, report, **project, **more)
     if what == "mirror":
-        return mirror(client, given, more)
+        options = {**given["options"], **project, **more}
+        if "instance" in options:
+            options["instance_id"] = options.pop("instance")
+        return mirror_result(client.mirror(given["directory"], **options))
     raise NotImplementedError(what)
 
 
-def mirror(client: dbss.Client, given: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    options = dict(given["options"])
-    if "instance" in options:
-        options["instance_id"] = options.pop("instance")
-    result = client.mirror(given["directory"], project_id=given["project"], **options, **more)
-    return mirror_result(result)
-
-
 def mirror_result(result: dbss.MirrorResult) -> dict[str, Any]:
-    return {
-        **{name: getattr(result, name) for name in COUNTS},
-        "failures": [
-            {
-                "id": one.report_id,
-                "instance": one.instance_id,
-                "error": {**error_fields(one.error), "status": one.error.status_name},
-            }
-            for one in result.failures
-        ],
-        "gaps": [
-            {"period": str(one.period), "type": one.type, "instance": one.instance_id}
-            for one in result.gaps
-        ],
-    }
+    failures = [
+        {
+            "id": one.report_id,
+            "instance": one.instance_id,
+            "error": {**error_fields(one.error), "status": one.error.status_name},
+        }
+        for one in result.failures
+    ]
+    gaps = [
+        {"period": str(one.period), "type": one.type, "instance": one.instance_id}
+        for one in result.gaps
+    ]
+    return {**fields(result, COUNTS), "failures": failures, "gaps": gaps}
 
 
-def call(request: dict[str, Any]) -> None:
+def call(request: dict[str, Any]) -> dict[str, Any]:
     number, given, wanted = request["id"], request["arguments"], request["operation"]
     more: dict[str, Any] = {}
-    response: dict[str, Any] = {"id": number, "status": "DBSS_OK"}
+    response: dict[str, Any] = {"status": "DBSS_OK"}
     operation, started = None, False
     try:
         if wanted is not None:
-            kept_one = operations.get(wanted["of"])
-            operation = more["operation"] = kept_one or dbss.Operation()
+            operation = more["operation"] = operations.get(wanted["of"]) or dbss.Operation()
             operations[number] = operation
             for key, value in wanted["settings"]:
                 abi.operation_set(operation.control().pointer, key.encode(), value.encode())
@@ -314,81 +296,40 @@ def call(request: dict[str, Any]) -> None:
         response["error"]["mistakes"] = mistakes(error, operation if started else None)
         if error.result is not None:
             response["result"] = mirror_result(error.result)
-    except NotImplementedError as error:
-        response = {"id": number, "unsupported": str(error)}
-    except Exception as error:
-        response = {"id": number, "unsupported": f"{type(error).__name__}: {error}"}
     if operation is not None:
-        names = (
-            "received",
-            "total",
-            "resumed",
-            "attempts",
-            "percent",
-            "filename",
-            "request_id",
-        )
-        after = {name: getattr(operation, name) for name in (*names, "content_type", "format")}
-        after["path"] = None if operation.path is None else str(operation.path)
-        response["operation"] = after
+        path = None if operation.path is None else str(operation.path)
+        response["operation"] = {**fields(operation, OPERATION_FIELDS), "path": path}
         if response["status"] == "DBSS_OK" and operation.error is not None:
-            response = {"id": number, "unsupported": f"success with {operation.error!r}"}
-    put(**response)
+            return {"unsupported": f"success with {operation.error!r}"}
+    return response
 
 
 def progress(number: int, wanted: Any) -> Callable[[dbss.Progress], bool]:
     def report(now: dbss.Progress) -> bool:
-        put(
-            event="progress", of=number, received=now.received, total=now.total, percent=now.percent
-        )
+        put(event="progress", of=number, **fields(now, ("received", "total", "percent")))
         return wanted == "record" or now.received < wanted["stop_after"]
 
     return report
 
 
-def serve(request: dict[str, Any], threads: list[threading.Thread]) -> None:
-    what = request["do"]
-    if what == "call":
-        if request["background"]:
-            threads.append(threading.Thread(target=call, args=(request,)))
-            threads[-1].start()
-        else:
-            call(request)
-        return
-    try:
-        if what == "configure":
-            configure(request)
-        elif what == "cancel":
-            operations[request["of"]].cancel()
-        elif what == "answer":
-            held.get().put(request["answer"])
-        elif what == "cancel_all":
-            clients[request["client"]].cancel_all()
-        elif what == "close":
-            clients[request["client"]].close()
-        elif what == "free":
-            if request["client"] in clients:
-                clients.pop(request["client"]).close()
-        else:
-            put(id=request["id"], unsupported=what)
-            return
-    except dbss.Error as error:
-        put(id=request["id"], status=error.status_name, error=error_fields(error))
-    except Exception as error:
-        put(id=request["id"], unsupported=f"{type(error).__name__}: {error}")
-    else:
-        put(id=request["id"], status="DBSS_OK")
+def free(request: dict[str, Any]) -> None:
+    if request["client"] in clients:
+        clients.pop(request["client"]).close()
 
 
-def main() -> None:
-    threads: list[threading.Thread] = []
-    for line in sys.stdin:
-        serve(json.loads(line), threads)
+def close_all() -> None:
     for client in clients.values():
         client.close()
-    for thread in threads:
-        thread.join()
 
 
 if __name__ == "__main__":
-    main()
+    handlers: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "call": call,
+        "configure": configure,
+        "cancel": lambda request: operations[request["of"]].cancel(),
+        "answer": lambda request: held.get().put(request["answer"]),
+        "cancel_all": lambda request: clients[request["client"]].cancel_all(),
+        "close": lambda request: clients[request["client"]].close(),
+        "free": free,
+    }
+    serve(handlers, close_all)

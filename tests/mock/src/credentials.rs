@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -12,7 +14,7 @@ use crate::net::lock;
 use crate::signature::{self, Key};
 use crate::{Shared, random_hex};
 
-const TOKEN: &str = "X-Auth-Token";
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Why nobody is let in.
 pub(crate) enum NotAuthentic {
@@ -33,173 +35,148 @@ pub(crate) fn authenticate(
     request: &Request,
     project: Option<&str>,
 ) -> Result<Caller, NotAuthentic> {
-    if let Some(token) = request.header(TOKEN) {
+    if let Some(token) = request.header("X-Auth-Token") {
         let token = std::str::from_utf8(token).map_err(|_| NotAuthentic::Token)?;
         return shared.tokens.find(token).ok_or(NotAuthentic::Token);
     }
     if request.header("Authorization").is_none() {
         return Err(NotAuthentic::Missing);
     }
-    let key = |access: &str| {
-        let identity = &shared.identity;
-        if access == identity.access_key {
-            return Some(Key {
-                secret: identity.secret_key.clone(),
-                token: None,
-            });
-        }
-        shared.keys.find(access)
+    let own = &shared.identity;
+    let key = |access: &str| match access == own["access_key"] {
+        true => Some(Key {
+            secret: own["secret_key"].clone(),
+            token: None,
+        }),
+        false => shared.keys.find(access),
     };
     signature::verify(request, key, project, SystemTime::now()).map_err(NotAuthentic::Signature)?;
     Ok(Caller { project: None })
 }
 
-/// None: later than the clock can tell.
-fn after(lifetime: Duration) -> Option<Instant> {
-    Instant::now().checked_add(lifetime)
+/// How long something is valid, and how long it is said to be.
+pub(crate) struct Lifetime {
+    real: u64,
+    announced: Option<i64>,
 }
 
-fn over(until: Option<Instant>) -> bool {
-    until.is_some_and(|until| until <= Instant::now())
+impl Lifetime {
+    /// In milliseconds: a day unless told otherwise, and announced as it is.
+    pub(crate) fn new(real: Option<u64>, announced: Option<i64>) -> Self {
+        let real = real.unwrap_or(DAY_MS);
+        Lifetime { real, announced }
+    }
+
+    /// None: later than the clock can tell.
+    fn end(&self) -> Option<Instant> {
+        Instant::now().checked_add(Duration::from_millis(self.real))
+    }
+
+    /// The end that is announced, as IAM writes it.
+    pub(crate) fn announced(&self) -> String {
+        let now = OffsetDateTime::now_utc();
+        let ms = self
+            .announced
+            .unwrap_or_else(|| i64::try_from(self.real).unwrap_or(i64::MAX));
+        let end = now.checked_add(time::Duration::milliseconds(ms));
+        // A date beyond the calendar is as good as one a century off.
+        let end = end.unwrap_or(now + time::Duration::days(36_525));
+        let (hour, minute, second, micros) = end.to_hms_micro();
+        format!("{}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z", end.date())
+    }
 }
 
-/// The tokens that are valid.
+/// What is valid, and until when.
+struct Valid<T>(Mutex<HashMap<String, (T, Option<Instant>)>>);
+
+impl<T> Default for Valid<T> {
+    fn default() -> Self {
+        Valid(Mutex::default())
+    }
+}
+
+impl<T: Clone> Valid<T> {
+    fn insert(&self, name: &str, value: T, until: Option<Instant>) {
+        lock(&self.0).insert(name.to_owned(), (value, until));
+    }
+
+    fn find(&self, name: &str) -> Option<T> {
+        let known = lock(&self.0);
+        let (value, until) = known.get(name)?;
+        let over = until.is_some_and(|until| until <= Instant::now());
+        (!over).then(|| value.clone())
+    }
+}
+
+/// The tokens that are valid: whether IAM has issued them, and for which project.
 #[derive(Default)]
-pub(crate) struct Tokens {
-    known: Mutex<HashMap<String, Token>>,
-}
-
-struct Token {
-    issued: bool,
-    project: Option<String>,
-    until: Option<Instant>,
-}
+pub(crate) struct Tokens(Valid<(bool, Option<String>)>);
 
 impl Tokens {
-    /// Makes a token valid for ever; says how many there are.
-    pub(crate) fn add(&self, token: &str) -> usize {
-        let forever = Token {
-            issued: false,
-            project: None,
-            until: None,
-        };
-        self.insert(token, forever)
+    /// Makes a token valid for ever.
+    pub(crate) fn add(&self, token: &str) {
+        self.0.insert(token, (false, None), None);
     }
 
     /// Makes a token of IAM valid for a time.
-    pub(crate) fn issue(&self, token: &str, project: Option<&str>, lifetime: Duration) {
-        let issued = Token {
-            issued: true,
-            project: project.map(str::to_owned),
-            until: after(lifetime),
-        };
-        self.insert(token, issued);
+    pub(crate) fn issue(&self, token: &str, project: Option<&str>, lifetime: &Lifetime) {
+        let issued = (true, project.map(str::to_owned));
+        self.0.insert(token, issued, lifetime.end());
     }
 
-    fn insert(&self, name: &str, token: Token) -> usize {
-        let mut known = lock(&self.known);
-        known.insert(name.to_owned(), token);
-        known.retain(|_, token| !over(token.until));
-        known.len()
-    }
-
-    pub(crate) fn is_valid(&self, token: &str) -> bool {
-        self.find(token).is_some()
-    }
-
-    fn find(&self, token: &str) -> Option<Caller> {
-        let known = lock(&self.known);
-        let token = known.get(token).filter(|token| !over(token.until))?;
-        let project = token.project.clone();
+    pub(crate) fn find(&self, token: &str) -> Option<Caller> {
+        let (_, project) = self.0.find(token)?;
         Some(Caller { project })
     }
 
-    /// Makes a token invalid; says how many are left, and nothing if it was not valid.
-    pub(crate) fn revoke(&self, token: &str) -> Option<usize> {
-        let mut known = lock(&self.known);
-        known.retain(|_, token| !over(token.until));
-        known.remove(token)?;
-        Some(known.len())
-    }
-
-    /// Makes every token that IAM has issued invalid; says how many are left.
-    pub(crate) fn revoke_issued(&self) -> usize {
-        let mut known = lock(&self.known);
-        known.retain(|_, token| !token.issued);
-        known.len()
+    /// Makes a token invalid, or without one every token that IAM has issued.
+    pub(crate) fn revoke(&self, token: Option<&str>) {
+        lock(&self.0.0).retain(|known, ((issued, _), _)| match token {
+            Some(token) => known != token,
+            None => !*issued,
+        });
     }
 }
 
 /// The access keys that are valid, beside the fixed one.
 #[derive(Default)]
-pub(crate) struct Keys {
-    known: Mutex<HashMap<String, (Key, Option<Instant>)>>,
-}
+pub(crate) struct Keys(Valid<Key>);
 
 impl Keys {
-    /// Makes a key; the metadata service says of it that it is good until `announced`.
-    pub(crate) fn issue(&self, lifetime: Duration, announced: OffsetDateTime) -> Value {
+    pub(crate) fn issue(&self, lifetime: &Lifetime) -> Value {
         let access = random_hex(10).to_uppercase();
         let key = Key {
             secret: random_hex(20),
             token: Some(random_token(600)),
         };
-        let credential = json!({
+        self.0.insert(&access, key.clone(), lifetime.end());
+        json!({
             "access": access,
             "secret": key.secret,
             "securitytoken": key.token,
-            "expires_at": timestamp(announced),
-        });
-        lock(&self.known).insert(access, (key, after(lifetime)));
-        credential
+            "expires_at": lifetime.announced(),
+        })
     }
 
     /// Makes a key valid, with any security token or none.
-    pub(crate) fn add(&self, access: String, secret: String) {
-        let key = Key { secret, token: None };
-        lock(&self.known).insert(access, (key, None));
+    pub(crate) fn add(&self, access: &str, secret: &str) {
+        let secret = secret.to_owned();
+        self.0.insert(access, Key { secret, token: None }, None);
     }
 
     fn find(&self, access: &str) -> Option<Key> {
-        let known = lock(&self.known);
-        let (key, until) = known.get(access)?;
-        (!over(*until)).then(|| key.clone())
+        self.0.find(access)
     }
 
-    /// Makes every key invalid; says how many were valid.
-    pub(crate) fn revoke(&self) -> usize {
-        let known = std::mem::take(&mut *lock(&self.known));
-        known.values().filter(|(_, until)| !over(*until)).count()
+    /// Makes every key invalid.
+    pub(crate) fn revoke(&self) {
+        lock(&self.0.0).clear();
     }
 }
 
 /// Characters of base64, for so many random bytes.
 pub(crate) fn random_token(bytes: usize) -> String {
-    use base64::Engine;
     let mut buf = vec![0; bytes];
     crate::random(&mut buf);
-    base64::engine::general_purpose::STANDARD.encode(buf)
-}
-
-/// When something is said to end: at its true end, unless told otherwise.
-pub(crate) fn announced(lifetime_ms: u64, announced_ms: Option<i64>) -> OffsetDateTime {
-    let now = OffsetDateTime::now_utc();
-    let ms = announced_ms.unwrap_or_else(|| i64::try_from(lifetime_ms).unwrap_or(i64::MAX));
-    let end = now.checked_add(time::Duration::milliseconds(ms));
-    // A date beyond the calendar is as good as one a century off.
-    end.unwrap_or(now + time::Duration::days(36_525))
-}
-
-/// A time as IAM writes it.
-pub(crate) fn timestamp(time: OffsetDateTime) -> String {
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-        time.year(),
-        u8::from(time.month()),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second(),
-        time.microsecond()
-    )
+    STANDARD.encode(buf)
 }

@@ -1,10 +1,13 @@
 //! A hand-written HTTP/1.1 server, which can break every rule of the protocol.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
 
+use crate::fault::{Fault, Fill, Framing};
 use crate::net::{CloseKind, Stop, Transport};
 use crate::report::{Locale, ReportInfo};
 use crate::request_log::Sent;
@@ -105,8 +108,62 @@ impl Request {
         kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
     }
 
+    /// The body, which must have just these values, with spaces between: `a.b` is `{"a": {"b":
+    /// …}}`. After the name of a number is `#`, of a list `[]`, of one that may be missing `?`.
+    pub(crate) fn fields(&self, known: &str) -> Result<Fields, String> {
+        let mut fields = Fields(BTreeMap::new());
+        let body = serde_json::from_slice(&self.body).map_err(|error| format!("body: {error}"))?;
+        fields.take(body, "");
+        let mut count = 0;
+        for known in known.split(' ') {
+            let name = known.trim_end_matches(['?', '#', '[', ']']);
+            match fields.0.get(name) {
+                None if known.ends_with('?') => continue,
+                Some(Value::Number(_)) if known.contains('#') => {}
+                Some(Value::Array(_)) if known.contains('[') => {}
+                Some(Value::String(_)) if !known.contains(['#', '[']) => {}
+                _ => return Err(format!("body: {name} is needed")),
+            }
+            count += 1;
+        }
+        match fields.0.len() == count {
+            true => Ok(fields),
+            false => Err(format!("body: something besides {known}")),
+        }
+    }
+
     fn keeps_alive(&self) -> bool {
         !self.old && !self.has_token("Connection", "close")
+    }
+}
+
+/// The values of a body by their paths.
+pub(crate) struct Fields(BTreeMap<String, Value>);
+
+impl Fields {
+    fn take(&mut self, value: Value, path: &str) {
+        match value {
+            Value::Object(object) => object.into_iter().for_each(|(name, value)| {
+                self.take(value, format!("{path}.{name}").trim_start_matches('.'));
+            }),
+            value => drop(self.0.insert(path.to_owned(), value)),
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn number(&self, name: &str) -> u64 {
+        self.get(name).and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    pub(crate) fn optional(&self, name: &str) -> Option<&str> {
+        self.get(name)?.as_str()
+    }
+
+    pub(crate) fn text(&self, name: &str) -> &str {
+        self.optional(name).unwrap_or_default()
     }
 }
 
@@ -261,17 +318,14 @@ fn parse(head: &[u8]) -> Result<Request, RequestError> {
 #[derive(Debug)]
 pub(crate) enum Body {
     Bytes(Vec<u8>),
-    /// Part of a report, from `start` on; past the report's end it goes on at its beginning.
+    /// Part of a report, from `start` on.
     Report {
         report: ReportInfo,
         locale: Locale,
         start: u64,
         len: u64,
     },
-    Fill {
-        size: u64,
-        byte: u8,
-    },
+    Fill(Fill),
 }
 
 impl Body {
@@ -279,7 +333,7 @@ impl Body {
         match self {
             Body::Bytes(bytes) => bytes.len() as u64,
             Body::Report { len, .. } => *len,
-            Body::Fill { size, .. } => *size,
+            Body::Fill(fill) => fill.size,
         }
     }
 
@@ -296,14 +350,9 @@ impl Body {
                 start,
                 ..
             } => {
-                let (size, mut at, mut left) = (report.size(*locale), start + offset, buf);
-                while !left.is_empty() {
-                    let read = report.read_at(*locale, at % size, left);
-                    left = &mut left[read..];
-                    at += read as u64;
-                }
+                report.read_at(*locale, start + offset, buf);
             }
-            Body::Fill { byte, .. } => buf.fill(*byte),
+            Body::Fill(fill) => buf.fill(fill.byte),
         }
     }
 
@@ -325,30 +374,39 @@ impl Body {
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    pub(crate) reason: Option<String>,
     pub(crate) request_id: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Body,
+    pub(crate) close: bool,
 }
 
 impl Response {
     pub(crate) fn new(status: u16) -> Self {
         Response {
             status,
-            reason: None,
             request_id: crate::random_hex(16),
             headers: Vec::new(),
             body: Body::Bytes(Vec::new()),
+            close: false,
         }
     }
 
-    pub(crate) fn json(status: u16, value: &serde_json::Value) -> Self {
+    pub(crate) fn json(status: u16, value: &Value) -> Self {
         Response::new(status).with_json(value)
     }
 
-    pub(crate) fn with_json(self, value: &serde_json::Value) -> Self {
-        self.header("Content-Type", "application/json")
-            .with_body(Body::Bytes(value.to_string().into_bytes()))
+    /// An error in the form of most services.
+    pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
+        Response::json(status, &json!({"error_code": code, "error_msg": message}))
+    }
+
+    pub(crate) fn with_json(self, value: &Value) -> Self {
+        self.with_bytes("application/json", value.to_string())
+    }
+
+    pub(crate) fn with_bytes(self, kind: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.header("Content-Type", kind)
+            .with_body(Body::Bytes(bytes.into()))
     }
 
     pub(crate) fn with_body(mut self, body: Body) -> Self {
@@ -364,87 +422,40 @@ impl Response {
     fn has_body(&self) -> bool {
         !matches!(self.status, 100..=199 | 204 | 304)
     }
-}
 
-/// How the end of a body is marked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Framing {
-    /// By `Content-Length`.
-    #[default]
-    Length,
-    /// By chunks.
-    Chunked,
-    /// Only by the end of the connection.
-    Close,
-}
-
-/// What happens to a response on its way.
-#[derive(Debug, Default)]
-pub(crate) struct Delivery {
-    pub(crate) framing: Framing,
-    pub(crate) headers: Vec<(String, Option<String>)>,
-    pub(crate) content_length: Option<String>,
-    pub(crate) extra_content_length: Option<String>,
-    pub(crate) ending: Option<(u64, CloseKind)>,
-    pub(crate) drip: Option<(u64, Duration)>,
-    pub(crate) no_last_chunk: bool,
-    pub(crate) close: bool,
-}
-
-impl Delivery {
-    fn names(&self, name: &str) -> bool {
-        self.headers
-            .iter()
-            .any(|header| header.0.eq_ignore_ascii_case(name))
-    }
-
-    /// Whether the client can tell where the next response starts.
-    fn keeps_alive(&self) -> bool {
-        !self.close
-            && self.framing != Framing::Close
-            && self.ending.is_none()
-            && !self.no_last_chunk
-            && self.content_length.is_none()
-            && self.extra_content_length.is_none()
-            && !["Content-Length", "Transfer-Encoding", "Connection"]
-                .iter()
-                .any(|name| self.names(name))
-    }
-
-    fn head(&self, response: &Response, closing: bool) -> Vec<u8> {
+    fn head(&self, fault: &Fault, closing: bool) -> Vec<u8> {
         let mut headers = vec![
             ("Date".to_owned(), httpdate::fmt_http_date(SystemTime::now())),
-            ("X-Request-Id".to_owned(), response.request_id.clone()),
+            ("X-Request-Id".to_owned(), self.request_id.clone()),
         ];
-        headers.extend(response.headers.iter().cloned());
-        let mut framed = |name: &str, value: &str| {
-            headers.push((name.to_owned(), value.to_owned()));
-        };
-        match (&self.content_length, self.framing) {
+        headers.extend(self.headers.iter().cloned());
+        let mut framed = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));
+        match (&fault.content_length, fault.framing()) {
             (Some(raw), _) => framed("Content-Length", raw),
-            (None, Framing::Length) if response.has_body() => {
-                framed("Content-Length", &response.body.len().to_string());
+            (None, Framing::Length) if self.has_body() => {
+                framed("Content-Length", &self.body.len().to_string());
             }
             _ => {}
         }
-        if let Some(raw) = &self.extra_content_length {
+        if let Some(raw) = &fault.extra_content_length {
             framed("Content-Length", raw);
         }
-        if self.framing == Framing::Chunked {
+        if fault.framing() == Framing::Chunked {
             framed("Transfer-Encoding", "chunked");
         }
         if closing {
             framed("Connection", "close");
         }
-        headers.retain(|header| !self.names(&header.0));
-        for (name, value) in &self.headers {
-            if let Some(value) = value {
-                headers.push((name.clone(), value.clone()));
-            }
-        }
-        let reason = response.reason.as_deref().unwrap_or(reason(response.status));
-        let mut head = format!("HTTP/1.1 {} {reason}\r\n", response.status);
+        headers.retain(|header| !fault.has_header(&header.0));
+        let own = fault
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        headers.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+        let known = ::http::StatusCode::from_u16(self.status).ok();
+        let known = known.and_then(|status| status.canonical_reason());
+        let reason = fault.reason.as_deref().or(known).unwrap_or("Unknown");
+        let mut head = format!("HTTP/1.1 {} {reason}\r\n", self.status);
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
@@ -453,25 +464,27 @@ impl Delivery {
     }
 }
 
-/// Sends a response; says how the connection goes on, `None` meaning with the next request.
+/// Sends a response with what a fault does to it on its way; says how the connection goes on,
+/// `None` meaning with the next request.
 pub(crate) fn deliver(
     conn: &mut Transport,
     stop: &Stop,
     request: &Request,
     response: &Response,
-    delivery: &Delivery,
+    fault: &Fault,
     request_log: &Sent,
 ) -> io::Result<Option<CloseKind>> {
-    let closing = !request.keeps_alive() || delivery.close || delivery.framing == Framing::Close;
-    let chunked = delivery.framing == Framing::Chunked;
+    let closing = !request.keeps_alive() || response.close || fault.framing() == Framing::Close;
+    let chunked = fault.framing() == Framing::Chunked;
     let silent = request.method == "HEAD" || !response.has_body();
     let total = if silent { 0 } else { response.body.len() };
-    let limit = delivery.ending.map_or(total, |(at, _)| at.min(total));
-    let step = delivery
+    let ending = fault.ending();
+    let limit = ending.map_or(total, |(at, _)| at.min(total));
+    let step = fault
         .drip
-        .map_or(BUFFER as u64, |drip| drip.0.min(BUFFER as u64));
+        .map_or(BUFFER as u64, |drip| drip.bytes.min(BUFFER as u64));
     // The head leaves with the first piece of the body: a small response takes one segment.
-    let mut out = delivery.head(response, closing);
+    let mut out = response.head(fault, closing);
     let mut sent = 0;
     while sent < limit {
         let piece = (total - sent).min(step) as usize;
@@ -493,19 +506,19 @@ pub(crate) fn deliver(
         }
         conn.write_all(&out)?;
         out.clear();
-        if let Some((_, time)) = delivery.drip {
+        if let Some(drip) = fault.drip {
             conn.flush()?;
-            stop.pause(time)?;
+            stop.pause(Duration::from_millis(drip.every_ms))?;
         }
     }
-    if chunked && !silent && delivery.ending.is_none() && !delivery.no_last_chunk {
+    if chunked && !silent && ending.is_none() && !fault.chunked_no_end {
         out.extend(b"0\r\n\r\n");
     }
     conn.write_all(&out)?;
     conn.flush()?;
-    Ok(match delivery.ending {
+    Ok(match ending {
         Some((_, ending)) => Some(ending),
-        None if closing || !delivery.keeps_alive() => Some(CloseKind::Close),
+        None if closing || !fault.end_is_certain() => Some(CloseKind::Close),
         None => None,
     })
 }
@@ -518,35 +531,4 @@ pub(crate) fn endless_header(conn: &mut Transport) -> io::Result<()> {
         conn.write_all(lines.as_bytes())?;
     }
     conn.flush()
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        204 => "No Content",
-        206 => "Partial Content",
-        301 => "Moved Permanently",
-        302 => "Found",
-        303 => "See Other",
-        304 => "Not Modified",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        407 => "Proxy Authentication Required",
-        413 => "Content Too Large",
-        416 => "Range Not Satisfiable",
-        429 => "Too Many Requests",
-        414 => "URI Too Long",
-        494 => "Request Headers Too Large",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "Unknown",
-    }
 }

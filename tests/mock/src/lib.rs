@@ -7,6 +7,8 @@
 
 #![forbid(unsafe_code)]
 
+mod calls;
+mod content;
 mod control;
 mod credentials;
 mod exchange;
@@ -36,19 +38,20 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use socket2::SockRef;
+use strum::VariantArray;
 use tempfile::TempDir;
 
 pub use report::{Format, Locale, ReportInfo};
-pub use request_log::{Connections, Recorded};
+pub use request_log::Recorded;
 
 use credentials::{Keys, Tokens};
-use fault::{Action, Fault, Faults, ListenerFault, ListenerFaults, ListenerMode, Script};
-use http::{Delivery, RequestError, Requests};
+use fault::{Fault, Faults, Instead, ListenerFaults, ListenerMode};
+use http::{Request, RequestError, Requests, Response};
 use iam::{IamSettings, Project};
 use metadata::MetadataSettings;
 use net::{CloseKind, NeverAccepts, Stop, Transport, lock};
 use request_log::{Listener, RequestLog, Sent};
-use service::Undocumented;
+use service::Reply;
 use store::Store;
 
 const RETRY_ACCEPT: Duration = Duration::from_millis(10);
@@ -56,37 +59,23 @@ const RETRY_ACCEPT: Duration = Duration::from_millis(10);
 /// A running mock service. Dropping it ends its connections, threads and files.
 pub struct MockService {
     shared: Arc<Shared>,
-    listeners: Vec<(Arc<TcpListener>, SocketAddr)>,
+    listeners: Vec<(Arc<TcpListener>, SocketAddr, Option<Arc<ServerConfig>>)>,
     threads: Vec<JoinHandle<()>>,
     never_accepts: Option<NeverAccepts>,
     ready: Value,
     _files: TempDir,
 }
 
-pub(crate) struct Identity {
-    token: String,
-    pub(crate) access_key: String,
-    pub(crate) secret_key: String,
-    pub(crate) user: String,
-    pub(crate) user_id: String,
-    pub(crate) password: String,
-    pub(crate) domain: String,
-    pub(crate) domain_id: String,
-    pub(crate) region: String,
-    pub(crate) project_id: String,
-    pub(crate) instance_id: String,
-    pub(crate) id_token: String,
-    pub(crate) idp_id: String,
-    pub(crate) provider_urn: String,
-    pub(crate) agency_urn: String,
-    pub(crate) agency: String,
-    pub(crate) agency_domain: String,
-    pub(crate) agency_domain_id: String,
-    pub(crate) pod_token: String,
+/// What the service does where its documents say nothing.
+#[derive(Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Undocumented {
+    long_headers: bool,
 }
 
 pub(crate) struct Shared {
-    pub(crate) identity: Identity,
+    /// Who and what there is, by the names of the ready line.
+    pub(crate) identity: BTreeMap<&'static str, String>,
     pub(crate) tokens: Tokens,
     pub(crate) keys: Keys,
     pub(crate) projects: Mutex<Vec<Project>>,
@@ -114,49 +103,38 @@ impl MockService {
         let ca_file = files.path().join("ca.pem");
         std::fs::write(&ca_file, &certificates.ca_pem)?;
 
-        let configs: [Option<Arc<ServerConfig>>; Listener::ALL.len()] = [
-            None,
-            Some(Arc::clone(&certificates.good)),
-            None,
-            Some(Arc::clone(&certificates.good)),
-            Some(certificates.self_signed),
-            Some(certificates.expired),
-            Some(certificates.wrong_name),
-            None,
-            None,
-            Some(certificates.good),
-            None,
-        ];
+        let config = |listener| match listener {
+            Listener::Https | Listener::HttpsOther | Listener::IamHttps => Some(&certificates.good),
+            Listener::HttpsSelfSigned => Some(&certificates.self_signed),
+            Listener::HttpsExpired => Some(&certificates.expired),
+            Listener::HttpsWrongName => Some(&certificates.wrong_name),
+            _ => None,
+        };
         let mut listeners = Vec::new();
         let mut urls = BTreeMap::new();
-        for (name, config) in Listener::ALL.into_iter().zip(&configs) {
+        for name in Listener::VARIANTS {
             let (listener, address) = bind()?;
+            let config = config(*name).cloned();
             let (scheme, host) = match config {
                 Some(_) => ("https", "localhost"),
                 None => ("http", "127.0.0.1"),
             };
-            urls.insert(name, format!("{scheme}://{host}:{}", address.port()));
-            listeners.push((listener, address));
+            urls.insert(*name, format!("{scheme}://{host}:{}", address.port()));
+            listeners.push((listener, address, config));
         }
         let (control, control_address) = bind()?;
-        listeners.push((Arc::clone(&control), control_address));
+        listeners.push((control, control_address, None));
 
         let never_accepts = NeverAccepts::new()?;
 
-        let default = |name: &str, format| {
-            ReportInfo::new(random_hex(16), name, format, None).map_err(io::Error::other)
-        };
-        let defaults = [
-            default("Daily audit report", Format::Pdf)?,
-            default("Daily audit report data", Format::Zip)?,
-        ];
-        let identity = Identity::random();
+        let identity = identity();
         let tokens = Tokens::default();
-        tokens.add(&identity.token);
+        tokens.add(&identity["token"]);
         let project = Project {
-            id: identity.project_id.clone(),
-            name: identity.region.clone(),
+            id: identity["project_id"].clone(),
+            name: identity["region"].clone(),
         };
+        let store = Store::new(&identity["region"], &identity["instance_id"]).map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
             tokens,
             keys: Keys::default(),
@@ -164,7 +142,7 @@ impl MockService {
             iam_settings: Mutex::default(),
             sessions: Mutex::default(),
             metadata_settings: Mutex::default(),
-            store: Mutex::new(Store::new(&identity.region, &identity.instance_id, &defaults)),
+            store: Mutex::new(store),
             identity,
             faults: Mutex::default(),
             listener_faults: Mutex::default(),
@@ -186,33 +164,17 @@ impl MockService {
             never_accepts: Some(never_accepts),
             _files: files,
         };
-        for (at, (name, config)) in Listener::ALL.into_iter().zip(configs).enumerate() {
-            let listener = Arc::clone(&mock.listeners[at].0);
-            mock.spawn(move |shared| {
-                accept(shared, &listener, |tcp| {
-                    let shared = Arc::clone(shared);
-                    let config = config.clone();
-                    let connection = shared.request_log.accepted(name);
-                    Box::new(move || serve_connection(&shared, name, connection, tcp, config))
-                });
-            })?;
+        // The last one is the control address.
+        let names = Listener::VARIANTS.iter().copied().map(Some).chain([None]);
+        for (name, (listener, _, config)) in names.zip(&mock.listeners) {
+            let (listener, config) = (Arc::clone(listener), config.clone());
+            let shared = Arc::clone(&mock.shared);
+            let thread = std::thread::Builder::new()
+                .name("mock-accept".to_owned())
+                .spawn(move || accept(&shared, &listener, name, config.as_ref()))?;
+            mock.threads.push(thread);
         }
-        mock.spawn(move |shared| {
-            accept(shared, &control, |tcp| {
-                let shared = Arc::clone(shared);
-                Box::new(move || serve_control(&shared, tcp))
-            });
-        })?;
         Ok(mock)
-    }
-
-    fn spawn(&mut self, run: impl FnOnce(&Arc<Shared>) + Send + 'static) -> io::Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let thread = std::thread::Builder::new()
-            .name("mock-accept".to_owned())
-            .spawn(move || run(&shared))?;
-        self.threads.push(thread);
-        Ok(())
     }
 
     /// A text of the ready line, such as the address `http` or the `token`.
@@ -246,9 +208,9 @@ impl MockService {
         self.shared.request_log.requests(of)
     }
 
-    /// The connections accepted so far, those of the control address apart.
-    pub fn connections(&self) -> Connections {
-        self.shared.request_log.connections()
+    /// The number of connections accepted so far, those of the control address apart.
+    pub fn connections(&self) -> u64 {
+        self.shared.request_log.total()
     }
 }
 
@@ -257,7 +219,7 @@ impl Drop for MockService {
         self.shared.stop.set();
         // Whoever still waits to get in there is refused: the proxy may be one of them.
         self.never_accepts.take();
-        for (listener, address) in &self.listeners {
+        for (listener, address, _) in &self.listeners {
             // On some systems only the one wakes a blocked accept, on others only the other.
             let _ = SockRef::from(&**listener).shutdown(Shutdown::Both);
             let _ = TcpStream::connect(address);
@@ -273,98 +235,58 @@ impl Drop for MockService {
     }
 }
 
-impl Identity {
-    fn random() -> Self {
-        Identity {
-            // Real tokens are CMS messages in base64, well over a kilobyte long.
-            token: format!("MIIT{}", random_hex(700)),
-            access_key: random_hex(10).to_uppercase(),
-            secret_key: random_hex(20),
-            user: format!("user-{}", random_hex(6)),
-            user_id: random_hex(16),
-            // Whatever takes it must neither trim, nor quote, nor escape it wrongly.
-            password: format!("p4 ss\"'\\n%00&=<é密> {}", random_hex(6)),
-            domain: format!("domain-{}", random_hex(6)),
-            domain_id: random_hex(16),
-            region: "cn-north-4".to_owned(),
-            project_id: random_hex(16),
-            instance_id: store::random_uuid(),
-            id_token: exchange::random_id_token(),
-            idp_id: format!("idp-{}", random_hex(6)),
-            provider_urn: format!("iam::{}:oidcProvider:cluster", random_hex(16)),
-            agency_urn: format!("iam::{}:agency:audit", random_hex(16)),
-            agency: format!("agency-{}", random_hex(6)),
-            agency_domain: format!("partner-{}", random_hex(6)),
-            agency_domain_id: random_hex(16),
-            pod_token: exchange::random_id_token(),
-        }
-    }
+fn identity() -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        // Real tokens are CMS messages in base64, well over a kilobyte long.
+        ("token", format!("MIIT{}", random_hex(700))),
+        ("access_key", random_hex(10).to_uppercase()),
+        ("secret_key", random_hex(20)),
+        ("user", format!("user-{}", random_hex(6))),
+        ("user_id", random_hex(16)),
+        // Whatever takes it must neither trim, nor quote, nor escape it wrongly.
+        ("password", format!("p4 ss\"'\\n%00&=<é密> {}", random_hex(6))),
+        ("domain", format!("domain-{}", random_hex(6))),
+        ("domain_id", random_hex(16)),
+        ("region", "cn-north-4".to_owned()),
+        ("project_id", random_hex(16)),
+        ("instance_id", store::random_uuid()),
+        ("id_token", exchange::random_id_token()),
+        ("idp_id", format!("idp-{}", random_hex(6))),
+        (
+            "provider_urn",
+            format!("iam::{}:oidcProvider:cluster", random_hex(16)),
+        ),
+        ("agency_urn", format!("iam::{}:agency:audit", random_hex(16))),
+        ("agency", format!("agency-{}", random_hex(6))),
+        ("agency_domain", format!("partner-{}", random_hex(6))),
+        ("agency_domain_id", random_hex(16)),
+        ("pod_token", exchange::random_id_token()),
+    ])
 }
 
 impl Shared {
-    pub(crate) fn report(&self, id: &str) -> Option<ReportInfo> {
-        lock(&self.store).report(id)
-    }
-
-    pub(crate) fn new_version(&self, id: &str) -> Option<ReportInfo> {
-        lock(&self.store).new_version(id)
-    }
-
-    pub(crate) fn add_project(&self, name: &str, id: Option<String>) -> Project {
-        let project = Project {
-            id: id.unwrap_or_else(|| random_hex(16)),
-            name: name.to_owned(),
-        };
+    pub(crate) fn add_project(&self, name: String, id: Option<String>) -> Project {
+        let id = id.unwrap_or_else(|| random_hex(16));
+        let project = Project { id, name };
         lock(&self.projects).push(project.clone());
         project
-    }
-
-    pub(crate) fn add_fault(&self, report: &str, fault: Fault) -> Result<(), String> {
-        fault.check_for(report)?;
-        lock(&self.faults).add(report.to_owned(), fault);
-        Ok(())
-    }
-
-    pub(crate) fn add_listener_fault(&self, fault: ListenerFault) -> Result<(), String> {
-        fault.check()?;
-        lock(&self.listener_faults).add(fault);
-        Ok(())
     }
 
     pub(crate) fn state(&self) -> Value {
         let (reports, templates) = {
             let store = lock(&self.store);
-            (store.described(), store.templates().to_vec())
+            (store.described(), store.templates.clone())
         };
-        let described = |template: &store::Template| json!({"id": template.id, "name": template.name, "type": template.kind});
-        let mut state = json!({
-            "control": self.control_url,
-            "never_accepts": self.never_accepts_url,
-            "ca_file": self.ca_file,
-            "token": self.identity.token,
-            "access_key": self.identity.access_key,
-            "secret_key": self.identity.secret_key,
-            "user": self.identity.user,
-            "password": self.identity.password,
-            "domain": self.identity.domain,
-            "user_id": self.identity.user_id,
-            "id_token": self.identity.id_token,
-            "idp_id": self.identity.idp_id,
-            "provider_urn": self.identity.provider_urn,
-            "agency_urn": self.identity.agency_urn,
-            "agency": self.identity.agency,
-            "agency_domain": self.identity.agency_domain,
-            "agency_domain_id": self.identity.agency_domain_id,
-            "pod_token": self.identity.pod_token,
-            "region": self.identity.region,
-            "project_id": self.identity.project_id,
-            "instance_id": self.identity.instance_id,
-            "reports": reports.iter().map(ReportInfo::to_json).collect::<Vec<_>>(),
-            "templates": templates.iter().map(described).collect::<Vec<_>>(),
-        });
+        let template = |one: &store::Template| json!({"id": one.id, "name": one.name, "type": one.kind});
+        let mut state = json!(self.identity);
         for (listener, url) in &self.urls {
-            state[listener.as_str()] = json!(url);
+            state[json!(listener).as_str().unwrap_or_default()] = json!(url);
         }
+        state["control"] = json!(self.control_url);
+        state["never_accepts"] = json!(self.never_accepts_url);
+        state["ca_file"] = json!(self.ca_file);
+        state["reports"] = reports.iter().map(ReportInfo::to_json).collect();
+        state["templates"] = templates.iter().map(template).collect();
         state
     }
 }
@@ -388,10 +310,12 @@ fn bind() -> io::Result<(Arc<TcpListener>, SocketAddr)> {
     Ok((Arc::new(listener), address))
 }
 
+/// Serves each connection of a listener, or of the control address, on a thread of its own.
 fn accept(
     shared: &Arc<Shared>,
     listener: &TcpListener,
-    serve: impl Fn(Arc<TcpStream>) -> Box<dyn FnOnce() + Send>,
+    name: Option<Listener>,
+    config: Option<&Arc<ServerConfig>>,
 ) {
     loop {
         let accepted = listener.accept();
@@ -406,14 +330,18 @@ fn accept(
             continue;
         };
         let tcp = Arc::new(tcp);
-        let run = serve(Arc::clone(&tcp));
+        if let Some(name) = name {
+            shared.request_log.accepted(name);
+        }
         if tcp.set_nodelay(true).is_err() || !shared.stop.register(&tcp) {
             continue;
         }
-        drop(tcp);
-        let worker = std::thread::Builder::new()
-            .name("mock-connection".to_owned())
-            .spawn(run);
+        let (own, config) = (Arc::clone(shared), config.cloned());
+        let worker = std::thread::Builder::new().name("mock-connection".to_owned());
+        let worker = worker.spawn(move || match name {
+            Some(name) => serve_connection(&own, name, tcp, config),
+            None => serve_control(&own, tcp),
+        });
         if let Ok(worker) = worker {
             let mut workers = lock(&shared.workers);
             workers.retain(|known| !known.is_finished());
@@ -426,7 +354,6 @@ fn accept(
 fn serve_connection(
     shared: &Shared,
     listener: Listener,
-    connection: u64,
     tcp: Arc<TcpStream>,
     config: Option<Arc<ServerConfig>>,
 ) {
@@ -438,29 +365,28 @@ fn serve_connection(
     }
     if listener == Listener::Proxy {
         let login = fault == Some(ListenerMode::ProxyAuth);
-        return proxy::serve(shared, connection, tcp, login);
+        return proxy::serve(shared, tcp, login);
     }
     let mut conn = match config {
         None => Transport::plain(tcp),
         Some(config) => match Transport::tls(tcp, config) {
             Ok(conn) => conn,
-            Err(_) => return shared.request_log.tls_failed(),
+            Err(_) => return,
         },
     };
     let mut requests = Requests::default();
     loop {
         let request = match requests.next(&mut conn) {
             Ok(request) => request,
-            Err(RequestError::Gone) => return,
-            Err(RequestError::Refused(status, message)) => return refuse(shared, conn, status, message),
+            Err(error) => return refuse(shared, conn, error),
         };
         if let Some((status, message)) = request.too_long()
             && !lock(&shared.undocumented).long_headers
         {
-            return refuse(shared, conn, status, message);
+            return refuse(shared, conn, RequestError::Refused(status, message));
         }
-        let (script, sent) = service::respond(shared, listener, connection, &request);
-        match serve_request(shared, &mut conn, &request, script, &sent) {
+        let reply = service::respond(shared, listener, &request);
+        match send(shared, &mut conn, &request, reply) {
             Ok(None) => {}
             Ok(Some(ending)) => return conn.end(ending),
             // The client has closed the connection, or the mock service stops.
@@ -469,52 +395,47 @@ fn serve_connection(
     }
 }
 
-fn serve_request(
+fn send(
     shared: &Shared,
     conn: &mut Transport,
-    request: &http::Request,
-    script: Script,
-    sent: &Sent,
+    request: &Request,
+    reply: Reply,
 ) -> io::Result<Option<CloseKind>> {
-    if !script.delay.is_zero() {
-        shared.stop.pause(script.delay)?;
+    let Reply {
+        response,
+        fault,
+        sent,
+    } = reply;
+    if fault.delay_ms > 0 {
+        shared.stop.pause(Duration::from_millis(fault.delay_ms))?;
     }
-    match script.act {
-        Action::Response(response) => {
-            let (response, delivery) = *response;
-            http::deliver(conn, &shared.stop, request, &response, &delivery, sent)
-        }
-        Action::Raw(bytes) => {
+    if let Some(response) = response {
+        return http::deliver(conn, &shared.stop, request, &response, &fault, &sent);
+    }
+    match fault.instead() {
+        Some(Instead::Raw(bytes)) => {
             sent.add(bytes.len() as u64);
             conn.write_all(&bytes)?;
             conn.flush()?;
-            Ok(Some(CloseKind::Close))
         }
-        Action::EndlessHeader => {
-            http::endless_header(conn)?;
-            Ok(Some(CloseKind::Close))
-        }
-        Action::End(ending) => Ok(Some(ending)),
+        Some(Instead::EndlessHeader) => http::endless_header(conn)?,
+        Some(Instead::End(ending)) => return Ok(Some(ending)),
+        None => {}
+    }
+    Ok(Some(CloseKind::Close))
+}
+
+fn refuse(shared: &Shared, conn: Transport, error: RequestError) {
+    if let RequestError::Refused(status, message) = error {
+        let response = service::gateway_error(status, "APIG.0201", message);
+        send_last(shared, conn, &Request::default(), response);
     }
 }
 
-fn refuse(shared: &Shared, mut conn: Transport, status: u16, message: &str) {
-    let response = service::gateway_error(status, "APIG.0201", message);
-    let delivery = Delivery {
-        close: true,
-        ..Delivery::default()
-    };
-    let request = http::Request::default();
-    if http::deliver(
-        &mut conn,
-        &shared.stop,
-        &request,
-        &response,
-        &delivery,
-        &Sent::default(),
-    )
-    .is_ok()
-    {
+fn send_last(shared: &Shared, mut conn: Transport, request: &Request, mut response: Response) {
+    response.close = true;
+    let (fault, sent) = (Fault::default(), Sent::default());
+    if http::deliver(&mut conn, &shared.stop, request, &response, &fault, &sent).is_ok() {
         conn.end(CloseKind::Close);
     }
 }
@@ -525,24 +446,8 @@ fn serve_control(shared: &Shared, tcp: Arc<TcpStream>) {
     match Requests::default().next(&mut conn) {
         Ok(request) => {
             let response = control::respond(shared, &request);
-            let delivery = Delivery {
-                close: true,
-                ..Delivery::default()
-            };
-            if http::deliver(
-                &mut conn,
-                &shared.stop,
-                &request,
-                &response,
-                &delivery,
-                &Sent::default(),
-            )
-            .is_ok()
-            {
-                conn.end(CloseKind::Close);
-            }
+            send_last(shared, conn, &request, response);
         }
-        Err(RequestError::Gone) => {}
-        Err(RequestError::Refused(status, message)) => refuse(shared, conn, status, message),
+        Err(error) => refuse(shared, conn, error),
     }
 }

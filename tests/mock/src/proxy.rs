@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::http::{self, Delivery, Request, RequestError, Requests, Response};
+use crate::fault::Fault;
+use crate::http::{self, Request, Requests, Response};
 use crate::net::{CloseKind, Stop, Transport};
 use crate::request_log::{Listener, Recorded};
 use crate::{Shared, refuse};
@@ -23,18 +24,17 @@ const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Serves one connection of the proxy until it ends.
-pub(crate) fn serve(shared: &Shared, connection: u64, tcp: Arc<TcpStream>, login: bool) {
+pub(crate) fn serve(shared: &Shared, tcp: Arc<TcpStream>, login: bool) {
     let mut conn = Transport::plain(Arc::clone(&tcp));
     let mut requests = Requests::default();
     loop {
         let request = match requests.next(&mut conn) {
             Ok(request) => request,
-            Err(RequestError::Gone) => return,
-            Err(RequestError::Refused(status, message)) => return refuse(shared, conn, status, message),
+            Err(error) => return refuse(shared, conn, error),
         };
         let outcome = check_request(&shared.stop, &request, login);
         let status = outcome.as_ref().map_or_else(|response| response.status, |_| 200);
-        let recorded = Recorded::new(Listener::Proxy, connection, &request, Some(status), None);
+        let recorded = Recorded::new(Listener::Proxy, &request, Some(status), None);
         let sent = shared.request_log.record(recorded);
         let response = match outcome {
             Ok(upstream) => {
@@ -47,8 +47,8 @@ pub(crate) fn serve(shared: &Shared, connection: u64, tcp: Arc<TcpStream>, login
             }
             Err(response) => response,
         };
-        let delivery = Delivery::default();
-        match http::deliver(&mut conn, &shared.stop, &request, &response, &delivery, &sent) {
+        let fault = Fault::default();
+        match http::deliver(&mut conn, &shared.stop, &request, &response, &fault, &sent) {
             Ok(None) => {}
             Ok(Some(ending)) => return conn.end(ending),
             Err(_) => return,

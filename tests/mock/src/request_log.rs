@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use strum::VariantArray;
 
 use crate::http::Request;
 use crate::net::lock;
@@ -12,7 +14,7 @@ use crate::net::lock;
 const BODY_LIMIT: usize = 64 * 1024;
 
 /// One of the addresses of the services.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "snake_case")]
 pub enum Listener {
     Http,
@@ -28,51 +30,15 @@ pub enum Listener {
     Metadata,
 }
 
-impl Listener {
-    /// Every listener.
-    pub const ALL: [Listener; 11] = [
-        Listener::Http,
-        Listener::Https,
-        Listener::HttpOther,
-        Listener::HttpsOther,
-        Listener::HttpsSelfSigned,
-        Listener::HttpsExpired,
-        Listener::HttpsWrongName,
-        Listener::Proxy,
-        Listener::Iam,
-        Listener::IamHttps,
-        Listener::Metadata,
-    ];
-
-    /// The name used in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Listener::Http => "http",
-            Listener::Https => "https",
-            Listener::HttpOther => "http_other",
-            Listener::HttpsOther => "https_other",
-            Listener::HttpsSelfSigned => "https_self_signed",
-            Listener::HttpsExpired => "https_expired",
-            Listener::HttpsWrongName => "https_wrong_name",
-            Listener::Proxy => "proxy",
-            Listener::Iam => "iam",
-            Listener::IamHttps => "iam_https",
-            Listener::Metadata => "metadata",
-        }
-    }
-}
-
 /// A request as it was received, and what was decided about it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Recorded {
-    pub connection: u64,
     pub listener: Listener,
     pub method: String,
     pub target: String,
     pub path: String,
     pub query: String,
     pub headers: Vec<(String, String)>,
-    pub body_length: u64,
     pub body: Option<String>,
     pub status: Option<u16>,
     pub report: Option<String>,
@@ -80,64 +46,36 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    /// `report` is what it is for: the id of a report, or the name of another call.
     pub(crate) fn new(
         listener: Listener,
-        connection: u64,
         request: &Request,
         status: Option<u16>,
         report: Option<&str>,
     ) -> Self {
+        let text = |(name, value): &(String, Vec<u8>)| (name.clone(), String::from_utf8_lossy(value).into());
+        // A download, or an unknown path, has none that matters.
+        let body = report.filter(|report| report.starts_with('@'));
+        let body = body.and_then(|_| std::str::from_utf8(&request.body).ok());
         Recorded {
-            connection,
             listener,
             method: request.method.clone(),
             target: request.target.clone(),
             path: request.path().to_owned(),
             query: request.query().to_owned(),
-            headers: request
-                .headers
-                .iter()
-                .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned()))
-                .collect(),
-            body_length: request.body.len() as u64,
-            body: None,
+            headers: request.headers.iter().map(text).collect(),
+            body: body.map(|text| text[..text.floor_char_boundary(BODY_LIMIT)].to_owned()),
             status,
             report: report.map(str::to_owned),
             sent: 0,
         }
     }
 
-    /// The same with the request's body.
-    pub(crate) fn with_body(mut self, request: &Request) -> Self {
-        self.body = std::str::from_utf8(&request.body).ok().map(|text| {
-            let end = text.floor_char_boundary(BODY_LIMIT);
-            text[..end].to_owned()
-        });
-        self
-    }
-
     /// The first value of a header, whatever the case of its name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|header| header.0.eq_ignore_ascii_case(name))
-            .map(|header| header.1.as_str())
-    }
-}
-
-/// How many connections were accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Connections {
-    #[serde(flatten)]
-    pub accepted: BTreeMap<Listener, u64>,
-    pub total: u64,
-    pub tls_failures: u64,
-}
-
-impl Connections {
-    /// Those accepted on one listener.
-    pub fn on(&self, listener: Listener) -> u64 {
-        self.accepted.get(&listener).copied().unwrap_or_default()
+        let mut headers = self.headers.iter();
+        let found = headers.find(|header| header.0.eq_ignore_ascii_case(name));
+        found.map(|header| header.1.as_str())
     }
 }
 
@@ -154,20 +92,12 @@ impl Sent {
 #[derive(Default)]
 pub(crate) struct RequestLog {
     requests: Mutex<Vec<(Recorded, Sent)>>,
-    accepted: [AtomicU64; Listener::ALL.len()],
-    total: AtomicU64,
-    tls_failures: AtomicU64,
+    accepted: Mutex<BTreeMap<Listener, u64>>,
 }
 
 impl RequestLog {
-    /// Counts a connection and gives it its number.
-    pub(crate) fn accepted(&self, listener: Listener) -> u64 {
-        self.accepted[listener as usize].fetch_add(1, Ordering::AcqRel);
-        self.total.fetch_add(1, Ordering::AcqRel) + 1
-    }
-
-    pub(crate) fn tls_failed(&self) {
-        self.tls_failures.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn accepted(&self, listener: Listener) {
+        *lock(&self.accepted).entry(listener).or_default() += 1;
     }
 
     pub(crate) fn record(&self, request: Recorded) -> Sent {
@@ -191,12 +121,16 @@ impl RequestLog {
         lock(&self.requests).clear();
     }
 
-    pub(crate) fn connections(&self) -> Connections {
-        let count = |listener: Listener| self.accepted[listener as usize].load(Ordering::Acquire);
-        Connections {
-            accepted: Listener::ALL.into_iter().map(|one| (one, count(one))).collect(),
-            total: self.total.load(Ordering::Acquire),
-            tls_failures: self.tls_failures.load(Ordering::Acquire),
-        }
+    pub(crate) fn total(&self) -> u64 {
+        lock(&self.accepted).values().sum()
+    }
+
+    /// How many connections were accepted, by listener and in total.
+    pub(crate) fn connections(&self) -> Value {
+        let accepted = lock(&self.accepted);
+        let count = |listener: &Listener| (*listener, accepted.get(listener).copied().unwrap_or_default());
+        let mut counts = json!(Listener::VARIANTS.iter().map(count).collect::<BTreeMap<_, _>>());
+        counts["total"] = json!(accepted.values().sum::<u64>());
+        counts
     }
 }

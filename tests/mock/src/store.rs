@@ -1,116 +1,59 @@
 //! The store of instances, templates and reports.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
+use crate::calls::InstancesVersion;
+use crate::content::random;
 use crate::random_hex;
-use crate::report::{Format, ReportInfo, random};
-
-/// What the service says of a report besides its id, name and format.
-const LISTED: [&str; 9] = [
-    "percentum",
-    "type",
-    "template_type",
-    "start_time",
-    "end_time",
-    "finish_time",
-    "db_ids",
-    "db_names",
-    "url",
-];
+use crate::report::{Format, ReportInfo};
 
 /// How reports that clients create are made. What is left out of the JSON is as it was at first.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Generation {
-    pub(crate) percent_per_list: u64,
-    pub(crate) duration_ms: Option<u64>,
-    pub(crate) steps: u64,
-    pub(crate) appear_after_lists: u64,
-    pub(crate) format: Format,
-    pub(crate) size: Option<u64>,
-    pub(crate) foreign: Vec<Map<String, Value>>,
+    percent_per_list: Option<u64>,
+    duration_ms: Option<u64>,
+    steps: Option<u64>,
+    appear_after_lists: u64,
+    format: Format,
+    size: Option<u64>,
+    foreign: Vec<Map<String, Value>>,
     pub(crate) unknown_template: UnknownTemplate,
 }
 
 /// What is answered where a template is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum UnknownTemplate {
+    #[default]
     Error,
     Failed,
 }
 
-impl Default for Generation {
-    fn default() -> Self {
-        Generation {
-            percent_per_list: 50,
-            duration_ms: None,
-            steps: 10,
-            appear_after_lists: 0,
-            format: Format::Pdf,
-            size: None,
-            foreign: Vec::new(),
-            unknown_template: UnknownTemplate::Error,
-        }
-    }
-}
-
 /// Which versions there are of the list of instances, and its format. What is left out of the
 /// JSON is as it was at first.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Shapes {
     pub(crate) instances: InstanceList,
-    pub(crate) versions: Vec<InstancesVersion>,
+    versions: Option<Vec<InstancesVersion>>,
 }
 
-impl Default for Shapes {
-    fn default() -> Self {
-        Shapes {
-            instances: InstanceList::default(),
-            versions: InstancesVersion::ALL.to_vec(),
-        }
+impl Shapes {
+    pub(crate) fn has(&self, version: InstancesVersion) -> bool {
+        let mut versions = self.versions.iter();
+        versions.all(|known| known.contains(&version))
     }
 }
 
-/// A version of the list of instances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum InstancesVersion {
-    V2,
-    V1,
-    V1Dbss,
-}
-
-impl InstancesVersion {
-    /// The newest first.
-    pub(crate) const ALL: [InstancesVersion; 3] = [
-        InstancesVersion::V2,
-        InstancesVersion::V1,
-        InstancesVersion::V1Dbss,
-    ];
-}
-
-/// What a service might do with the pages of its lists of instances and reports. Nothing of it
-/// is documented. What is left out of the JSON is as documented.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Paging {
-    pub(crate) cap: Option<usize>,
-    pub(crate) first_page_only: bool,
-    pub(crate) last_page_again: bool,
-    pub(crate) shuffle: bool,
-    pub(crate) empty_page: Option<usize>,
-    pub(crate) total: Option<Value>,
-}
-
 /// The sources do not agree on the list of instances.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum InstanceList {
     #[default]
@@ -118,55 +61,78 @@ pub(crate) enum InstanceList {
     Instances,
 }
 
-/// Reports to add, as the control address takes them.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewReports {
-    pub(crate) id: Option<String>,
-    pub(crate) name: Option<String>,
-    pub(crate) format: Format,
-    pub(crate) size: Option<u64>,
-    pub(crate) instance: Option<String>,
-    pub(crate) count: Option<u64>,
-    #[serde(default)]
-    pub(crate) after_lists: u64,
-    #[serde(default)]
-    pub(crate) extra: Map<String, Value>,
-    #[serde(default)]
-    pub(crate) omit: Vec<String>,
+/// What a service might do with the pages of its lists of instances and reports. Nothing of it
+/// is documented. What is left out of the JSON is as documented.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Paging {
+    cap: Option<usize>,
+    first_page_only: bool,
+    last_page_again: bool,
+    shuffle: bool,
+    empty_page: Option<usize>,
+    total: Option<Value>,
 }
 
-impl NewReports {
-    /// The fields of the list count as extra ones; null is a value.
-    pub(crate) fn from_json(value: Value) -> Result<Self, String> {
-        let Value::Object(mut body) = value else {
-            return Err("body: not an object".to_owned());
+/// Reports or instances to add, as the control address takes them. Fields beside these are of
+/// the items of lists.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct New {
+    id: Option<String>,
+    name: Option<String>,
+    format: Option<Format>,
+    size: Option<u64>,
+    instance: Option<String>,
+    pub(crate) count: Option<u64>,
+    after_lists: u64,
+    extra: Map<String, Value>,
+    omit: Vec<String>,
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+}
+
+impl New {
+    /// The ids and names of all, given how new ids are made, and which there are.
+    fn names(
+        &self,
+        name: impl Fn(&str) -> String,
+        new_id: impl Fn() -> String,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, String)>, String> {
+        if self.count.is_some() && self.id.is_some() {
+            return Err("id: only without count".to_owned());
+        }
+        let one = |number| {
+            let id = self.id.clone().unwrap_or_else(&new_id);
+            let name = self.name.clone().unwrap_or_else(|| name(&id));
+            match (is_known(&id), self.count) {
+                (true, _) => Err("id: there is one of this id already".to_owned()),
+                (false, None) => Ok((id, name)),
+                (false, Some(_)) => Ok((id, format!("{name} {number}"))),
+            }
         };
-        let listed: Vec<(String, Value)> = LISTED
-            .iter()
-            .filter_map(|name| body.remove_entry(*name))
-            .collect();
-        let mut new: NewReports =
-            serde_json::from_value(Value::Object(body)).map_err(|error| format!("body: {error}"))?;
-        new.extra.extend(listed);
-        Ok(new)
+        (1..=self.count.unwrap_or(1)).map(one).collect()
+    }
+
+    fn fields(&self) -> Map<String, Value> {
+        self.fields
+            .clone()
+            .into_iter()
+            .chain(self.extra.clone())
+            .collect()
     }
 }
 
-/// Instances to add, as the control address takes them.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct NewInstances {
-    pub(crate) id: Option<String>,
-    pub(crate) name: Option<String>,
-    pub(crate) status: Option<String>,
-    pub(crate) count: Option<u64>,
-    pub(crate) extra: Map<String, Value>,
-    pub(crate) omit: Vec<String>,
+fn overlay(item: &mut Value, fields: &Map<String, Value>, omit: &[String]) {
+    if let Value::Object(item) = item {
+        item.extend(fields.clone());
+        item.retain(|name, _| !omit.contains(name));
+    }
 }
 
 /// A template that reports are made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Template {
     pub(crate) id: String,
     pub(crate) name: &'static str,
@@ -174,116 +140,85 @@ pub(crate) struct Template {
     group: &'static str,
 }
 
+#[rustfmt::skip]
+const TEMPLATES: [(&str, &str, &str); 9] = [
+    ("COMPREHENSIVE", "COMPREHENSIVE", "Database security comprehensive report"),
+    ("COMPLIANCE", "COMPLIANCE", "Database security compliance report"),
+    ("SOX", "COMPLIANCE", "SOX report"),
+    ("PCI", "COMPLIANCE", "PCI report"),
+    ("DB_ANALYSIS", "DB_SPECIAL", "Database server analysis report"),
+    ("CLIENT_IP_ANALYSIS", "CLIENT_SPECIAL", "Client IP address analysis report"),
+    ("SQL_DCL_COMMAND", "SQL_SPECIAL", "DCL command report"),
+    ("SQL_DDL_COMMAND", "SQL_SPECIAL", "DDL command report"),
+    ("SQL_DML_COMMAND", "SQL_SPECIAL", "DML command report"),
+];
+
 impl Template {
-    fn all() -> Vec<Template> {
-        [
-            (
-                "COMPREHENSIVE",
-                "COMPREHENSIVE",
-                "Database security comprehensive report",
-            ),
-            ("COMPLIANCE", "COMPLIANCE", "Database security compliance report"),
-            ("SOX", "COMPLIANCE", "SOX report"),
-            ("PCI", "COMPLIANCE", "PCI report"),
-            ("DB_ANALYSIS", "DB_SPECIAL", "Database server analysis report"),
-            (
-                "CLIENT_IP_ANALYSIS",
-                "CLIENT_SPECIAL",
-                "Client IP address analysis report",
-            ),
-            ("SQL_DCL_COMMAND", "SQL_SPECIAL", "DCL command report"),
-            ("SQL_DDL_COMMAND", "SQL_SPECIAL", "DDL command report"),
-            ("SQL_DML_COMMAND", "SQL_SPECIAL", "DML command report"),
-        ]
-        .into_iter()
-        .map(|(kind, group, name)| Template {
-            id: random_hex(16),
-            name,
-            kind,
-            group,
-        })
-        .collect()
+    fn status(&self) -> &'static str {
+        if self.group == "SQL_SPECIAL" { "OFF" } else { "ON" }
     }
 
     fn item(&self) -> Value {
-        let off = self.group == "SQL_SPECIAL";
+        let frequency = if self.status() == "ON" {
+            json!("WEEK")
+        } else {
+            Value::Null
+        };
         json!({
             "template": {
-                "id": self.id,
-                "name": self.name,
-                "type": self.kind,
-                "group": self.group,
-                "status": if off { "OFF" } else { "ON" },
-                "desc": format!("{} 说明", self.name),
-                "frequency": if off { Value::Null } else { json!("WEEK") },
-                "db_ids": "",
-                "db_names": null,
-                "language": {"default": "en-us"},
+                "id": self.id, "name": self.name, "type": self.kind, "group": self.group,
+                "status": self.status(), "desc": format!("{} 说明", self.name), "frequency": frequency,
+                "db_ids": "", "db_names": null, "language": {"default": "en-us"},
             },
             "builtin": true,
         })
     }
 
     /// Its schedule, until a client sets one.
-    fn schedule(&self) -> Map<String, Value> {
-        let off = self.group == "SQL_SPECIAL";
-        let Value::Object(schedule) = json!({
-            "id": self.id,
-            "db_ids": "",
-            "format": "ZIP",
-            "frequency": "AUDIT_REPORT_WEEK",
-            "mode": "AUTO",
-            "notice": "OFF",
-            "start_time": "2026-11-23 00:00:00",
-            "status": if off { "OFF" } else { "ON" },
-            "topic_urn": "",
+    fn schedule(&self) -> Value {
+        json!({
+            "id": self.id, "db_ids": "", "format": "ZIP", "frequency": "AUDIT_REPORT_WEEK", "mode": "AUTO",
+            "notice": "OFF", "start_time": "2026-11-23 00:00:00", "status": self.status(), "topic_urn": "",
             "retention": {"days": 30, "of": ["zip", "pdf"]},
-        }) else {
-            return Map::new();
-        };
-        schedule
+        })
     }
 }
 
 fn database_item(i: usize, name: &str, status: &str) -> Value {
     json!({
         "database": {
-            "id": format!("db{i}_7hQ2kPbXc0aVt-"),
-            "name": name,
-            "type": "MYSQL",
-            "version": "8.0",
-            "charset": "UTF8",
-            "ip": format!("192.168.0.{}", 10 + i),
-            "port": "3306",
-            "os": "LINUX64",
-            "status": status,
-            "instance_name": format!("rds-{i}"),
+            "id": format!("db{i}_7hQ2kPbXc0aVt-"), "name": name, "type": "MYSQL", "version": "8.0",
+            "charset": "UTF8", "ip": format!("192.168.0.{}", 10 + i), "port": "3306", "os": "LINUX64",
+            "status": status, "instance_name": format!("rds-{i}"),
             "audit_status": if status == "ON" { "ACTIVE" } else { "SHUTOFF" },
-            "agent_url": [format!("agent-{i}")],
-            "db_classification": "RDS",
-            "rds_audit_switch_mismatch": i == 1,
-            "rds_id": format!("rds{i}in01"),
-            "rds_obj_info": null,
+            "agent_url": [format!("agent-{i}")], "db_classification": "RDS",
+            "rds_audit_switch_mismatch": i == 1, "rds_id": format!("rds{i}in01"), "rds_obj_info": null,
             "kernel": {"undocumented": true},
         },
     })
 }
 
-/// What a client asks to be made.
-pub(crate) struct CreateRequest<'a> {
-    pub(crate) instance: &'a str,
-    pub(crate) template: Template,
-    pub(crate) fields: Map<String, Value>,
-}
-
-struct Instance {
-    id: String,
-    fields: Map<String, Value>,
+fn instance_item(region: &str, id: &str, name: &str, new: &New) -> Value {
+    let mut item = json!({
+        "charge_model": "Period", "comment": null, "config_num": 1, "connect_ip": "192.168.0.10",
+        "connect_ipv6": "fd00::10", "cpu": 4, "created": "2026-01-01 08:00:00", "database_limit": 3,
+        "effect": null, "expired": "2027-01-01 08:00:00", "id": id, "keep_days": "0", "name": name,
+        "new_version": null, "port_id": "00000000-0000-0000-0000-000000000001", "ram": 16,
+        "region": region, "remain_days": "361", "resource_id": "00000000000000000000000000000002",
+        "resource_spec_code": "dbss.bypassaudit.low", "scene": "",
+        "security_group_id": "00000000-0000-0000-0000-000000000003", "specification": "4U16G",
+        "status": "ACTIVE", "subnet_id": "00000000-0000-0000-0000-000000000004", "task": "NO_TASK",
+        "version": "25.10.0", "vpc_id": "00000000-0000-0000-0000-000000000005",
+        "zone": format!("{region}a"), "audit_mode": {"level": 2, "hosts": [null]},
+    });
+    overlay(&mut item, &new.fields(), &new.omit);
+    item
 }
 
 struct Entry {
     info: ReportInfo,
     instance: String,
+    /// What lists say of it in place of the ordinary fields, or besides, and what they leave out.
     fields: Map<String, Value>,
     omit: Vec<String>,
     growth: Growth,
@@ -292,43 +227,20 @@ struct Entry {
     described: bool,
 }
 
+#[derive(Clone, Copy)]
 enum Growth {
     None,
-    ByList {
-        percent: u64,
-        step: u64,
-        shown: bool,
-    },
-    ByTime {
-        since: Instant,
-        duration: Duration,
-        steps: u64,
-    },
+    /// By so many percent with each list of those that have shown it.
+    ByList(u64, u64),
+    ByTime(Instant, Duration, u64),
 }
 
 impl Entry {
-    fn new(info: ReportInfo, instance: &str) -> Self {
-        Entry {
-            info,
-            instance: instance.to_owned(),
-            fields: Map::new(),
-            omit: Vec::new(),
-            growth: Growth::None,
-            finish_time: "2026-01-05 00:10:00".to_owned(),
-            hidden: 0,
-            described: false,
-        }
-    }
-
     fn percent(&self) -> u64 {
         match self.growth {
             Growth::None => 100,
-            Growth::ByList { percent, .. } => percent,
-            Growth::ByTime {
-                since,
-                duration,
-                steps,
-            } => {
+            Growth::ByList(step, lists) => step.saturating_mul(lists.saturating_sub(1)).min(100),
+            Growth::ByTime(since, duration, steps) => {
                 let whole = duration.as_nanos().max(1);
                 let done = since.elapsed().as_nanos().min(whole);
                 (done * u128::from(steps) / whole * 100 / u128::from(steps)) as u64
@@ -348,330 +260,202 @@ impl Entry {
         let percent = self.percent();
         // Taken at once: it grows by itself.
         let finished = percent >= 100 && self.is_finished();
+        let info = &self.info;
         let mut report = json!({
-            "id": self.info.id,
-            "name": self.info.name,
-            "format": self.info.format,
-            "percentum": percent,
-            "type": "AUDIT_REPORT_DAY",
-            "template_type": "COMPREHENSIVE",
-            "start_time": "2026-01-04 00:00:00",
-            "end_time": "2026-01-05 00:00:00",
-            "finish_time": if finished { json!(self.finish_time) } else { Value::Null },
-            "db_ids": "db-1,db-2",
-            "db_names": "orders,客户",
-            "url": null,
-            "retention": {"days": 180, "until": null},
+            "id": info.id, "name": info.name, "format": info.format, "percentum": percent,
+            "type": "AUDIT_REPORT_DAY", "template_type": "COMPREHENSIVE",
+            "start_time": "2026-01-04 00:00:00", "end_time": "2026-01-05 00:00:00",
+            "finish_time": finished.then_some(&self.finish_time), "db_ids": "db-1,db-2",
+            "db_names": "orders,客户", "url": null, "retention": {"days": 180, "until": null},
         });
         overlay(&mut report, &self.fields, &self.omit);
         json!({"report": report, "selected": false})
     }
+}
 
-    /// What is about to be shown for the first time is as it was made.
-    fn grow(&mut self) {
-        if let Growth::ByList { percent, step, shown } = &mut self.growth
-            && self.hidden == 0
-        {
-            if *shown {
-                *percent = percent.saturating_add(*step).min(100);
-            }
-            *shown = true;
+/// A page of all items, under a name, as the service sends it.
+/// `by_number`: the pages of the list have numbers, and not an offset.
+fn page(
+    name: &str,
+    total: usize,
+    item: impl Fn(usize) -> Value,
+    by_number: bool,
+    (mut skip, mut take): (usize, usize),
+    (paging, seed): (&Paging, u64),
+) -> Value {
+    let page = skip / take;
+    if let Some(cap) = paging.cap.filter(|cap| *cap < take) {
+        skip = if by_number { page * cap } else { skip };
+        take = cap;
+    }
+    if paging.first_page_only {
+        skip = 0;
+    }
+    if paging.last_page_again && skip >= total {
+        skip = total.saturating_sub(1) / take * take;
+    }
+    let mut order: Vec<usize> = (0..total).collect();
+    if paging.shuffle {
+        for at in (1..total).rev() {
+            let other = random(seed, at as u64) % (at as u64 + 1);
+            order.swap(at, other as usize);
         }
     }
-}
-
-fn overlay(item: &mut Value, fields: &Map<String, Value>, omit: &[String]) {
-    if let Value::Object(item) = item {
-        for (name, value) in fields {
-            item.insert(name.clone(), value.clone());
-        }
-        item.retain(|name, _| !omit.contains(name));
+    let mut items: Vec<Value> = order.into_iter().skip(skip).take(take).map(item).collect();
+    if paging.empty_page == Some(page + 1) {
+        items.clear();
     }
-}
-
-struct Deletion {
-    lists: u64,
-    ids: HashSet<String>,
-}
-
-/// A page of a list, and how long the list is.
-pub(crate) struct Page {
-    items: Vec<Value>,
-    total: Value,
-}
-
-impl Page {
-    /// A page of all items as the service sends it, under a name.
-    /// `by_number`: the pages of the list have numbers, and not an offset.
-    fn of(
-        total: usize,
-        item: impl Fn(usize) -> Value,
-        by_number: bool,
-        (skip, take): (usize, usize),
-        paging: &Paging,
-        number: u64,
-    ) -> Self {
-        let page = skip / take;
-        let mut skip = skip;
-        let mut take = take;
-        if let Some(cap) = paging.cap.filter(|cap| *cap < take) {
-            if by_number {
-                skip = page * cap;
-            }
-            take = cap;
-        }
-        if paging.first_page_only {
-            skip = 0;
-        }
-        if paging.last_page_again && skip >= total {
-            skip = total.saturating_sub(1) / take * take;
-        }
-        let mut order: Vec<usize> = (0..total).collect();
-        if paging.shuffle {
-            for at in (1..total).rev() {
-                let other = random(number, at as u64) % (at as u64 + 1);
-                order.swap(at, other as usize);
-            }
-        }
-        let mut items: Vec<Value> = order.into_iter().skip(skip).take(take).map(item).collect();
-        if paging.empty_page == Some(page + 1) {
-            items.clear();
-        }
-        let total = match &paging.total {
-            None => json!(total),
-            Some(Value::String(word)) if word == "page" => json!(items.len()),
-            Some(Value::String(_)) => Value::Null,
-            Some(given) => given.clone(),
-        };
-        Page { items, total }
+    match &paging.total {
+        None => json!({name: items, "total": total}),
+        Some(Value::String(word)) if word == "page" => json!({name: items, "total": items.len()}),
+        Some(Value::String(_)) => json!({name: items}),
+        Some(given) => json!({name: items, "total": given}),
     }
-
-    /// The response, after a change of each item.
-    pub(crate) fn json(self, name: &str, change: impl FnMut(Value) -> Value) -> Value {
-        let items: Vec<Value> = self.items.into_iter().map(change).collect();
-        match self.total {
-            Value::Null => json!({name: items}),
-            total => json!({name: items, "total": total}),
-        }
-    }
-}
-
-/// How a report is found that somebody wants to download.
-pub(crate) enum ReportLookup {
-    Ready(ReportInfo),
-    NotReady,
-    Unknown,
 }
 
 pub(crate) struct Store {
     region: String,
-    instances: Vec<Instance>,
-    templates: Vec<Template>,
-    schedules: HashMap<(String, String), Map<String, Value>>,
-    generation: Generation,
-    shapes: Shapes,
-    reports: BTreeMap<u64, Entry>,
-    ages: HashMap<String, u64>,
-    next: u64,
+    instances: IndexMap<String, Value>,
+    pub(crate) templates: Vec<Template>,
+    schedules: HashMap<(String, String), Value>,
+    pub(crate) generation: Generation,
+    pub(crate) shapes: Shapes,
+    reports: IndexMap<String, Entry>,
     made: Vec<String>,
     foreign: Vec<String>,
-    deletions: Vec<Deletion>,
+    deletions: Vec<(u64, HashSet<String>)>,
     paging: Paging,
     pages: u64,
 }
 
 impl Store {
     /// With one instance and its reports.
-    pub(crate) fn new(region: &str, instance: &str, reports: &[ReportInfo]) -> Self {
+    pub(crate) fn new(region: &str, instance: &str) -> Result<Self, String> {
+        let template = |(kind, group, name)| Template {
+            id: random_hex(16),
+            name,
+            kind,
+            group,
+        };
         let mut store = Store {
             region: region.to_owned(),
-            instances: Vec::new(),
-            templates: Template::all(),
+            instances: IndexMap::new(),
+            templates: TEMPLATES.map(template).to_vec(),
             schedules: HashMap::new(),
             generation: Generation::default(),
             shapes: Shapes::default(),
-            reports: BTreeMap::new(),
-            ages: HashMap::new(),
-            next: 0,
+            reports: IndexMap::new(),
             made: Vec::new(),
             foreign: Vec::new(),
             deletions: Vec::new(),
             paging: Paging::default(),
             pages: 0,
         };
-        store.insert_instance(instance.to_owned(), "audit", "ACTIVE", &NewInstances::default());
-        for info in reports {
-            store.insert(Entry {
-                described: true,
-                ..Entry::new(info.clone(), instance)
-            });
+        store.add_instances(&New {
+            id: Some(instance.to_owned()),
+            ..New::default()
+        })?;
+        for (name, format) in [
+            ("Daily audit report", Format::Pdf),
+            ("Daily audit report data", Format::Zip),
+        ] {
+            store.add(&New {
+                name: Some(name.to_owned()),
+                format: Some(format),
+                ..New::default()
+            })?;
         }
-        store
-    }
-
-    fn insert(&mut self, entry: Entry) {
-        self.ages.insert(entry.info.id.clone(), self.next);
-        self.reports.insert(self.next, entry);
-        self.next += 1;
-    }
-
-    fn entry(&self, id: &str) -> Option<&Entry> {
-        self.reports.get(self.ages.get(id)?)
+        Ok(store)
     }
 
     pub(crate) fn report(&self, id: &str) -> Option<ReportInfo> {
-        self.entry(id).map(|entry| entry.info.clone())
+        self.reports.get(id).map(|entry| entry.info.clone())
     }
 
-    pub(crate) fn download(&self, instance: &str, id: &str) -> ReportLookup {
-        let of_instance = |entry: &&Entry| entry.instance == instance && self.has_instance(instance);
-        match self.entry(id).filter(of_instance) {
-            Some(entry) if !entry.is_finished() => ReportLookup::NotReady,
-            Some(entry) => ReportLookup::Ready(entry.info.clone()),
-            None => ReportLookup::Unknown,
-        }
+    /// A report, and whether it is finished.
+    pub(crate) fn download(&self, instance: &str, id: &str) -> Option<(ReportInfo, bool)> {
+        let entry = self.reports.get(id)?;
+        let own = entry.instance == instance && self.has_instance(instance);
+        own.then(|| (entry.info.clone(), entry.is_finished()))
     }
 
     /// The reports there are, but those added in bulk and those made for clients.
     pub(crate) fn described(&self) -> Vec<ReportInfo> {
-        self.reports
-            .values()
-            .filter(|entry| entry.described)
-            .map(|entry| entry.info.clone())
-            .collect()
+        let described = self.reports.values().filter(|entry| entry.described);
+        described.map(|entry| entry.info.clone()).collect()
     }
 
-    pub(crate) fn new_version(&mut self, id: &str) -> Option<ReportInfo> {
-        let entry = self.reports.get_mut(self.ages.get(id)?)?;
-        // A size that was large enough once is so for every version.
-        entry.info = entry.info.next_version().ok()?;
-        Some(entry.info.clone())
+    pub(crate) fn new_version(&mut self, id: &str) -> Result<ReportInfo, String> {
+        let entry = self
+            .reports
+            .get_mut(id)
+            .ok_or("report: there is no such report")?;
+        entry.info = entry.info.next_version()?;
+        Ok(entry.info.clone())
     }
 
     /// Adds reports, the oldest first.
-    pub(crate) fn add(&mut self, new: &NewReports) -> Result<Vec<ReportInfo>, String> {
-        if new.count.is_some() && new.id.is_some() {
-            return Err("id: only without count".to_owned());
-        }
-        let instance = match &new.instance {
-            Some(instance) if !self.has_instance(instance) => {
-                return Err("instance: there is no such instance".to_owned());
-            }
-            Some(instance) => instance.clone(),
-            None => match self.instances.first() {
-                Some(first) => first.id.clone(),
-                None => return Err("instance: there is no such instance".to_owned()),
-            },
-        };
+    pub(crate) fn add(&mut self, new: &New) -> Result<Vec<ReportInfo>, String> {
+        let first = self.instances.first().map(|(id, _)| id);
+        let instance = new.instance.as_ref().or(first).filter(|id| self.has_instance(id));
+        let instance = instance.ok_or("instance: there is no such instance")?.clone();
+        let format = new.format.ok_or("format: pdf, zip or bytes is needed")?;
+        let is_known = |id: &str| self.reports.contains_key(id);
+        let names = new.names(|id| format!("Report {id}"), || random_hex(16), is_known)?;
         let mut added = Vec::new();
-        for number in 1..=new.count.unwrap_or(1) {
-            let id = new.id.clone().unwrap_or_else(|| random_hex(16));
-            if self.ages.contains_key(&id) {
-                return Err("id: there is one of this id already".to_owned());
-            }
-            let name = match (&new.name, new.count) {
-                (Some(name), None) => name.clone(),
-                (Some(name), Some(_)) => format!("{name} {number}"),
-                (None, _) => format!("Report {id}"),
-            };
-            let info = ReportInfo::new(id, name, new.format, new.size)?;
-            self.insert(Entry {
-                fields: new.extra.clone(),
+        for (id, name) in names {
+            let info = ReportInfo::new(&id, &name, format, new.size)?;
+            let entry = Entry {
+                info: info.clone(),
+                instance: instance.clone(),
+                fields: new.fields(),
                 omit: new.omit.clone(),
+                growth: Growth::None,
+                finish_time: "2026-01-05 00:10:00".to_owned(),
                 hidden: new.after_lists,
                 described: new.count.is_none(),
-                ..Entry::new(info.clone(), &instance)
-            });
+            };
+            self.reports.insert(id, entry);
             added.push(info);
         }
         Ok(added)
     }
 
-    /// Removes a report; returns whether there was one.
-    pub(crate) fn remove(&mut self, id: &str) -> bool {
-        let age = self.ages.remove(id);
-        age.is_some_and(|age| self.reports.remove(&age).is_some())
+    /// Removes reports and returns how many of these there were.
+    pub(crate) fn remove(&mut self, ids: &HashSet<String>) -> usize {
+        let before = self.reports.len();
+        self.reports.retain(|id, _| !ids.contains(id));
+        before - self.reports.len()
     }
 
-    /// The same for one that has to be the instance's.
+    /// Removes one that has to be the instance's.
     pub(crate) fn remove_from(&mut self, instance: &str, id: &str) -> bool {
-        let own = self.entry(id).is_some_and(|entry| entry.instance == instance);
-        own && self.remove(id)
+        let own = self
+            .reports
+            .get(id)
+            .is_some_and(|entry| entry.instance == instance);
+        own && self.remove(&HashSet::from([id.to_owned()])) == 1
     }
 
     pub(crate) fn has_instance(&self, id: &str) -> bool {
-        self.instances.iter().any(|instance| instance.id == id)
-    }
-
-    fn insert_instance(&mut self, id: String, name: &str, status: &str, new: &NewInstances) {
-        let zone = format!("{}a", self.region);
-        let mut fields = json!({
-            "charge_model": "Period",
-            "comment": null,
-            "config_num": 1,
-            "connect_ip": "192.168.0.10",
-            "connect_ipv6": "fd00::10",
-            "cpu": 4,
-            "created": "2026-01-01 08:00:00",
-            "database_limit": 3,
-            "effect": null,
-            "expired": "2027-01-01 08:00:00",
-            "id": id,
-            "keep_days": "0",
-            "name": name,
-            "new_version": null,
-            "port_id": "00000000-0000-0000-0000-000000000001",
-            "ram": 16,
-            "region": self.region,
-            "remain_days": "361",
-            "resource_id": "00000000000000000000000000000002",
-            "resource_spec_code": "dbss.bypassaudit.low",
-            "scene": "",
-            "security_group_id": "00000000-0000-0000-0000-000000000003",
-            "specification": "4U16G",
-            "status": status,
-            "subnet_id": "00000000-0000-0000-0000-000000000004",
-            "task": "NO_TASK",
-            "version": "25.10.0",
-            "vpc_id": "00000000-0000-0000-0000-000000000005",
-            "zone": zone,
-            "audit_mode": {"level": 2, "hosts": [null]},
-        });
-        overlay(&mut fields, &new.extra, &new.omit);
-        let Value::Object(fields) = fields else {
-            unreachable!("it is an object");
-        };
-        self.instances.push(Instance { id, fields });
+        self.instances.contains_key(id)
     }
 
     /// Adds instances; returns their ids.
-    pub(crate) fn add_instances(&mut self, new: &NewInstances) -> Result<Vec<String>, String> {
-        if new.count.is_some() && new.id.is_some() {
-            return Err("id: only without count".to_owned());
+    pub(crate) fn add_instances(&mut self, new: &New) -> Result<Vec<String>, String> {
+        let names = new.names(|_| "audit".to_owned(), random_uuid, |id| self.has_instance(id))?;
+        for (id, name) in &names {
+            let item = instance_item(&self.region, id, name, new);
+            self.instances.insert(id.clone(), item);
         }
-        let mut ids = Vec::new();
-        for number in 1..=new.count.unwrap_or(1) {
-            let id = new.id.clone().unwrap_or_else(random_uuid);
-            if self.has_instance(&id) {
-                return Err("id: there is one of this id already".to_owned());
-            }
-            let name = new.name.as_deref().unwrap_or("audit");
-            let name = match new.count {
-                Some(_) => format!("{name} {number}"),
-                None => name.to_owned(),
-            };
-            let status = new.status.as_deref().unwrap_or("ACTIVE");
-            self.insert_instance(id.clone(), &name, status, new);
-            ids.push(id);
-        }
-        Ok(ids)
+        Ok(names.into_iter().map(|(id, _)| id).collect())
     }
 
-    /// Removes an instance and returns whether there was one. Its reports wait for its return.
-    pub(crate) fn remove_instance(&mut self, id: &str) -> bool {
+    /// Removes instances, as above. Their reports wait for their return.
+    pub(crate) fn remove_instances(&mut self, ids: &HashSet<String>) -> usize {
         let before = self.instances.len();
-        self.instances.retain(|instance| instance.id != id);
-        self.instances.len() < before
+        self.instances.retain(|id, _| !ids.contains(id));
+        before - self.instances.len()
     }
 
     pub(crate) fn set_generation(&mut self, generation: Generation) -> Result<(), String> {
@@ -680,25 +464,9 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn shapes(&self) -> &Shapes {
-        &self.shapes
-    }
-
     pub(crate) fn set_paging(&mut self, paging: Paging) {
         self.paging = paging;
         self.pages = 0;
-    }
-
-    pub(crate) fn set_shapes(&mut self, shapes: Shapes) {
-        self.shapes = shapes;
-    }
-
-    pub(crate) fn unknown_template(&self) -> UnknownTemplate {
-        self.generation.unknown_template
-    }
-
-    pub(crate) fn templates(&self) -> &[Template] {
-        &self.templates
     }
 
     pub(crate) fn template(&self, id: &str) -> Option<Template> {
@@ -709,138 +477,126 @@ impl Store {
         self.templates.iter().map(Template::item).collect()
     }
 
-    /// Lists databases, the same of all instances, of one status if it is given; and how many
-    /// there are.
-    pub(crate) fn databases(&self, status: Option<&str>, skip: usize, take: usize) -> (Vec<Value>, usize) {
+    /// Lists databases, the same of all instances, of one status if it is given.
+    pub(crate) fn databases(&self, status: Option<&str>, skip: usize, take: usize) -> Value {
         let all = [("orders", "ON"), ("billing 账单", "ON"), ("archive", "OFF")];
-        let items: Vec<Value> = all
-            .iter()
-            .enumerate()
-            .filter(|(_, database)| status.is_none_or(|status| status == database.1))
+        let wanted = |one: &(usize, &(&str, &str))| status.is_none_or(|status| status == one.1.1);
+        let items = all.iter().enumerate().filter(wanted);
+        let items: Vec<Value> = items
             .map(|(i, (name, status))| database_item(i, name, status))
             .collect();
-        let total = items.len();
-        (items.into_iter().skip(skip).take(take).collect(), total)
+        let shown: Vec<&Value> = items.iter().skip(skip).take(take).collect();
+        json!({"databases": shown, "total": items.len()})
     }
 
     /// The schedule of a template: the one that a client set, or the first one.
-    pub(crate) fn schedule(&self, instance: &str, template: &Template) -> Map<String, Value> {
-        let key = (instance.to_owned(), template.id.clone());
+    pub(crate) fn schedule(&self, instance: &str, template: &str) -> Option<Value> {
+        let key = (instance.to_owned(), template.to_owned());
+        let template = self.template(template)?;
         let set = self.schedules.get(&key).cloned();
-        set.unwrap_or_else(|| template.schedule())
+        Some(set.unwrap_or_else(|| template.schedule()))
     }
 
-    pub(crate) fn set_schedule(&mut self, instance: &str, template: &str, schedule: Map<String, Value>) {
-        let key = (instance.to_owned(), template.to_owned());
-        self.schedules.insert(key, schedule);
+    /// False if there is no such template.
+    pub(crate) fn set_schedule(&mut self, instance: &str, schedule: Value) -> bool {
+        let template = schedule["id"].as_str().and_then(|id| self.template(id));
+        template.is_some_and(|template| {
+            self.schedules
+                .insert((instance.to_owned(), template.id), schedule);
+            true
+        })
     }
 
     /// Begins to make a report, and those that others make meanwhile.
-    pub(crate) fn make(&mut self, order: &CreateRequest) -> Result<(), String> {
-        let stamp = service_time(OffsetDateTime::now_utc()).replace(['-', ' ', ':'], "");
-        let name = format!("{}_{stamp}", order.template.name);
-        let foreign = self.generation.foreign.clone();
-        let before = |fields: &&Map<String, Value>| fields.get("before") == Some(&Value::Bool(true));
-        for fields in foreign.iter().filter(before) {
-            let id = self.make_one(order, &name, Some(fields))?;
-            self.foreign.push(id);
-        }
-        let id = self.make_one(order, &name, None)?;
-        self.made.push(id);
-        for fields in foreign.iter().filter(|fields| !before(fields)) {
-            let id = self.make_one(order, &name, Some(fields))?;
-            self.foreign.push(id);
+    pub(crate) fn make(
+        &mut self,
+        instance: &str,
+        template: &Template,
+        fields: &Map<String, Value>,
+    ) -> Result<(), String> {
+        let generation = self.generation.clone();
+        let duration = Duration::from_millis(generation.duration_ms.unwrap_or_default());
+        let now = OffsetDateTime::now_utc();
+        let stamp = service_time(now).replace(['-', ' ', ':'], "");
+        let (before, after): (Vec<_>, Vec<_>) = generation
+            .foreign
+            .iter()
+            .map(Some)
+            .partition(|other| other.is_some_and(|other| other.get("before") == Some(&json!(true))));
+        for other in before.into_iter().chain([None]).chain(after) {
+            let id = random_hex(16);
+            let name = other.and_then(|other| other.get("name")?.as_str());
+            let name = name.map_or_else(|| format!("{}_{stamp}", template.name), str::to_owned);
+            let info = ReportInfo::new(&id, &name, generation.format, generation.size)?;
+            let mut fields = fields.clone();
+            fields.insert("type".to_owned(), json!("AUDIT_REPORT_REAL_TIME"));
+            fields.insert("template_type".to_owned(), json!(template.kind));
+            fields.extend(other.cloned().unwrap_or_default());
+            let growth = match generation.duration_ms {
+                Some(_) => Growth::ByTime(Instant::now(), duration, generation.steps.unwrap_or(10).max(1)),
+                None => Growth::ByList(generation.percent_per_list.unwrap_or(50), 0),
+            };
+            let entry = Entry {
+                info,
+                instance: instance.to_owned(),
+                fields,
+                omit: vec!["before".to_owned()],
+                growth,
+                finish_time: service_time(now + duration),
+                hidden: generation.appear_after_lists,
+                described: false,
+            };
+            self.reports.insert(id.clone(), entry);
+            if other.is_some() {
+                &mut self.foreign
+            } else {
+                &mut self.made
+            }
+            .push(id);
         }
         Ok(())
     }
 
-    fn make_one(
-        &mut self,
-        order: &CreateRequest,
-        name: &str,
-        other: Option<&Map<String, Value>>,
-    ) -> Result<String, String> {
-        let generation = &self.generation;
-        let id = random_hex(16);
-        let name = other
-            .and_then(|fields| fields.get("name")?.as_str())
-            .unwrap_or(name);
-        let info = ReportInfo::new(&id, name, generation.format, generation.size)?;
-        let duration = Duration::from_millis(generation.duration_ms.unwrap_or_default());
-        let end = OffsetDateTime::now_utc().checked_add(duration.try_into().unwrap_or(time::Duration::ZERO));
-        let growth = match generation.duration_ms {
-            Some(_) => Growth::ByTime {
-                since: Instant::now(),
-                duration,
-                steps: generation.steps.max(1),
-            },
-            None => Growth::ByList {
-                percent: 0,
-                step: generation.percent_per_list,
-                shown: false,
-            },
-        };
-        let mut fields = order.fields.clone();
-        fields.insert("type".to_owned(), json!("AUDIT_REPORT_REAL_TIME"));
-        fields.insert("template_type".to_owned(), json!(order.template.kind));
-        fields.extend(other.cloned().unwrap_or_default());
-        fields.remove("before");
-        let hidden = generation.appear_after_lists;
-        self.insert(Entry {
-            fields,
-            growth,
-            finish_time: end.map(service_time).unwrap_or_default(),
-            hidden,
-            ..Entry::new(info, order.instance)
-        });
-        Ok(id)
-    }
-
     /// The ids of the reports made for clients, and of those that others made meanwhile.
-    pub(crate) fn made(&self) -> (&[String], &[String]) {
-        (&self.made, &self.foreign)
+    pub(crate) fn made(&self) -> Value {
+        json!({"ids": self.made, "foreign": self.foreign})
     }
 
-    /// Lists reports, the youngest first, and lets time pass.
-    pub(crate) fn list(&mut self, instance: &str, name: &str, skip: usize, take: usize) -> Page {
-        for entry in self.reports.values_mut() {
-            if entry.instance == instance {
-                entry.grow();
+    /// Lists reports, the youngest first, and lets time pass: what is about to be shown for the
+    /// first time is as it was made.
+    pub(crate) fn list(&mut self, instance: &str, name: &str, skip: usize, take: usize) -> Value {
+        let own = |entry: &&mut Entry| entry.instance == instance;
+        for entry in self.reports.values_mut().filter(own) {
+            if let Growth::ByList(_, lists) = &mut entry.growth
+                && entry.hidden == 0
+            {
+                *lists += 1;
             }
         }
-        let matching = self
-            .reports
-            .values()
-            .rev()
-            .filter(|entry| entry.instance == instance && entry.hidden == 0)
-            .filter(|entry| entry.info.name.contains(name));
-        let matching: Vec<&Entry> = matching.collect();
-        let page = Page::of(
-            matching.len(),
-            |at| matching[at].item(),
-            true,
-            (skip, take),
-            &self.paging,
-            self.pages,
-        );
-        for entry in self.reports.values_mut() {
-            if entry.instance == instance {
-                entry.hidden = entry.hidden.saturating_sub(1);
-            }
+        let shown = |entry: &&Entry| entry.instance == instance && entry.hidden == 0;
+        let shown = self.reports.values().rev().filter(shown);
+        let shown: Vec<&Entry> = shown.filter(|entry| entry.info.name.contains(name)).collect();
+        let item = |at: usize| shown[at].item();
+        let paging = (&self.paging, self.pages);
+        let page = page("reports", shown.len(), item, true, (skip, take), paging);
+        for entry in self.reports.values_mut().filter(own) {
+            entry.hidden = entry.hidden.saturating_sub(1);
         }
         self.listed();
         page
     }
 
     /// Lists instances, the oldest first.
-    pub(crate) fn list_instances(&mut self, skip: usize, take: usize) -> Page {
-        let page = Page::of(
+    pub(crate) fn list_instances(&mut self, skip: usize, take: usize) -> Value {
+        let item = |at: usize| self.instances[at].clone();
+        let paging = (&self.paging, self.pages);
+        let page = page(
+            "instances",
             self.instances.len(),
-            |at| Value::Object(self.instances[at].fields.clone()),
+            item,
             false,
             (skip, take),
-            &self.paging,
-            self.pages,
+            paging,
         );
         self.listed();
         page
@@ -848,35 +604,31 @@ impl Store {
 
     /// Lets reports and instances vanish after so many more lists.
     pub(crate) fn delete_after(&mut self, lists: u64, ids: HashSet<String>) {
-        self.deletions.push(Deletion { lists, ids });
+        self.deletions.push((lists, ids));
         self.vanish();
     }
 
     fn listed(&mut self) {
         self.pages += 1;
-        for deletion in &mut self.deletions {
-            deletion.lists = deletion.lists.saturating_sub(1);
+        for (lists, _) in &mut self.deletions {
+            *lists = lists.saturating_sub(1);
         }
         self.vanish();
     }
 
     fn vanish(&mut self) {
-        let (due, waiting) = std::mem::take(&mut self.deletions)
-            .into_iter()
-            .partition(|deletion| deletion.lists == 0);
-        self.deletions = waiting;
-        let due: Vec<Deletion> = due;
-        for id in due.iter().flat_map(|deletion| &deletion.ids) {
-            self.remove(id);
-            self.remove_instance(id);
+        let due: Vec<_> = self.deletions.extract_if(.., |(lists, _)| *lists == 0).collect();
+        for (_, ids) in &due {
+            self.remove(ids);
+            self.remove_instances(ids);
         }
     }
 }
 
 /// A time as the service writes it.
 fn service_time(time: OffsetDateTime) -> String {
-    let (date, hour, minute, second) = (time.date(), time.hour(), time.minute(), time.second());
-    format!("{date} {hour:02}:{minute:02}:{second:02}")
+    let (hour, minute, second) = time.to_hms();
+    format!("{} {hour:02}:{minute:02}:{second:02}", time.date())
 }
 
 /// Random, in the form of an instance's id.

@@ -73,6 +73,8 @@ fn wrong_requests_are_refused() {
         ("http", "POST", &reports, &no_type, page, 400, "DBSS.10000001"),
         ("http", "POST", &reports, &with_token, "{}", 400, "DBSS.10000001"),
         ("http", "POST", &reports, &with_token, r#"{"page": 0, "size": 10}"#, 400, "DBSS.10000001"),
+        ("http", "POST", &reports, &with_token, r#"{"page": 1, "size": 0}"#, 400, "DBSS.10000001"),
+        ("http", "POST", &reports, &with_token, r#"{"page": 1, "size": 1001}"#, 200, ""),
         ("http", "POST", &reports, &with_token, r#"{"page": 1, "size": 10, "odd": 1}"#, 400, "DBSS.10000001"),
         ("http", "POST", &reports, &type_alone, page, 401, "APIG.0301"),
         ("http", "POST", &reports, &wrong_token, page, 401, "APIG.0301"),

@@ -1,4 +1,7 @@
-/* Uses the header, in the common subset of C and C++. */
+/* The header needs no other header, and is strict C99, C11 and C++11. */
+
+#include <dbss.h>
+#include <dbss.h>
 
 #include <string.h>
 
