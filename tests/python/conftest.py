@@ -151,7 +151,13 @@ def run_python(mock, environment):
 
     def run_program(code, report=None, **more):
         ids = (report or Report(mock, mock.pdf)).ids
-        given = {"ENDPOINT": mock.http, "TOKEN": mock.token, "IDS": ",".join(ids), **more}
+        given = {
+            "ENDPOINT": mock.http,
+            "TOKEN": mock.token,
+            "PROJECT": mock.project_id,
+            "IDS": ",".join(ids),
+            **more,
+        }
         command = [sys.executable, "-W", "error", "-c", PRELUDE + code]
         return support.output(*command, env={**environment, **given})
 

@@ -51,7 +51,7 @@ def attempt(mock, report, options):
     """The result of a download."""
     try:
         with dbss.Client(**{"endpoint": mock.http, "max_attempts": 1, **options}) as client:
-            client.download_report(mock.project_id, mock.instance_id, report)
+            client.download_report(mock.instance_id, report, project_id=mock.project_id)
             return {"source": client.find_credentials().source}
     except dbss.Error as error:
         return {"error": type(error).__name__, "message": error.message}

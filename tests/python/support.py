@@ -115,7 +115,11 @@ def isolated(*more):
 PRELUDE = """
 import asyncio, builtins, gc, hashlib, os, resource, shutil, sys, tempfile, threading, time
 import dbss, dbss.operation
-settings = {"endpoint": os.environ["ENDPOINT"], "token": os.environ["TOKEN"]}
+settings = {
+    "endpoint": os.environ["ENDPOINT"],
+    "token": os.environ["TOKEN"],
+    "project_id": os.environ["PROJECT"],
+}
 ids = os.environ["IDS"].split(",")
 def proc(name):
     with open("/proc/self/status") as status:
@@ -235,7 +239,7 @@ class Report:
 
     def __init__(self, mock, info):
         self.mock, self.info, self.id = mock, info, info["id"]
-        self.ids = (mock.project_id, mock.instance_id, self.id)
+        self.ids = (mock.instance_id, self.id)
         self.size, self.sha256 = info["sizes"]["en-us"], info["sha256"]["en-us"]
 
     def fault(self, **fault):

@@ -73,17 +73,17 @@ def test_aio_is_imported_only_on_demand(environment):
 
 
 async def test_async_download_methods_return_the_report(mock, client, tmp_path):
-    names = (mock.project_id, mock.instance_id, mock.pdf["id"])
+    names = (mock.instance_id, mock.pdf["id"])
     assert await client.check() is None
     assert (await client.find_credentials()).source == "token"
     expected = mock.pdf["sha256"]["zh-cn"]
-    assert sha256(await client.download_report(*names, "zh-cn")) == expected
+    assert sha256(await client.download_report(*names, locale="zh-cn")) == expected
     path = await client.download_report_to(*names, f"{tmp_path}/", locale="zh-cn")
     assert sha256(path) == expected
     into = io.BytesIO()
     assert await client.download_report_to(*names, into, locale="zh-cn") is None
     assert sha256(into.getvalue()) == expected
-    async with await client.open_report(*names, "zh-cn") as stream:
+    async with await client.open_report(*names, locale="zh-cn") as stream:
         assert stream.size == mock.pdf["sizes"]["zh-cn"]
         assert (stream.format, stream.filename) == ("pdf", path.name)
         read = await stream.read(10)
@@ -128,11 +128,11 @@ async def test_async_report_is_generated_mirrored_and_deleted(mock, client, inst
 
 
 async def test_async_errors_have_the_same_classes(mock, connect, client, tmp_path):
-    names = (mock.project_id, mock.instance_id, mock.pdf["id"])
+    names = (mock.instance_id, mock.pdf["id"])
     path = tmp_path / "report.pdf"
     path.touch()
     for call, kind in {
-        lambda: client.open_report(*names[:2], "\0"): dbss.InvalidIdError,
+        lambda: client.open_report(*names[:1], "\0"): dbss.InvalidIdError,
         lambda: client.download_report_to(*names, path): FileExistsError,
         lambda: client.download_report(*names, progress=lambda _: 1 // 0): ZeroDivisionError,
         # Not asyncio.CancelledError: the task was not cancelled.
@@ -141,7 +141,7 @@ async def test_async_errors_have_the_same_classes(mock, connect, client, tmp_pat
         with pytest.raises(kind):
             await call()
     with pytest.raises(dbss.NotFoundError) as caught:
-        await client.download_report(*names[:2], "no-such-report-at-all")
+        await client.download_report(*names[:1], "no-such-report-at-all")
     assert caught.value.http_status == 404
     with pytest.raises(dbss.InvalidValueError):
         client.reports(names[1], page_size=-1)
@@ -175,10 +175,10 @@ async def test_async_many_calls_share_the_threads(new_report, connect):
 ID = "a" * 32
 # The calls of a client, with an instance, a report and a directory; where they are held.
 CALLS = {
-    "download_report": ("", lambda c, i, r, _: c.download_report(None, i, r)),
-    "download_report_to": ("", lambda c, i, r, d: c.download_report_to(None, i, r, f"{d}/")),
-    "a writer": ("", lambda c, i, r, _: c.download_report_to(None, i, r, io.BytesIO())),
-    "open_report": ("", lambda c, i, r, _: c.open_report(None, i, r)),
+    "download_report": ("", lambda c, i, r, _: c.download_report(i, r)),
+    "download_report_to": ("", lambda c, i, r, d: c.download_report_to(i, r, f"{d}/")),
+    "a writer": ("", lambda c, i, r, _: c.download_report_to(i, r, io.BytesIO())),
+    "open_report": ("", lambda c, i, r, _: c.open_report(i, r)),
     "mirror": ("", lambda c, i, _, d: c.mirror(d / "archive", instance_id=i)),
     "check": ("@instances", lambda c, *_: c.check()),
     "instances": ("@instances", lambda c, *_: c.instances().__anext__()),

@@ -47,7 +47,7 @@ def download(tmp_path):
             Server(serve_report, tls_with(path, path.with_suffix(".key"))) as server,
             dbss.Client(endpoint=server.url, token="token", ca_file=ca_file or path) as client,
         ):
-            return client.download_report(ID, "a" * 32, "b" * 32)
+            return client.download_report("a" * 32, "b" * 32, project_id=ID)
 
     return get
 
@@ -85,4 +85,4 @@ def test_server_without_tls_error_has_the_reason():
             dbss.Client(endpoint=endpoint, token="token") as client,
             pytest.raises(dbss.TlsError, match="is this the server's port for https"),
         ):
-            client.download_report(ID, "a" * 32, "b" * 32)
+            client.download_report("a" * 32, "b" * 32, project_id=ID)

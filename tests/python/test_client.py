@@ -36,7 +36,7 @@ from support import (
 
 @pytest.fixture
 def ids(mock):
-    return mock.project_id, mock.instance_id, mock.pdf["id"]
+    return mock.instance_id, mock.pdf["id"]
 
 
 def test_ca_file_accepts_any_path(mock, connect, ids, tmp_path):
@@ -60,17 +60,23 @@ def test_ca_file_accepts_any_path(mock, connect, ids, tmp_path):
 )
 def test_argument_that_c_cannot_represent_is_rejected(mock, client, ids, parameter, kind):
     before = mock.connections()["total"]
-    given = dict(zip(("project", "instance", "id", "locale"), (*ids, "en-us"), strict=True))
+    instance, report = ids
+    given = {"project": mock.project_id, "instance": instance, "id": report, "locale": "en-us"}
+
+    def download(**more):
+        project, instance, report, locale = {**given, **more}.values()
+        return client.download_report(instance, report, project_id=project, locale=locale)
+
     for value, expected in ((NUL, kind), (SURROGATE, dbss.InvalidUtf8Error)):
         # A valid id before the bad character, so that truncating it would succeed.
         with pytest.raises(expected) as caught:
-            client.download_report(*{**given, parameter: given[parameter] + value[20:]}.values())
+            download(**{parameter: given[parameter] + value[20:]})
         assert caught.type is expected
         assert (caught.value.parameter, caught.value.status) == (parameter, expected.status)
     may_be_none = parameter in ("project", "locale")
     for value in (b"bytes", 1, [], *(() if may_be_none else (None,))):
         with pytest.raises(TypeError, match=parameter):
-            client.download_report(*{**given, parameter: value}.values())
+            download(**{parameter: value})
     assert mock.connections()["total"] == before
 
 
@@ -172,7 +178,7 @@ def test_seconds_are_encoded_as_milliseconds():
     [("stall_timeout", dbss.StalledError), ("total_timeout", dbss.TotalTimeoutError)],
 )
 def test_timeout_in_seconds_raises_timeout_error(mock, connect, ids, name, kind):
-    mock.fault(ids[2], no_answer=True)
+    mock.fault(ids[1], no_answer=True)
     limits = {"stall_timeout": None, "total_timeout": None, name: 0.2}
     with connect(max_attempts=1, **limits) as client, pytest.raises(TimeoutError) as caught:
         client.download_report(*ids)
@@ -185,7 +191,7 @@ def test_timeout_in_seconds_raises_timeout_error(mock, connect, ids, name, kind)
 
 
 def test_closed_client_raises_closed_error(client, ids):
-    items = client.reports(ids[1], page_size=1)
+    items = client.reports(ids[0], page_size=1)
     next(items)
     client.close()
     client.close()
@@ -194,8 +200,8 @@ def test_closed_client_raises_closed_error(client, ids):
         lambda: client.open_report(*ids),
         lambda: client.set_token("token"),
         *(client.check, client.find_credentials, client.instances),
-        lambda: client.create_report(ids[1], ids[1], "s", "e"),
-        lambda: client.delete_report(*ids[1:]),
+        lambda: client.create_report(ids[0], ids[0], "s", "e"),
+        lambda: client.delete_report(*ids),
         lambda: next(items),
     ):
         with pytest.raises(dbss.ClosedError, match=r"^the client is closed$") as caught:
@@ -243,7 +249,7 @@ def test_kept_exception_does_not_keep_the_context(freed_contexts):
     kept = []
     with dbss.Client(endpoint=UNREACHABLE, token="token") as client:
         try:
-            client.download_report("a" * 32, "a" * 32, "a" * 16)
+            client.download_report("a" * 32, "a" * 16, project_id="a" * 32)
         except dbss.ConnectError as error:
             kept.append(error)
         assert freed_contexts == []
@@ -310,7 +316,7 @@ report, error, warm, times = os.environ["CALLS"].split(",")
 def calls(times):
     for _ in range(times):
         try:
-            client.download_report(*ids[:2], report)
+            client.download_report(*ids[:1], report)
         except dbss.Error as found:
             assert type(found).__name__ == error, found
         else:
@@ -349,7 +355,7 @@ with open("/proc/self/statm") as statm:
     size = int(statm.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 64 * 2**20, -1))
 try:
-    client.download_report(*ids[:2], os.environ["LARGE"])
+    client.download_report(*ids[:1], os.environ["LARGE"])
 except MemoryError as error:
     assert type(error) is dbss.OutOfMemoryError, error
     print("out of memory")
@@ -426,7 +432,7 @@ def test_error_of_other_call_on_the_thread_is_not_used(client, ids):
         # An operation keeps the error of its call.
         operation = dbss.Operation()
         with pytest.raises(dbss.NotFoundError):
-            client.download_report(*ids[:2], "x" * 16, operation=operation)
+            client.download_report(*ids[:1], "x" * 16, operation=operation)
         assert unchecked(config, b"") == dbss.InvalidTokenError.status
         error = ffi._exception_for_status(dbss.NotFoundError.status, operation.control().pointer)
     assert (type(error), error.http_status) == (dbss.NotFoundError, 404)
@@ -435,12 +441,12 @@ def test_error_of_other_call_on_the_thread_is_not_used(client, ids):
 def test_token_appears_in_no_output_or_exception(mock, environment, ids):
     code = """
 import os, sys, traceback, dbss
-endpoint, token, *ids = os.environ["GIVEN"].split(",")
-client = dbss.Client(endpoint=endpoint, token=token)
+endpoint, token, project, *ids = os.environ["GIVEN"].split(",")
+client = dbss.Client(endpoint=endpoint, token=token, project_id=project)
 print(client, vars(client), len(client.download_report(*ids)))
 for call in (
-    lambda: client.download_report(*ids[:2], "x" * 16),
-    lambda: client.download_report(*ids[:2], "x"),
+    lambda: client.download_report(*ids[:1], "x" * 16),
+    lambda: client.download_report(*ids[:1], "x"),
     lambda: client.set_token(token + " "),
     lambda: client.set_token(token + "\\0"),
     lambda: client.set_token(token + "\\udc80"),
@@ -456,7 +462,7 @@ for call in (
 client.close()
 client.download_report(*ids)
 """
-    given = {**environment, "GIVEN": ",".join((mock.http, mock.token, *ids))}
+    given = {**environment, "GIVEN": ",".join((mock.http, mock.token, mock.project_id, *ids))}
     done = run(sys.executable, "-W", "error", "-c", code, code=1, env=given)
     assert done.stderr.endswith("dbss.ClosedError: the client is closed\n")
     assert done.stderr.count("Traceback") == 8

@@ -87,7 +87,7 @@ def test_each_kind_of_credentials_is_an_argument(mock, connect, login, report, m
         "agency": {**key, **agency, **iam, "agency_duration": timedelta(minutes=30).seconds},
     }.items():
         with connect(**arguments) as client:
-            assert len(client.download_report(None, *report.ids[1:])) == 3000
+            assert len(client.download_report(*report.ids)) == 3000
             assert client.find_credentials().source == source
     assert sent_headers(report.requests(), "x-security-token")[1] == "a-security-token"
     [body] = [json.loads(one["body"]) for one in mock.requests("@iam.keys")]
@@ -108,7 +108,7 @@ def test_found_credentials_are_constant_and_without_secrets(mock, connect, login
 @pytest.mark.parametrize("kind", [list, tuple, ",".join])
 def test_endpoints_are_a_list_or_a_text(mock, report, kind):
     both = [UNREACHABLE, mock.http]
-    with dbss.Client(endpoint=kind(both), token=mock.token) as client:
+    with dbss.Client(endpoint=kind(both), token=mock.token, project_id=mock.project_id) as client:
         assert client.download_report(*report.ids)
         assert repr(client) == f"<dbss.Client {','.join(both)}>"
 
@@ -486,7 +486,7 @@ async def provider(refused):
     if state == "failed":
         raise RuntimeError("failed")
     return os.environ["TOKEN"]
-client = dbss.Client(endpoint=os.environ["ENDPOINT"], token_provider=provider)
+client = dbss.Client(**{**settings, "token": None}, token_provider=provider)
 def call():
     try:
         print(len(client.download_report(*ids)))
@@ -544,7 +544,7 @@ def provider(refused):
     return os.environ["TOKEN"]
 calls = []
 def use():
-    with dbss.Client(endpoint=os.environ["ENDPOINT"], token_provider=provider) as client:
+    with dbss.Client(**{**settings, "token": None}, token_provider=provider) as client:
         for _ in range(2):
             try:
                 client.find_credentials()
@@ -569,7 +569,7 @@ print(len(calls), threading.active_count(), *(b - a for a, b in zip(before, afte
 
 def test_login_in_forked_child_works(mock, connect, login, report):
     def download():
-        return len(client.download_report(None, *report.ids[1:]))
+        return len(client.download_report(*report.ids))
 
     with connect(**login) as client:
         assert Child(download).result() == 3000

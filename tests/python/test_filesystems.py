@@ -337,7 +337,7 @@ def test_an_archive_on_a_mounted_file_system(mock, client, instance, mounted):
         lines = [json.loads(line) for line in text.splitlines()]
         assert {(line["name"], line["id"]) for line in lines} == set(reports)
         for line in lines:
-            expected = client.download_report(None, instance, line["id"])
+            expected = client.download_report(instance, line["id"])
             assert (archive / line["path"]).read_bytes() == expected
         assert len({(archive / line["path"]).stat().st_ino for line in lines}) == len(reports)
         output("sha256sum", "--strict", "-c", "SHA256SUMS", cwd=archive)
@@ -422,7 +422,7 @@ def test_an_archive_goes_on_when_a_file_systems_trouble_is_over(
         expect_code(one, code)
     for path in archive.rglob("*.bin"):
         [report] = [one for one in reports if one in path.name]
-        assert path.read_bytes() == client.download_report(None, instance, report)
+        assert path.read_bytes() == client.download_report(instance, report)
     result = client.mirror(archive, instance_id=instance)
     assert result.downloaded + result.present == len(reports)
     assert client.mirror(archive, instance_id=instance, verify=True).present == len(reports)

@@ -133,7 +133,12 @@ right = (not child or ended(child) == 0) and right
 os._exit(not right)
 """
     reports = new_report(40_000), new_report(40_000)
-    settings = {"endpoint": getattr(mock, listener), "token": mock.token, "ca_file": mock.ca_file}
+    settings = {
+        "endpoint": getattr(mock, listener),
+        "token": mock.token,
+        "project_id": mock.project_id,
+        "ca_file": mock.ca_file,
+    }
     given = json.dumps([settings, *([one.ids, one.sha256] for one in reports)])
     done = run(sys.executable, "-c", code, given, env=environment)
     if done.stdout.startswith("unshare:") and not (os.environ.get("CI") and os.geteuid() == 0):
@@ -243,7 +248,7 @@ def stream():
         for _ in one: pass
 def list_and_make():
     with dbss.Client(**settings, log=lambda record: None) as another:
-        next(another.reports(ids[1], project_id=ids[0]))
+        next(another.reports(ids[0]))
     inside.release()
 def work(call):
     while True:

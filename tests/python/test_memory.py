@@ -89,7 +89,7 @@ for turn in range(20):
     operation = dbss.Operation()
     stream = client.open_report(*ids, operation=operation, progress=lambda now: None)
     stream.read(10)
-    reports = client.reports(ids[1], project_id=ids[0])
+    reports = client.reports(ids[0])
     next(reports)
     knot = Knot()
     knot.held = [knot, stream, stream._handle, client, client._context, operation, reports]

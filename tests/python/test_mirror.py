@@ -402,7 +402,7 @@ def test_mirror_large_reports_use_little_memory(archive, run_python):
 client = dbss.Client(**settings, max_attempts=1)
 before = proc("VmHWM:")
 directory, instance = os.environ["WHERE"].split(",")
-print(client.mirror(directory, project_id=ids[0], instance_id=instance).downloaded)
+print(client.mirror(directory, instance_id=instance).downloaded)
 print(proc("VmHWM:") - before)
 """
     printed = run_python(code, WHERE=f"{archive.directory},{archive.instance}")

@@ -93,7 +93,7 @@ def test_official_sdk_downloads_the_same_bytes(mock, theirs, ours, kind, locale)
     report = mock.add_report(format=kind)
     data = download(theirs, mock.instance_id, report["id"], locale)
     assert sha256(data) == report["sha256"][locale or "en-us"]
-    assert ours.download_report(None, mock.instance_id, report["id"], locale=locale) == data
+    assert ours.download_report(mock.instance_id, report["id"], locale=locale) == data
     # Apart from the credentials the requests are the same.
     first, second = mock.requests(report["id"])
     assert [first[key] for key in ("method", "target")] == [
@@ -322,11 +322,11 @@ def test_project_lookup_matches_the_official_sdk(mock, connect, new_report, thei
     key = (mock.access_key, mock.secret_key)
     hosts = {"region": mock.region, "iam_endpoint": mock.iam, "project_id": None}
     with connect(access_key=key[0], secret_key=key[1], **hosts) as client:
-        client.download_report(None, *report.ids[1:])
+        client.download_report(*report.ids)
     credentials = BasicCredentials(*key).with_iam_endpoint(mock.iam)
     builder = sdk.DbssClient.new_builder().with_credentials(credentials)
     theirs = builder.with_region(Region(mock.region, mock.http)).build()
-    theirs.download_audit_report(sdk.DownloadAuditReportRequest(*report.ids[1:]))
+    theirs.download_audit_report(sdk.DownloadAuditReportRequest(*report.ids))
 
     requests = mock.requests()
     assert [one["report"] for one in requests] == ["@iam.projects", report.id] * 2

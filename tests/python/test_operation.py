@@ -65,7 +65,7 @@ def test_operation_is_shown_and_closed(client, new_report, tmp_path):
         assert operation.path == path == tmp_path / "audit-report.bin"
         assert repr(operation) == "<dbss.Operation 1000 of 1000 bytes>"
         with pytest.raises(dbss.NotFoundError):
-            client.download_report(*report.ids[:2], "x" * 16, operation=operation)
+            client.download_report(*report.ids[:1], "x" * 16, operation=operation)
         assert isinstance(operation.error, dbss.NotFoundError)
         assert operation.error.service_code == "DBSS.10021004"
         operation.reset()
@@ -178,7 +178,7 @@ def test_write_callback_gets_every_part(client, new_report):
         parts.append(bytes(data[:length]))
         return 0
 
-    names = [one.encode() for one in report.ids]
+    names = [one.encode() for one in (report.mock.project_id, *report.ids)]
     operation = dbss.Operation()
     callback = (abi.WriteFn(write), parts, operation.control().pointer)
     abi.report_download_to_callback(client._context.pointer, *names, None, *callback)

@@ -1,17 +1,14 @@
 """The samples in Python, and the code in the README of the package."""
 
-from __future__ import annotations
-
+import contextlib
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from mock_service import MockService
+import support
+from support import ROOT
 
 SAMPLES = ("download", "generate", "mirror", "several", "stream")
 # Runs a block in which the names of the README are defined.
@@ -29,17 +26,17 @@ if inspect.iscoroutine(running):
 
 
 @pytest.fixture
-def mock(build_dir: Path) -> Iterator[MockService]:
+def mock():
     """A separate service, because the samples generate reports."""
-    with MockService(build_dir / "bin/dbss-mock") as running:
+    with contextlib.contextmanager(support.new_mock)() as running:
         running.set("generation", percent_per_list=100)
         yield running
 
 
 @pytest.fixture
-def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
-    """The variables of the official SDKs, for the mock service."""
-    return {
+def run(mock, environment):
+    """Runs a program with the variables of the official SDKs, for the mock service."""
+    service = {
         **environment,
         "DBSS_REGION": "cn-north-4",
         "HUAWEICLOUD_SDK_REGION_DBSS_CN_NORTH_4": mock.http,
@@ -48,34 +45,21 @@ def service(mock: MockService, environment: dict[str, str]) -> dict[str, str]:
         "HUAWEICLOUD_SDK_PROJECT_ID": mock.project_id,
     }
 
+    def start(*arguments, cwd, code=0):
+        command = (sys.executable, "-W", "error", *arguments)
+        done = support.run(*command, env=service, cwd=cwd, code=code)
+        assert mock.secret_key not in done.stdout + done.stderr
+        return done.stderr if code else done.stdout
 
-def run(
-    *arguments: str, service: dict[str, str], cwd: Path, code: int = 0
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        env=service,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == code, done.stderr
-    assert service["HUAWEICLOUD_SDK_SK"] not in done.stdout + done.stderr
-    return done
+    return start
 
 
-def test_python_samples_run(
-    root: Path, mock: MockService, service: dict[str, str], tmp_path: Path
-) -> None:
-    directory = root / "bindings/python/samples"
+def test_python_samples_run(mock, run, tmp_path):
+    directory = ROOT / "bindings/python/samples"
     assert sorted(path.stem for path in directory.glob("*.py")) == list(SAMPLES)
 
-    def sample(name: str, *arguments: str, code: int = 0) -> str:
-        done = run(
-            str(directory / f"{name}.py"), *arguments, service=service, cwd=tmp_path, code=code
-        )
-        return done.stderr if code else done.stdout
+    def sample(name, *arguments, code=0):
+        return run(directory / f"{name}.py", *arguments, cwd=tmp_path, code=code)
 
     pdf, instance = mock.pdf, mock.instance_id
     assert sample("download", instance, pdf["id"], "report.pdf") == "saved report.pdf\n"
@@ -94,16 +78,14 @@ def test_python_samples_run(
         assert sample(name, code=1).startswith("usage: ")
 
 
-def test_python_readme_blocks_run(
-    root: Path, mock: MockService, service: dict[str, str], tmp_path: Path
-) -> None:
-    text = (root / "bindings/python/README.md").read_text()
+def test_python_readme_blocks_run(mock, run, tmp_path):
+    text = (ROOT / "bindings/python/README.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 7
     for block in blocks:
         directory = tmp_path / str(blocks.index(block))
         directory.mkdir()
         ids = (mock.instance_id, mock.pdf["id"])
-        run("-c", PROGRAM, block, *ids, service=service, cwd=directory)
+        run("-c", PROGRAM, block, *ids, cwd=directory)
         saves = "reports/" in block
         assert bool(os.listdir(directory / "reports")) == saves, block

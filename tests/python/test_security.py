@@ -13,10 +13,10 @@ import dbss
 import pytest
 
 from comparing import TERMINAL_CONTROLS, bytes_of
-from support import ROOT, TIMEOUT, Server, compiled, output, read_request
+from support import ID, ROOT, TIMEOUT, Server, compiled, output, read_request
 from test_c import checks_in
 
-IDS = ("p" * 32, "i" * 32, "r" * 16)
+IDS = ("i" * 32, "r" * 16)
 VALID = json.loads((ROOT / "tests/conformance/security.json").read_text())["tables"]["VALID"]
 LENGTH = b"Content-Length: 8"
 
@@ -27,7 +27,7 @@ def response(*headers, start=b"HTTP/1.1 200 OK", body=b"%PDF-1.7"):
 
 
 def client_of(server, **options):
-    arguments = {"token": "a-token-of-the-test", "max_attempts": 1, **options}
+    arguments = {"token": "a-token-of-the-test", "project_id": ID, "max_attempts": 1, **options}
     return dbss.Client(**{"endpoint": server.url, **arguments})
 
 
@@ -210,7 +210,7 @@ def test_plain_http_to_name_of_another_host_is_rejected(environment, tmp_path, a
         program = f"""
 import dbss
 with dbss.Client(endpoint="http://localhost:{server.port}", token="a-token-of-the-test",
-                 allow_plaintext={allowed}, max_attempts=1) as client:
+                 project_id="{ID}", allow_plaintext={allowed}, max_attempts=1) as client:
     try:
         print(client.download_report(*{IDS}).decode())
     except dbss.PlaintextRefusedError as refused:

@@ -15,7 +15,7 @@ from support import MIB, sha256
 
 def test_stream_is_a_readable_file(client, new_report):
     report = new_report(1_000_001, "pdf")
-    with client.open_report(*report.ids, "zh-cn") as stream:
+    with client.open_report(*report.ids, locale="zh-cn") as stream:
         assert isinstance(stream, io.BufferedIOBase)
         assert repr(stream) == f"<dbss.ReportStream {stream.filename}>"
         assert (stream.readable(), stream.writable(), stream.seekable()) == (True, False, False)
@@ -53,7 +53,7 @@ def test_stream_is_a_readable_file(client, new_report):
 
 
 def test_stream_works_with_copyfileobj_and_zipfile(mock, client):
-    ids = (mock.project_id, mock.instance_id, mock.zip["id"])
+    ids = (mock.instance_id, mock.zip["id"])
     with client.open_report(*ids) as stream, tempfile.SpooledTemporaryFile() as spooled:
         shutil.copyfileobj(stream, spooled)
         spooled.seek(0)
