@@ -52,11 +52,8 @@ final class Call extends AbstractInterruptibleChannel {
       long out = frame.out();
       Native.check(ABI.dbss_operation_new(out));
       made = ABI.getLong(out);
-      for (Options.Entry one : options.entries) {
-        long key = frame.text("key", one.key);
-        long value = frame.text(one.key, one.value);
-        Native.check(ABI.dbss_operation_set(made, key, value));
-      }
+      long configured = made;
+      options.apply(frame, (key, value) -> ABI.dbss_operation_set(configured, key, value));
       if (options.progress != null) {
         long progress = ABI.dbss_progress_fn();
         Native.check(ABI.dbss_operation_set_progress(made, progress, number(), 0));

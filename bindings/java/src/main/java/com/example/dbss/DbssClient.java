@@ -18,6 +18,7 @@ import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
 import java.util.function.Consumer;
+import java.util.function.LongConsumer;
 
 /**
  * A client of Huawei Cloud's Database Security Service, which downloads audit reports.
@@ -223,11 +224,8 @@ public final class DbssClient implements AutoCloseable {
         long out = frame.out();
         Native.check(ABI.dbss_config_new(out));
         config = ABI.getLong(out);
-        for (Entry one : entries) {
-          long key = frame.text("key", one.key);
-          long value = frame.text(one.key, one.value);
-          Native.check(ABI.dbss_config_set(config, key, value));
-        }
+        long made = config;
+        apply(frame, (key, value) -> ABI.dbss_config_set(made, key, value));
         long destroy = ABI.dbss_destroy_fn();
         if (logs != null) {
           long function = ABI.dbss_log_fn();
@@ -579,7 +577,13 @@ public final class DbssClient implements AutoCloseable {
   public void createReport(String instance, ReportSpec spec) {
     run(
         (call, frame) -> {
-          long made = filled(frame, spec, ABI::dbss_report_spec_new, ABI::dbss_report_spec_set);
+          long made =
+              filled(
+                  frame,
+                  spec,
+                  ABI::dbss_report_spec_new,
+                  ABI::dbss_report_spec_set,
+                  ABI::dbss_report_spec_free);
           try {
             long project = project(frame);
             long id = frame.text("instance", instance);
@@ -602,7 +606,13 @@ public final class DbssClient implements AutoCloseable {
   public String generateReport(String instance, ReportSpec spec) {
     return run(
         (call, frame) -> {
-          long made = filled(frame, spec, ABI::dbss_report_spec_new, ABI::dbss_report_spec_set);
+          long made =
+              filled(
+                  frame,
+                  spec,
+                  ABI::dbss_report_spec_new,
+                  ABI::dbss_report_spec_set,
+                  ABI::dbss_report_spec_free);
           try {
             long id = frame.bytes(Abi.DBSS_ID_SIZE);
             call.check(
@@ -696,7 +706,11 @@ public final class DbssClient implements AutoCloseable {
         (call, frame) -> {
           long made =
               filled(
-                  frame, changes, ABI::dbss_schedule_changes_new, ABI::dbss_schedule_changes_set);
+                  frame,
+                  changes,
+                  ABI::dbss_schedule_changes_new,
+                  ABI::dbss_schedule_changes_set,
+                  ABI::dbss_schedule_changes_free);
           try {
             call.check(
                 ABI.dbss_schedule_update(
@@ -729,7 +743,12 @@ public final class DbssClient implements AutoCloseable {
         (call, frame) -> {
           MirrorOptions set = mirror == null ? new MirrorOptions() : mirror;
           long made =
-              filled(frame, set, ABI::dbss_mirror_options_new, ABI::dbss_mirror_options_set);
+              filled(
+                  frame,
+                  set,
+                  ABI::dbss_mirror_options_new,
+                  ABI::dbss_mirror_options_set,
+                  ABI::dbss_mirror_options_free);
           long out = frame.out();
           MirrorResult result = null;
           try {
@@ -890,13 +909,16 @@ public final class DbssClient implements AutoCloseable {
   }
 
   /** Makes an object of options by key and value. */
-  private static long filled(Frame frame, Options<?> from, Maker maker, Setter setter) {
+  private static long filled(
+      Frame frame, Options<?> from, Maker maker, Setter setter, LongConsumer free) {
     long out = frame.out();
     Native.check(maker.make(out));
     long made = ABI.getLong(out);
-    for (Options.Entry one : from.entries) {
-      long key = frame.text("key", one.key);
-      Native.check(setter.set(made, key, frame.text(one.key, one.value)));
+    try {
+      from.apply(frame, (key, value) -> setter.set(made, key, value));
+    } catch (Throwable e) {
+      free.accept(made);
+      throw e;
     }
     return made;
   }

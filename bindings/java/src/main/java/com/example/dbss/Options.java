@@ -58,6 +58,22 @@ abstract class Options<B extends Options<B>> {
     return getClass().getSimpleName() + keys;
   }
 
+  /** Sets options of an object in C. */
+  interface Setter {
+    int set(long key, long value);
+  }
+
+  final void apply(Frame frame, Setter setter) {
+    for (Entry one : entries) {
+      if (one.value == null) {
+        throw DbssException.of(Status.NULL_ARGUMENT, one.key, one.key + ": must not be null");
+      }
+      long key = frame.text("key", one.key);
+      long value = frame.text(one.key, one.value);
+      Native.check(setter.set(key, value));
+    }
+  }
+
   // Values as texts for C, which refuses what is out of range.
 
   static String text(String value) {
