@@ -77,7 +77,7 @@ def build(out: Path, libraries: dict[str, Path], *, release: bool) -> Path:
     quiet = "--sun-misc-unsafe-memory-access=allow" if home == jdk(FFM) else ""
     environment = {**os.environ, "JAVA_HOME": str(home), "MAVEN_OPTS": quiet}
     subprocess.run([*command, "package"], cwd=SOURCE, env=environment, check=True)
-    [jar] = (path for path in out.glob("dbss-*.jar") if path.stem.count("-") == 1)
+    (jar,) = (path for path in out.glob("dbss-*.jar") if path.stem.count("-") == 1)
     return jar
 
 

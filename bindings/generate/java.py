@@ -65,8 +65,8 @@ def descriptor(function: Item) -> str:
 
 def interface_file(description: Item) -> Iterator[str]:
     yield "/**"
-    yield " * The functions of libdbss. A pointer is a long, and 0 is NULL. Text is UTF-8 with a NUL at"
-    yield " * its end, in memory of {@link Memory}."
+    yield " * The functions of libdbss. A pointer is a long, and 0 is NULL. Text is UTF-8 with a NUL"
+    yield " * at its end, in memory of {@link Memory}."
     yield " */"
     yield "public interface Abi extends Memory {"
     for one in description["constants"]:
@@ -240,7 +240,9 @@ def generate(description: Item) -> dict[Path, str]:
     }
     files = {path: file_of(INTERNAL, lines) for path, lines in made.items()}
     for name, lines in tables(description).items():
-        files[SOURCE / "java" / PACKAGE.replace(".", "/") / f"{name}.java"] = file_of(PACKAGE, lines)
+        files[SOURCE / "java" / PACKAGE.replace(".", "/") / f"{name}.java"] = file_of(
+            PACKAGE, lines
+        )
     return files
 
 

@@ -158,8 +158,8 @@ def groups(description: Item) -> list[Item]:
 
 def group_file(status: Item) -> Iterator[str]:
     yield from comment(for_java(status["summary"]), indent="")
-    extended = status["name"] == "DBSS_ERR_CANCELLED"
-    yield f"public {'' if extended else 'final '}class {group_name(status)} extends DbssException {{"
+    kind = "class" if status["name"] == "DBSS_ERR_CANCELLED" else "final class"
+    yield f"public {kind} {group_name(status)} extends DbssException {{"
     yield "  private static final long serialVersionUID = 1;"
     yield ""
     yield f"  {group_name(status)}(Details details, Throwable cause) {{"

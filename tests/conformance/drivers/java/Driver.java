@@ -365,7 +365,7 @@ final class Driver {
         Path saved = client.downloadReportToDirectory(instance, id, path(given, "directory"));
         return object("path", saved.toString());
       }
-      case "download_to_callback" -> {
+      case "download_to_callback", "download_to_descriptor" -> {
         try (OutputStream file = Files.newOutputStream(into)) {
           client.downloadReportTo(instance, id, file);
         }

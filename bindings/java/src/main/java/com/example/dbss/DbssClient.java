@@ -774,7 +774,11 @@ public final class DbssClient implements AutoCloseable {
 
   // Futures
 
-  /** Calls of a client, for {@link #async}. */
+  /**
+   * Calls of a client, for {@link #async}.
+   *
+   * @param <T> the type of the result
+   */
   @FunctionalInterface
   public interface Work<T> {
     /**

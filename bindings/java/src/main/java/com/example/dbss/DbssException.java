@@ -22,7 +22,10 @@ public abstract class DbssException extends RuntimeException {
   public static final class Detail implements Serializable {
     private static final long serialVersionUID = 1;
 
+    /** The code. */
     private final String code;
+
+    /** The message. */
     private final String message;
 
     Detail(String code, String message) {
@@ -83,7 +86,9 @@ public abstract class DbssException extends RuntimeException {
     }
   }
 
+  /** The fields of the error. */
   private final Details details;
+
   private transient MirrorResult mirrorResult;
 
   DbssException(Details details, Throwable cause) {
