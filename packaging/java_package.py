@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,7 @@ PLATFORMS = [f"linux-{p}-{c}" for p in ("x86_64", "aarch64") for c in ("glibc", 
 FFM = 22
 
 
+@lru_cache
 def jdks() -> dict[int, Path]:
     """The homes of the JDKs of this machine, by their versions."""
     found = {}

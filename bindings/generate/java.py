@@ -65,8 +65,8 @@ def descriptor(function: Item) -> str:
 
 def interface_file(description: Item) -> Iterator[str]:
     yield "/**"
-    yield " * The functions of libdbss. A pointer is a long, and 0 is NULL. Text is UTF-8 with a NUL"
-    yield " * at its end, in memory of {@link Memory}."
+    yield " * The functions of libdbss. A pointer is a long, and 0 is NULL. Text is UTF-8 and has a"
+    yield " * NUL at its end, in memory of {@link Memory}."
     yield " */"
     yield "public interface Abi extends Memory {"
     for one in description["constants"]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import java_package
 from mock_service import MockService
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,17 @@ def need_tool(name: str) -> str:
             pytest.fail(f"{name} is not installed")
         pytest.skip(f"{name} is not installed")
     return path
+
+
+def need_jdk(first: int) -> Path:
+    """The home of a JDK from 11 to 21, or of 22 or newer; without it the test is skipped."""
+    home = java_package.jdk(first)
+    if home is None:
+        # Debian has none for FFM.
+        if os.environ.get("CI") == "true" and first < java_package.FFM:
+            pytest.fail("no JDK from 11 to 21 is installed")
+        pytest.skip(f"no JDK from {first} on is installed for {'JNA' if first == 11 else 'FFM'}")
+    return home
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 
 import harness
-from conftest import BUILD, need_tool
+from conftest import BUILD, need_jdk, need_tool
 from mock_service import MockService
 from test_asan import OPTIONS as ASAN_OPTIONS
 from test_c import VALGRIND, VALGRIND_TLS
@@ -79,6 +79,8 @@ def runners(
 def test_conformance_case(
     driver: str, case: harness.Case, runners: dict[str, harness.Runner], tmp_path: Path
 ) -> None:
+    if first := harness.DRIVERS[driver].get("jdk"):
+        need_jdk(first)
     runners[driver].run(case, tmp_path)
 
 

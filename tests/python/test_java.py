@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +17,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import java_package
 from command import sha256
-from conftest import ROOT
+from conftest import need_jdk
 
 if TYPE_CHECKING:
     from mock_service import MockService
-
-sys.path.append(str(ROOT / "packaging"))
-import java_package
 
 VERSION = "0.1.0"
 # As outside of the tests, whose home directory is empty.
@@ -151,17 +148,6 @@ class Project:
         self.classpath = ":".join(map(str, [directory / "target/classes", *jars]))
 
 
-def home_of(first: int) -> Path:
-    """The home of a JDK; without one the test is skipped."""
-    found = java_package.jdk(first)
-    if found is None:
-        kind = "22 or newer, for FFM," if first == 22 else "from 11 to 21, for JNA,"
-        if os.environ.get("CI") == "true" and first != 22:
-            pytest.fail(f"no JDK {kind} is installed")
-        pytest.skip(f"no JDK {kind} is installed")
-    return Path(found)
-
-
 @pytest.fixture(scope="module")
 def repository(build_dir: Path, need_tool: Callable[[str], str]) -> Path:
     """The repository that `make java` has made."""
@@ -209,7 +195,7 @@ def project(root: Path, repository: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(params=[11, 22], ids=["jna", "ffm"])
 def java(request: pytest.FixtureRequest, project: Project) -> list[str]:
     """How a program of the project is run, on each kind of Java."""
-    home = home_of(request.param)
+    home = need_jdk(request.param)
     deny = []
     if request.param == 22:
         deny = ["--illegal-native-access=deny", "--enable-native-access=ALL-UNNAMED"]
@@ -264,7 +250,7 @@ def test_java_jar_has_both_implementations_and_the_licences(repository: Path) ->
         "com/example/dbss/internal/JnaAbi.class",
         f"com/example/dbss/native/{machine}/libdbss.so.0",
     } <= names
-    home_of(22)
+    need_jdk(22)
     assert "META-INF/versions/22/com/example/dbss/internal/FfmAbi.class" in names
 
 

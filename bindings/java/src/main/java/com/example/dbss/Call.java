@@ -151,14 +151,12 @@ final class Call extends AbstractInterruptibleChannel {
     if (status == 0) {
       return;
     }
-    DbssException failed = DbssException.take(status, ABI.dbss_operation_error(operation));
-    if (interrupted && failed.cancelledBy() == CancelledBy.CALL) {
+    var failed = DbssException.Details.take(status, ABI.dbss_operation_error(operation));
+    if (interrupted && failed.fields.cancelledBy == Abi.DBSS_CANCELLED_BY_OPERATION) {
       throw new DbssInterruptedException(failed);
     }
-    if (client.provider != null && failed.status() == Status.NO_TOKEN) {
-      client.provider.explain(failed);
-    }
-    throw failed;
+    boolean noToken = client.provider != null && status == Status.NO_TOKEN.code();
+    throw Groups.exception(failed, noToken ? client.provider.causeOf(failed.message) : null);
   }
 
   /** What an interrupt does. */

@@ -61,8 +61,17 @@ public abstract class DbssException extends RuntimeException {
     final ArrayList<Detail> details = new ArrayList<>();
     final ArrayList<String> candidates = new ArrayList<>();
 
+    /** Those of an error of libdbss, which it frees. */
+    static Details take(int code, long error) {
+      try {
+        return new Details(code, error);
+      } finally {
+        Native.ABI.dbss_error_free(error);
+      }
+    }
+
     /** Those of an error of libdbss; of 0, which means that there was no memory for one. */
-    Details(int code, long error) {
+    private Details(int code, long error) {
       Abi abi = Native.ABI;
       this.code = code;
       fields = new Fields.Error(abi, error);
@@ -98,24 +107,11 @@ public abstract class DbssException extends RuntimeException {
 
   /** The exception of an error, which it frees. */
   static DbssException take(int status, long error) {
-    try {
-      return Groups.exception(new Details(status, error), null);
-    } finally {
-      Native.ABI.dbss_error_free(error);
-    }
+    return Groups.exception(Details.take(status, error), null);
   }
 
   static DbssException of(Status status, String parameter, String message) {
     return Groups.exception(new Details(status, parameter, message), null);
-  }
-
-  final DbssException because(Throwable cause) {
-    initCause(cause);
-    return this;
-  }
-
-  final Details details() {
-    return details;
   }
 
   final DbssException with(MirrorResult result) {

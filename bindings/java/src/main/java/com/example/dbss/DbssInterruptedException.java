@@ -4,7 +4,7 @@ package com.example.dbss;
 public final class DbssInterruptedException extends DbssCancelledException {
   private static final long serialVersionUID = 1;
 
-  DbssInterruptedException(DbssException failed) {
-    super(failed.details(), null);
+  DbssInterruptedException(Details details) {
+    super(details, null);
   }
 }

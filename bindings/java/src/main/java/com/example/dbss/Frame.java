@@ -72,7 +72,8 @@ final class Frame implements AutoCloseable {
           Status.ofInvalid(parameter), parameter, parameter + ": must not hold a NUL character");
     }
     byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
-    if (bytes.length != text.length() && !StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
+    if (text.chars().anyMatch(c -> c >= Character.MIN_SURROGATE && c <= Character.MAX_SURROGATE)
+        && !StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
       throw DbssException.of(Status.INVALID_UTF8, parameter, parameter + ": is not Unicode");
     }
     return bytes;

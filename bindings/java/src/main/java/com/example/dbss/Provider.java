@@ -89,12 +89,10 @@ final class Provider {
     }
   }
 
-  /** Adds to an error what the provider failed with. */
-  void explain(DbssException failed) {
+  /** What the provider threw, if that is the reason in the message of an error; else null. */
+  Throwable causeOf(String message) {
     synchronized (failing) {
-      if (!reason.isEmpty() && failed.getMessage().contains(reason)) {
-        failed.because(thrown);
-      }
+      return !reason.isEmpty() && message.contains(reason) ? thrown : null;
     }
   }
 

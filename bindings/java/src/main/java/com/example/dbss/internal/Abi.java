@@ -3,8 +3,8 @@
 package com.example.dbss.internal;
 
 /**
- * The functions of libdbss. A pointer is a long, and 0 is NULL. Text is UTF-8 with a NUL
- * at its end, in memory of {@link Memory}.
+ * The functions of libdbss. A pointer is a long, and 0 is NULL. Text is UTF-8 and has a
+ * NUL at its end, in memory of {@link Memory}.
  */
 public interface Abi extends Memory {
   /** The options of a configuration: dbss_config_set(). */
