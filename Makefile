@@ -182,7 +182,7 @@ soak: lib mock venv ## a million calls, a hundred thousand contexts and failures
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_soak.py tests/python/test_c_scarcity.py -k "many_calls or each_failed_allocation"
 
-bench: lib ## libdbss beside libcurl and the official SDK; ROUNDS=7
+bench: lib java ## libdbss beside libcurl and the official SDK; ROUNDS=7
 	tests/bench/install
 	$(MAKE) -C tests/bench BUILD=$(BUILD)
 	$(PYTHON) -m venv $(BUILD)/bench/venv

@@ -335,6 +335,7 @@ class Bench:
         }
         self.work.append(Work("16 KiB reports in Python", "µs", 1e-6, scripts))
         self.plan_language("Go", [str(self.programs / "bench-go")], "net/http")
+        self.plan_language("Java", [str(self.programs / "bench-java")], "java.net.http")
         imports = {
             "official SDK": lambda: self.importing("huaweicloudsdkdbss.v1"),
             "libdbss": lambda: self.importing("dbss"),
@@ -454,6 +455,13 @@ def targets(bench: Bench) -> list[Target]:
                 limit,
             )
         )
+    for name, to, limit in (
+        ("16 KiB reports in Java", "official SDK", 0.25),
+        ("16 KiB reports in Java", "java.net.http", 0.9),
+        ("256 MiB streamed in Java", "java.net.http", 1.0),
+    ):
+        what = f"CPU relative to {to}, {name}"
+        found.append(Target(what, ratio(name, "cpu_s", to), limit))
     for sink in ("callback", "file"):
         for how in ("plain", "TLS 1.3"):
             name = f"1 GiB to {sink}, {how}"
