@@ -67,6 +67,7 @@ def build(out: Path, libraries: dict[str, Path], *, release: bool) -> Path:
         raise SystemExit("no JDK is installed; Java 11 or newer is needed")
     if home != jdk(FFM):
         print(f"no JDK from {FFM} on: the jar has no FFM part", file=sys.stderr)
+    out = out.resolve()
     shutil.rmtree(out, ignore_errors=True)
     for name in PLATFORMS:
         if name in libraries:
@@ -107,7 +108,7 @@ def main() -> None:
     for one in rest[2:] if repository else rest:
         name, equals, path = one.partition("=")
         libraries[name if equals else local_platform()] = Path(path if equals else name)
-    jar = build(Path(out).resolve(), libraries, release=repository is not None)
+    jar = build(Path(out), libraries, release=repository is not None)
     if repository:
         write_repository(repository, jar)
 

@@ -8,9 +8,9 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import java_package
 import pytest
 
-import java_package
 from mock_service import MockService
 
 ROOT = Path(__file__).resolve().parents[2]

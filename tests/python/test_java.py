@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import java_package
 import pytest
 
-import java_package
 from command import sha256
 from conftest import need_jdk
 
