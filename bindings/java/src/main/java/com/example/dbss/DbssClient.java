@@ -118,7 +118,7 @@ public final class DbssClient implements AutoCloseable {
             "credentials", "credentials to be found");
 
     private Consumer<LogRecord> log;
-    private Provider provider;
+    private TokenProvider tokens;
     private boolean passcodes;
     private Executor executor = Threads.POOL;
 
@@ -150,7 +150,7 @@ public final class DbssClient implements AutoCloseable {
      * @return this
      */
     public Builder tokenProvider(TokenProvider value) {
-      provider = new Provider(value);
+      tokens = value;
       passcodes = false;
       return this;
     }
@@ -162,7 +162,7 @@ public final class DbssClient implements AutoCloseable {
      * @return this
      */
     public Builder passcodeProvider(PasscodeProvider value) {
-      provider = new Provider(refused -> new Token(value.provide(refused), null));
+      tokens = refused -> new Token(value.provide(refused), null);
       passcodes = true;
       return this;
     }
@@ -209,7 +209,7 @@ public final class DbssClient implements AutoCloseable {
      * @throws DbssException such as {@link Status#NOT_CONFIGURED} without a region and an endpoint
      */
     public DbssClient build() {
-      String kind = provider == null || passcodes ? null : "a token provider";
+      String kind = tokens == null || passcodes ? null : "a token provider";
       for (Entry one : entries) {
         String other = one.isTyped ? KINDS.get(one.key) : null;
         if (kind != null && other != null && !other.equals(kind)) {
@@ -219,6 +219,7 @@ public final class DbssClient implements AutoCloseable {
         kind = other == null ? kind : other;
       }
       LogSink logs = log == null ? null : new LogSink(log);
+      Provider provider = tokens == null ? null : new Provider(tokens);
       long config = 0;
       try (Frame frame = new Frame()) {
         long out = frame.out();

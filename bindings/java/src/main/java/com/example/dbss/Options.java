@@ -39,7 +39,8 @@ abstract class Options<B extends Options<B>> {
 
   /**
    * Sets an option by its key in the C ABI and its value as text, also one that is newer than this
-   * package; dbss.h has all of them.
+   * package; dbss.h has all of them. Do not set {@code interruptible}: the virtual machine handles
+   * signals of its own.
    *
    * @param key the key, such as {@code stall_timeout_ms}
    * @param value the value as text

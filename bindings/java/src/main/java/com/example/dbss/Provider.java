@@ -3,15 +3,13 @@ package com.example.dbss;
 import com.example.dbss.internal.Abi;
 import java.util.HashSet;
 import java.util.Set;
-import java.util.concurrent.Future;
-import java.util.concurrent.FutureTask;
 
 /** Completes requests for tokens. */
 final class Provider {
   private static final Abi ABI = Native.ABI;
 
   private final TokenProvider provide;
-  private final Set<Future<?>> running = new HashSet<>();
+  private final Set<Thread> running = new HashSet<>();
   private boolean closed;
 
   // The last failure. Held while a request is completed, so that calls see its reason.
@@ -26,32 +24,33 @@ final class Provider {
   /** Answers on another thread, so that the call can be cancelled meanwhile. */
   void request(long request) {
     try {
-      FutureTask<?>[] task = new FutureTask<?>[1];
-      task[0] =
-          new FutureTask<>(
-              () -> {
-                serve(request);
-                synchronized (running) {
-                  running.remove(task[0]);
-                }
-                return null;
-              });
-      synchronized (running) {
-        running.add(task[0]);
-        if (closed) {
-          task[0].cancel(true);
-        }
-      }
-      Threads.POOL.execute(task[0]);
+      Threads.POOL.execute(() -> serve(request));
     } catch (Throwable e) {
       fail(request, e);
       ABI.dbss_token_request_free(request);
     }
   }
 
+  /** Lets the thread be interrupted when the client is closed. */
+  private Token provide(boolean refused) throws Exception {
+    synchronized (running) {
+      running.add(Thread.currentThread());
+      if (closed) {
+        Thread.currentThread().interrupt();
+      }
+    }
+    try {
+      return provide.provide(refused);
+    } finally {
+      synchronized (running) {
+        running.remove(Thread.currentThread());
+      }
+    }
+  }
+
   private void serve(long request) {
     try (Frame frame = new Frame()) {
-      Token token = provide.provide(ABI.dbss_token_request_refused(request) != 0);
+      Token token = provide(ABI.dbss_token_request_refused(request) != 0);
       // A time before 1970 has expired like 1970 itself; -1 means unknown.
       long expires = token.expiresAt == null ? -1 : Math.max(0, token.expiresAt.toEpochMilli());
       long value = frame.text("token", token.value);
@@ -100,7 +99,7 @@ final class Provider {
   void close() {
     synchronized (running) {
       closed = true;
-      running.forEach(one -> one.cancel(true));
+      running.forEach(Thread::interrupt);
     }
   }
 }

@@ -469,6 +469,7 @@ class ClientTest {
     assertTrue(interrupted(client::check) instanceof DbssInterruptedException);
     client.close();
     assertTrue(ended.await(5, TimeUnit.SECONDS));
+    fails(Status.CLOSED, client::check);
   }
 
   @Test
