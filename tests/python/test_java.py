@@ -239,6 +239,10 @@ def test_java_package_has_the_version_of_the_product(root: Path, repository: Pat
     files = {path.name for path in (repository / "com/example/dbss" / VERSION).iterdir()}
     kinds = (".pom", ".jar", "-sources.jar", "-javadoc.jar")
     assert {f"dbss-{VERSION}{kind}" for kind in kinds} <= files
+    sources = repository / f"com/example/dbss/{VERSION}/dbss-{VERSION}-sources.jar"
+    names = set(zipfile.ZipFile(sources).namelist())
+    newer = "META-INF/versions/22/com/example/dbss/internal/FfmAbi.java"
+    assert {"com/example/dbss/DbssClient.java", newer} <= names
 
 
 def test_java_jar_has_both_implementations_and_the_licences(repository: Path) -> None:

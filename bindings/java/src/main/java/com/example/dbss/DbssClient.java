@@ -13,8 +13,8 @@ import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
 import java.util.function.Consumer;
@@ -260,7 +260,7 @@ public final class DbssClient implements AutoCloseable {
    * @param options the options
    */
   public DbssClient with(CallOptions options) {
-    return new DbssClient(this, options);
+    return new DbssClient(this, Objects.requireNonNull(options));
   }
 
   /**
@@ -485,11 +485,11 @@ public final class DbssClient implements AutoCloseable {
                 long made = ABI.getLong(out);
                 try {
                   call.check(status);
+                  return new ReportStream(call, made);
                 } catch (Throwable e) {
                   ABI.dbss_report_stream_free(made);
                   throw e;
                 }
-                return new ReportStream(call, made);
               });
       return stream;
     } finally {
@@ -944,13 +944,5 @@ public final class DbssClient implements AutoCloseable {
 
   static String json(long buffer) {
     return new String(bytes(buffer), StandardCharsets.UTF_8);
-  }
-
-  static <T> List<T> list(long count, java.util.function.LongFunction<T> item) {
-    List<T> items = new java.util.ArrayList<>();
-    for (long i = 0; i < count; i++) {
-      items.add(item.apply(i));
-    }
-    return java.util.Collections.unmodifiableList(items);
   }
 }

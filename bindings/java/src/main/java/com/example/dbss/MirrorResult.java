@@ -2,7 +2,10 @@ package com.example.dbss;
 
 import com.example.dbss.internal.Abi;
 import com.example.dbss.internal.Fields;
+import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
+import java.util.function.LongFunction;
 
 /** The result of a mirror. */
 public final class MirrorResult extends MirrorCounts {
@@ -13,9 +16,16 @@ public final class MirrorResult extends MirrorCounts {
 
   MirrorResult(long result) {
     super(new Fields.MirrorResult(ABI, result));
-    failures =
-        DbssClient.list(ABI.dbss_mirror_result_failure_count(result), i -> new Failure(result, i));
-    gaps = DbssClient.list(ABI.dbss_mirror_result_gap_count(result), i -> new Gap(result, i));
+    failures = list(ABI.dbss_mirror_result_failure_count(result), i -> new Failure(result, i));
+    gaps = list(ABI.dbss_mirror_result_gap_count(result), i -> new Gap(result, i));
+  }
+
+  private static <T> List<T> list(long count, LongFunction<T> item) {
+    List<T> items = new ArrayList<>();
+    for (long i = 0; i < count; i++) {
+      items.add(item.apply(i));
+    }
+    return Collections.unmodifiableList(items);
   }
 
   /** {@return the reports, and lists of them, that failed} */

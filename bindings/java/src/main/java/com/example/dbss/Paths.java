@@ -3,6 +3,7 @@ package com.example.dbss;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.util.Arrays;
 
 /** Paths as bytes, which need not be UTF-8. */
 final class Paths {
@@ -29,7 +30,7 @@ final class Paths {
     if (length > 1 && bytes[length - 1] == '/') {
       length--;
     }
-    return java.util.Arrays.copyOf(bytes, length);
+    return Arrays.copyOf(bytes, length);
   }
 
   /** The path of bytes from C; null for null. */

@@ -24,6 +24,7 @@ public final class ReportStream extends InputStream {
   private final Fields.ReportStream fields;
   private final AtomicBoolean reading = new AtomicBoolean();
   private final long buffer;
+  private final int room;
   private int position;
   private int limit;
 
@@ -31,23 +32,19 @@ public final class ReportStream extends InputStream {
     this.call = call;
     fields = new Fields.ReportStream(ABI, address);
     // A small report needs no more.
-    int room = fields.size >= 0 && fields.size < ROOM ? (int) Math.max(fields.size, 1) : ROOM;
+    room = fields.size >= 0 && fields.size < ROOM ? (int) Math.max(fields.size, 1) : ROOM;
     long made = ABI.allocate(room);
     buffer = made;
-    this.room = room;
-    Call own = call;
     stream =
         new Handle(
             address,
             open -> {
               ABI.dbss_report_stream_free(open);
               ABI.release(made);
-              own.free();
+              call.free();
             });
     stream.ownedBy(this);
   }
-
-  private final int room;
 
   /** {@return the size in bytes that the service announced; -1 if it announced none} */
   public long size() {
