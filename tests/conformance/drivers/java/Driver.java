@@ -37,6 +37,7 @@ import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.ThreadFactory;
 import java.util.function.BiConsumer;
 
 /** The conformance driver for the Java package; ../../README.md describes the protocol. */
@@ -97,10 +98,12 @@ final class Driver {
     switch (text(r.get("do"))) {
       case "configure" -> respond(r, () -> configure(r));
       case "call" -> {
-        Thread call = new Thread(() -> respond(r, () -> call(client, r)));
+        boolean background = r.get("background").getAsBoolean();
+        ThreadFactory threads = background ? virtualThreads() : Thread::new;
+        Thread call = threads.newThread(() -> respond(r, () -> call(client, r)));
         CALLS.put(text(r.get("id")), call);
         call.start();
-        if (!r.get("background").getAsBoolean()) {
+        if (!background) {
           call.join();
         }
       }
@@ -113,6 +116,16 @@ final class Driver {
       case "close", "free" -> respond(r, () -> done(client::close));
       default -> put(object("id", r.get("id"), "unsupported", r.get("do")));
     }
+  }
+
+  /** Makes virtual threads, where Java has them. */
+  private static ThreadFactory virtualThreads() throws ReflectiveOperationException {
+    if (Runtime.version().feature() < 21) {
+      return Thread::new;
+    }
+    Object builder = Thread.class.getMethod("ofVirtual").invoke(null);
+    var factory = Class.forName("java.lang.Thread$Builder").getMethod("factory");
+    return (ThreadFactory) factory.invoke(builder);
   }
 
   private static Map<String, Object> done(Runnable what) {
