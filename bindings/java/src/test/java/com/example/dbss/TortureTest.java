@@ -269,7 +269,7 @@ class TortureTest {
       }
       System.gc();
       long grown = residentKib() - resident;
-      assertTrue(grown < 24 << 10, grown + " KiB more");
+      assertTrue(grown < 8 << 10, grown + " KiB more");
       assertTrue(descriptors() <= open, descriptors() + " descriptors, before " + open);
     }
   }
