@@ -52,7 +52,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-cpp test-go sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint lint-go deny dist dist-reproducible deb dist-check dist-check-short oldest-rust licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-cpp test-go test-java java sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint lint-go lint-java deny dist dist-reproducible deb dist-check dist-check-short oldest-rust licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -83,12 +83,17 @@ mock: ## the mock service, for the demonstration and the tests
 	@mkdir -p $(BUILD)/bin
 	install -m 755 $(MADE)/debug/dbss-mock $(BUILD)/bin/dbss-mock
 
-drivers: lib ## the drivers of the conformance suite in Rust and Go, in build/tests/conformance
+java: lib ## the Java package, with the library for this machine, in build/java
+	$(PYTHON) packaging/java_package.py $(BUILD)/java --repository $(BUILD)/java/repository \
+		$(BUILD)/lib/libdbss.so.$(ABI)
+
+drivers: lib java ## the drivers of the conformance suite in Rust, Go and Java, in build/tests/conformance
 	$(CARGO) build --locked -p dbss-driver
 	@mkdir -p $(BUILD)/tests/conformance
 	install -m 755 $(MADE)/debug/driver-rust $(BUILD)/tests/conformance/driver-rust
 	cd tests/conformance/drivers/go && $(GO) build -buildvcs=false -tags dbss_repository \
 		-o $(BUILD)/tests/conformance/driver-go .
+	tests/conformance/drivers/java/build $(BUILD)
 
 samples: lib ## the sample programs in C and C++, in build/samples
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
@@ -117,7 +122,7 @@ $(VENV)/.installed: tests/python/requirements.txt
 demo: lib cli mock ## download two reports, with the command dbss and with Python
 	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py
 
-test: test-rust test-python test-go ## all tests, those of C and C++ too
+test: test-rust test-python test-go test-java ## all tests, those of C and C++ too
 
 test-rust:
 	$(CARGO) test --workspace --locked
@@ -133,6 +138,9 @@ GO_TEST := $(GO) test -count=1 -tags dbss_repository
 test-go: lib mock ## the tests in Go: under its race detector, and with all checks of cgo
 	cd bindings/go && $(GO_TEST) -race ./...
 	cd bindings/go && GOEXPERIMENT=cgocheck2 $(GO_TEST) ./...
+
+test-java: java mock ## the tests in Java, on Java 22 or newer (FFM) and on an older one (JNA)
+	bindings/java/test $(BUILD)
 
 test-cpp: lib samples man mock venv ## the tests of C++ alone, with its conformance cases
 	$(MAKE) -C tests/cpp BUILD=$(BUILD)
@@ -174,14 +182,14 @@ soak: lib mock venv ## a million calls, a hundred thousand contexts and failures
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_c.py -k "test_check_passes and (soak- or download-tenants or each_failed_allocation)"
 
-bench: lib ## libdbss beside libcurl and the official SDK; ROUNDS=7
+bench: lib java ## libdbss beside libcurl and the official SDK; ROUNDS=7
 	tests/bench/install
 	$(MAKE) -C tests/bench BUILD=$(BUILD)
 	$(PYTHON) -m venv $(BUILD)/bench/venv
 	$(BUILD)/bench/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/requirements.txt
 	$(BUILD)/bench/venv/bin/python tests/bench/run.py $(BUILD) $(ROUNDS)
 
-lint: venv lint-go ## formatting, lints and types of every language here
+lint: venv lint-go lint-java ## formatting, lints and types of every language here
 	$(CARGO) fmt --all -- --check
 	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -207,6 +215,10 @@ $(STATICCHECK): Makefile
 	@mkdir -p $(@D)
 	GOBIN=$(@D) $(GO) install honnef.co/go/tools/cmd/staticcheck@v0.7.0
 	@touch $@
+
+# The compiler, with all its lints, runs in make java and make test-java.
+lint-java:
+	bindings/java/format $(BUILD) --check
 
 deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
@@ -247,6 +259,7 @@ abi: header venv ## the same, and the layers of other languages that are made fr
 	$(VENV)/bin/python bindings/generate/python.py
 	$(VENV)/bin/python bindings/generate/go.py
 	$(VENV)/bin/python bindings/generate/cpp.py
+	$(VENV)/bin/python bindings/generate/java.py
 
 abi-check: venv ## whether the ABI is what it was, but for additions
 	tests/abi/check $(TARGET)

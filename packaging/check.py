@@ -518,6 +518,7 @@ class Checks:
         assert version
         for file, text in (
             ("bindings/python/dbss/__init__.py", '__version__ = "{}"'),
+            ("bindings/java/pom.xml", "<version>{}</version>"),
             ("docs/installing.md", "dbss-{}-linux-x86_64-glibc.tar.gz"),
             ("packaging/container/Containerfile", "ARG VERSION={}\n"),
             ("packaging/debian/changelog", "dbss ({}"),

@@ -1,5 +1,5 @@
-"""Builds the release archives, the wheels and the source distribution of Python, and the
-Go module.
+"""Builds the release archives, the wheels and the source distribution of Python, the Go
+module, and the Java package.
 
 ``make dist`` runs it with the tools that packaging/tools installs. Its argument is the
 directory for the results; further arguments name the targets to build (all by default).
@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 
+import java_package
 from go_module import write_module
 from targets import GLIBC, Target, targets_named
 
@@ -71,6 +72,7 @@ class Dist:
         for target in self.targets:
             self._wheel(target, source)
         self._go_module()
+        self._java_package()
         write_sums(self.results)
 
     def stage(self, target: Target) -> Path:
@@ -303,6 +305,15 @@ class Dist:
         archives = {one.go: self.stage(one) / "lib/libdbss.a" for one in self.targets}
         time = datetime.fromtimestamp(self.time, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         write_module(tree, self.version, archives, time, self.bills / "libdbss.cdx.json")
+        self._pack(tree, self.results / f"{tree.name}.tar.gz")
+
+    def _java_package(self) -> None:
+        """Writes the Java package as a Maven repository, with the libraries of all targets."""
+        tree = self.out / f"dbss-java-{self.version}"
+        shutil.rmtree(tree, ignore_errors=True)
+        libraries = {one.name: self.stage(one) / "lib/libdbss.so.0" for one in self.targets}
+        jar = java_package.build(self.out / "java", libraries, release=True)
+        java_package.write_repository(tree, jar)
         self._pack(tree, self.results / f"{tree.name}.tar.gz")
 
 

@@ -19,6 +19,17 @@ def base_type(c_type: str) -> str:
     return c_type.replace("const ", "").rstrip("* ")
 
 
+def getters(description: Item, handle: str) -> list[Item]:
+    """The functions that only return a value of a handle; one crossing can read all."""
+    return [
+        one
+        for one in description["functions"]
+        if not one["fallible"]
+        and one["returns"]["kind"] in ("string", "integer", "status")
+        and [(p["kind"], p.get("of")) for p in one["parameters"]] == [("handle", handle)]
+    ]
+
+
 def load_description() -> Item:
     """The description of the ABI."""
     description: Item = json.loads(DESCRIPTION.read_text())

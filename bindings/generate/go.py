@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from common import getters
 from go_tables import NOTE, Item, camel, items_file, options_file, statuses_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,17 +40,6 @@ def local(name: str) -> str:
 
 
 # The package internal/abi
-
-
-def getters(description: Item, handle: str) -> list[Item]:
-    """The functions that only return a value of a handle; one crossing reads all."""
-    return [
-        one
-        for one in description["functions"]
-        if not one["fallible"]
-        and one["returns"]["kind"] in ("string", "integer", "status")
-        and [(p["kind"], p.get("of")) for p in one["parameters"]] == [("handle", handle)]
-    ]
 
 
 def wrapped(description: Item) -> list[Item]:

@@ -346,13 +346,22 @@ class Bench:
         python = [sys.executable, str(HERE / "peers.py")]
         self.plan_language("Python", python, "requests", "httpx")
         self.plan_language("Go", [str(self.programs / "bench-go")], "net/http")
+        # More, as Java counts CPU time in hundredths of a second.
+        java = [str(self.programs / "bench-java")]
+        self.plan_language("Java", java, "java.net.http", count=15 * SDK_COUNT)
         imports = {
             "official SDK": lambda: self.importing("huaweicloudsdkdbss.v1"),
             "libdbss": lambda: self.importing("dbss"),
         }
         self.work.append(Work("import in Python", "ms", 1e-3, imports))
 
-    def plan_language(self, language: str, program: list[str], *clients: str) -> None:
+    def plan_language(
+        self,
+        language: str,
+        program: list[str],
+        *clients: str,
+        count: int = 5 * SDK_COUNT,
+    ) -> None:
         """libdbss beside the official SDK and the usual HTTP clients of a language."""
         arguments = {
             "official SDK": "sdk",
@@ -360,7 +369,7 @@ class Bench:
             "libdbss": "libdbss",
         }
         for name, unit, units, work in (
-            ("16 KiB reports", "µs", 1e-6, ("memory", SMALL_ID, 5 * SDK_COUNT)),
+            ("16 KiB reports", "µs", 1e-6, ("memory", SMALL_ID, count)),
             ("256 MiB streamed", "s", 1, ("stream", STREAM_ID, 1)),
         ):
             peers = {
@@ -470,6 +479,13 @@ def targets(bench: Bench) -> list[Target]:
                     limit,
                 )
             )
+    for name, to, limit in (
+        ("16 KiB reports in Java", "official SDK", 0.25),
+        ("16 KiB reports in Java", "java.net.http", 0.9),
+        ("256 MiB streamed in Java", "java.net.http", 1.0),
+    ):
+        what = f"CPU relative to {to}, {name}"
+        found.append(Target(what, ratio(name, "cpu_s", to), limit))
     for sink in ("callback", "file"):
         for how in ("plain", "TLS 1.3"):
             name = f"1 GiB to {sink}, {how}"

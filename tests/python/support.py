@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import java_package
 import pytest
 
 from mock_service import MockService
@@ -38,6 +39,15 @@ NUL, SURROGATE = "a" * 20 + "\0", "a" * 20 + "\udc80"
 def need_tool(name):
     """The path of a program that a test needs; without it the test is skipped."""
     return shutil.which(name) or skip(f"{name} is not installed")
+
+
+def need_jdk(first):
+    """The home of a JDK from 11 to 21, or of 22 or newer; without it the test is skipped."""
+    if home := java_package.jdk(first):
+        return home
+    why = f"no JDK from {first} on is installed for {'JNA' if first == 11 else 'FFM'}"
+    # Debian has none for FFM.
+    return pytest.skip(why) if first >= java_package.FFM else skip(why)
 
 
 def skip(why):

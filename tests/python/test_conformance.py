@@ -15,7 +15,7 @@ import cases
 from cases import DRIVERS
 from comparing import Failure
 from running import Runner
-from support import BUILD, need_tool, new_mock
+from support import BUILD, need_jdk, need_tool, new_mock
 from test_c import ASAN, VALGRIND, VALGRIND_TLS
 
 CASES = cases.load_cases()
@@ -54,6 +54,8 @@ def runners(new_runner):
 
 @pytest.mark.parametrize(("driver", "case"), RUNS)
 def test_conformance_case(driver, case, runners, tmp_path):
+    if first := DRIVERS[driver].get("jdk"):
+        need_jdk(first)
     runners[driver].run(case, tmp_path)
 
 

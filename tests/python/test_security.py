@@ -277,6 +277,7 @@ TESTS = {
     ".py": r"^def (test_\w+)\(",
     ".rs": r"#\[test\]\n(?:\s*#\[.*\]\n)*\s*fn (\w+)\(",
     ".go": r"^func (Test\w+)\(",
+    ".java": r"^  void (\w+)\(\)",
     ".json": r'^  {"name": "(\w+)",$',
 }
 

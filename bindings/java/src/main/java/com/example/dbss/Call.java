@@ -1,0 +1,245 @@
+package com.example.dbss;
+
+import com.example.dbss.internal.Abi;
+import com.example.dbss.internal.Fields;
+import java.io.OutputStream;
+import java.nio.channels.AsynchronousCloseException;
+import java.nio.channels.ClosedByInterruptException;
+import java.nio.channels.spi.AbstractInterruptibleChannel;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
+
+/**
+ * A call of libdbss, or a stream. It is a channel because an interrupt of a thread that uses a
+ * channel calls the channel at once, so that no call needs to look for interrupts.
+ */
+final class Call extends AbstractInterruptibleChannel {
+  /** What runs under the operation of a call. */
+  interface Body<T> {
+    T run(Call call, Frame frame);
+  }
+
+  private static final Abi ABI = Native.ABI;
+
+  /** The call that runs on this thread, for its log. */
+  static final ThreadLocal<Call> CURRENT = new ThreadLocal<>();
+
+  final DbssClient client;
+  final CallOptions options;
+  final long context;
+  final long operation;
+  private final Cancellation cancellation = Cancellation.CURRENT.get();
+  private final Object cancelling = new Object();
+  private boolean freed;
+  private volatile boolean interrupted;
+  private long number;
+
+  // What a callback threw.
+  private Throwable thrown;
+  private OutputStream target;
+  private byte[] chunk;
+
+  /** Begins a call, which must be freed. */
+  Call(DbssClient client, CallOptions options) {
+    this.client = client;
+    this.options = options;
+    context = client.context.acquire();
+    if (context == 0) {
+      throw closed("ctx", "client");
+    }
+    long made = 0;
+    try (Frame frame = new Frame()) {
+      long out = frame.out();
+      Native.check(ABI.dbss_operation_new(out));
+      made = ABI.getLong(out);
+      long configured = made;
+      options.apply(frame, (key, value) -> ABI.dbss_operation_set(configured, key, value));
+      if (options.progress != null) {
+        long progress = ABI.dbss_progress_fn();
+        Native.check(ABI.dbss_operation_set_progress(made, progress, number(), 0));
+      }
+    } catch (Throwable e) {
+      ABI.dbss_operation_free(made);
+      client.context.release();
+      Upcalls.remove(number);
+      throw e;
+    }
+    operation = made;
+    if (cancellation != null) {
+      cancellation.add(this);
+    }
+  }
+
+  /** Runs a call from its options to its error. */
+  static <T> T run(DbssClient client, CallOptions options, Body<T> body) {
+    Call call = new Call(client, options);
+    try {
+      return call.perform(body);
+    } finally {
+      call.free();
+    }
+  }
+
+  static DbssException closed(String parameter, String what) {
+    return DbssException.of(Status.CLOSED, parameter, "the " + what + " is closed");
+  }
+
+  /** The user_data of its callbacks. */
+  long number() {
+    if (number == 0) {
+      number = Upcalls.add(this);
+    }
+    return number;
+  }
+
+  /** Runs a part of the call, so that an interrupt ends it. */
+  <T> T perform(Body<T> body) {
+    if (Threads.isVirtual()) {
+      return performElsewhere(body);
+    }
+    Call outer = client.logs == null ? null : CURRENT.get();
+    if (client.logs != null) {
+      CURRENT.set(this);
+    }
+    begin();
+    try (Frame frame = new Frame()) {
+      return body.run(this, frame);
+    } finally {
+      try {
+        end(true);
+      } catch (ClosedByInterruptException e) {
+        // The call has failed because of it, or was done before.
+      } catch (AsynchronousCloseException e) {
+        throw new AssertionError(e);
+      }
+      if (client.logs != null) {
+        CURRENT.set(outer);
+      }
+    }
+  }
+
+  /** On a thread of the system, so that the carrier of the virtual thread can run others. */
+  private <T> T performElsewhere(Body<T> body) {
+    FutureTask<T> task = new FutureTask<>(() -> perform(body));
+    Threads.POOL.execute(task);
+    boolean wasInterrupted = false;
+    try {
+      for (; ; ) {
+        try {
+          return task.get();
+        } catch (InterruptedException e) {
+          wasInterrupted = true;
+          implCloseChannel();
+        } catch (ExecutionException e) {
+          throw Threads.sneaky(e.getCause());
+        }
+      }
+    } finally {
+      if (wasInterrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
+  /** Throws the failure of the call: what a callback threw, or the error of its operation. */
+  void check(int status) {
+    Throwable own = thrown;
+    if (own != null) {
+      thrown = null;
+      throw Threads.sneaky(own);
+    }
+    if (status == 0) {
+      return;
+    }
+    var failed = DbssException.Details.take(status, ABI.dbss_operation_error(operation));
+    if (interrupted && failed.fields.cancelledBy == Abi.DBSS_CANCELLED_BY_OPERATION) {
+      throw new DbssInterruptedException(failed);
+    }
+    boolean noToken = client.provider != null && status == Status.NO_TOKEN.code();
+    throw Groups.exception(failed, noToken ? client.provider.causeOf(failed.message) : null);
+  }
+
+  /** What an interrupt does. */
+  @Override
+  protected void implCloseChannel() {
+    interrupted = true;
+    cancel();
+  }
+
+  void cancel() {
+    synchronized (cancelling) {
+      if (!freed) {
+        ABI.dbss_operation_cancel(operation);
+      }
+    }
+  }
+
+  CallResult result() {
+    return new CallResult(new Fields.Operation(ABI, operation));
+  }
+
+  /** Releases what the call has. A stream that uses its operation is freed before. */
+  void free() {
+    try {
+      if (options.result != null) {
+        options.result.accept(result());
+      }
+    } finally {
+      if (cancellation != null) {
+        cancellation.remove(this);
+      }
+      synchronized (cancelling) {
+        freed = true;
+        ABI.dbss_operation_free(operation);
+      }
+      Upcalls.remove(number);
+      client.context.release();
+    }
+  }
+
+  // Callbacks
+
+  /** After a callback, which may have used channels itself. */
+  void resume() {
+    begin();
+  }
+
+  int onProgress(long operation) {
+    try {
+      boolean goesOn = options.progress.test(new Progress(new Fields.Operation(ABI, operation)));
+      resume();
+      return goesOn ? 0 : 1;
+    } catch (Throwable e) {
+      thrown = e;
+      return 1;
+    }
+  }
+
+  void onThrown(Throwable e) {
+    thrown = e;
+    cancel();
+  }
+
+  void writeTo(OutputStream target) {
+    this.target = target;
+  }
+
+  int onWrite(long data, long length) {
+    try {
+      if (chunk == null) {
+        chunk = new byte[(int) Math.min(length, 256 << 10)];
+      }
+      for (long done = 0; done < length; ) {
+        int size = (int) Math.min(chunk.length, length - done);
+        ABI.read(data + done, chunk, 0, size);
+        target.write(chunk, 0, size);
+        done += size;
+      }
+      resume();
+      return 0;
+    } catch (Throwable e) {
+      thrown = e;
+      return 1;
+    }
+  }
+}

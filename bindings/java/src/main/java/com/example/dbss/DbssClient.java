@@ -1,0 +1,948 @@
+package com.example.dbss;
+
+import static com.example.dbss.CallOptions.Parameter.LOCALE;
+import static com.example.dbss.CallOptions.Parameter.NAME;
+import static com.example.dbss.CallOptions.Parameter.PAGE_SIZE;
+import static com.example.dbss.CallOptions.Parameter.REPLACE;
+import static com.example.dbss.CallOptions.Parameter.STATUS;
+
+import com.example.dbss.internal.Abi;
+import com.example.dbss.internal.Fields;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.Map;
+import java.util.Objects;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
+import java.util.function.Consumer;
+import java.util.function.LongConsumer;
+
+/**
+ * A client of Huawei Cloud's Database Security Service, which downloads audit reports.
+ *
+ * <pre>{@code
+ * try (DbssClient client = DbssClient.builder().region("cn-north-4").credentials("default").build()) {
+ *   Path saved = client.downloadReportToDirectory(instance, report, Path.of("reports"));
+ * }
+ * }</pre>
+ *
+ * <p>It is a layer on libdbss. Any number of threads may use a client, with its credentials and its
+ * connections, which stay open between calls: make one and share it. A call blocks its thread. An
+ * interrupt of the thread ends the call within 250 ms with a {@link DbssInterruptedException}, and
+ * leaves the thread interrupted; only the file system can delay that. A call of a virtual thread
+ * runs on a thread of the system, and the virtual thread waits without its carrier.
+ *
+ * <p>Ids of instances have 32 to 64, those of reports 16 to 64 ASCII letters, digits, "-" and "_".
+ * All calls throw a {@link DbssException}: of the group {@link DbssArgumentException} before any
+ * request; {@link DbssServiceException}, such as {@link Status#NOT_FOUND}; {@link
+ * DbssNetworkException}; {@link DbssFileException}; {@link DbssCancelledException}.
+ */
+public final class DbssClient implements AutoCloseable {
+  /** No limit, for the options that allow it. */
+  public static final Duration NO_LIMIT = Duration.ofMillis(-1);
+
+  private static final Abi ABI = Native.ABI;
+
+  final Handle context;
+  final LogSink logs;
+  final Provider provider;
+  private final Executor executor;
+  private final CallOptions options;
+  // Owns the context.
+  private final DbssClient owner;
+
+  private DbssClient(long context, LogSink logs, Provider provider, Executor executor) {
+    this.logs = logs;
+    this.provider = provider;
+    this.executor = executor;
+    options = CallOptions.NONE;
+    owner = this;
+    this.context =
+        new Handle(
+            context,
+            address -> {
+              if (provider != null) {
+                provider.close();
+              }
+              ABI.dbss_context_free(address);
+            });
+    this.context.ownedBy(this);
+  }
+
+  private DbssClient(DbssClient of, CallOptions options) {
+    context = of.context;
+    logs = of.logs;
+    provider = of.provider;
+    executor = of.executor;
+    owner = of.owner;
+    this.options = options;
+  }
+
+  /** {@return a builder of clients} */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /** {@return the version of libdbss, such as "0.1.0"} */
+  public static String version() {
+    return ABI.string(ABI.dbss_version());
+  }
+
+  /**
+   * {@return whether libdbss has a feature}
+   *
+   * @param name the feature, such as "download"
+   */
+  public static boolean hasFeature(String name) {
+    try (Frame frame = new Frame()) {
+      return ABI.dbss_has_feature(frame.text("name", name)) != 0;
+    }
+  }
+
+  /** Options of a client. Among the credentials, two kinds are an error. */
+  public static final class Builder extends ClientOptions<Builder> {
+    // What excludes each other, by the keys of the options.
+    private static final Map<String, String> KINDS =
+        Map.of(
+            "token", "a token",
+            "access_key", "an access key",
+            "secret_key", "an access key",
+            "security_token", "an access key",
+            "iam_user", "an IAM user",
+            "iam_password", "an IAM user",
+            "iam_domain", "an IAM user",
+            "iam_user_id", "an IAM user",
+            "credentials", "credentials to be found");
+
+    private Consumer<LogRecord> log;
+    private TokenProvider tokens;
+    private boolean passcodes;
+    private Executor executor = Threads.POOL;
+
+    private Builder() {}
+
+    /**
+     * The URL of the service, instead of the region's; or up to 16 in the order of preference: if
+     * one cannot be reached, the next one is tried, and used from then on. Without a scheme it is
+     * https.
+     *
+     * @param urls the URLs
+     * @return this
+     */
+    public Builder endpoint(String... urls) {
+      for (String one : urls) {
+        // C would read a URL with a comma as two.
+        if (one.contains(",")) {
+          throw DbssException.of(
+              Status.INVALID_ENDPOINT, "endpoint", "endpoint: a URL must not hold a comma");
+        }
+      }
+      return typed("endpoint", String.join(",", urls));
+    }
+
+    /**
+     * Provides tokens, instead of other credentials.
+     *
+     * @param value the provider
+     * @return this
+     */
+    public Builder tokenProvider(TokenProvider value) {
+      tokens = value;
+      passcodes = false;
+      return this;
+    }
+
+    /**
+     * Provides the passcodes of the MFA device of {@link #iamUser} and {@link #iamUserId}.
+     *
+     * @param value the provider
+     * @return this
+     */
+    public Builder passcodeProvider(PasscodeProvider value) {
+      tokens = refused -> new Token(value.provide(refused), null);
+      passcodes = true;
+      return this;
+    }
+
+    /**
+     * Receives the log records of the client's calls, on the threads of the calls. No record holds
+     * a secret. {@link #logLevel} selects records before they are made. What the function throws,
+     * the call throws.
+     *
+     * @param value the function
+     * @return this
+     */
+    public Builder onLog(Consumer<LogRecord> value) {
+      log = value;
+      return this;
+    }
+
+    /**
+     * Sends the log records of the client's calls to a logger.
+     *
+     * @param value the logger
+     * @return this
+     */
+    public Builder logger(System.Logger value) {
+      return onLog(record -> value.log(record.level(), record::toString));
+    }
+
+    /**
+     * Runs the calls of {@link #async}, instead of threads of this package that are made when they
+     * are needed.
+     *
+     * @param value the executor
+     * @return this
+     */
+    public Builder executor(Executor value) {
+      executor = value;
+      return this;
+    }
+
+    /**
+     * {@return a client} It sends no request, but reads files and the environment: the trusted
+     * certificates, the endpoint of a region, and the credentials that {@link #credentials} names.
+     *
+     * @throws DbssException such as {@link Status#NOT_CONFIGURED} without a region and an endpoint
+     */
+    public DbssClient build() {
+      String kind = tokens == null || passcodes ? null : "a token provider";
+      for (Entry one : entries) {
+        String other = one.isTyped ? KINDS.get(one.key) : null;
+        if (kind != null && other != null && !other.equals(kind)) {
+          String message = kind + " and " + other + " exclude each other; give one of them";
+          throw DbssException.of(Status.ARGUMENT, null, message);
+        }
+        kind = other == null ? kind : other;
+      }
+      LogSink logs = log == null ? null : new LogSink(log);
+      Provider provider = tokens == null ? null : new Provider(tokens);
+      long config = 0;
+      try (Frame frame = new Frame()) {
+        long out = frame.out();
+        Native.check(ABI.dbss_config_new(out));
+        config = ABI.getLong(out);
+        long made = config;
+        apply(frame, (key, value) -> ABI.dbss_config_set(made, key, value));
+        long destroy = ABI.dbss_destroy_fn();
+        if (logs != null) {
+          long function = ABI.dbss_log_fn();
+          Native.check(ABI.dbss_config_set_log(config, function, Upcalls.add(logs), destroy));
+        }
+        if (provider != null) {
+          long function = ABI.dbss_token_provider_fn();
+          long number = Upcalls.add(provider);
+          Native.check(
+              passcodes
+                  ? ABI.dbss_config_set_passcode_provider(config, function, number, destroy)
+                  : ABI.dbss_config_set_token_provider(config, function, number, destroy));
+        }
+        Native.check(ABI.dbss_context_new(config, out));
+        DbssClient client = new DbssClient(ABI.getLong(out), logs, provider, executor);
+        if (logs != null && logs.thrown() != null) {
+          client.close();
+          throw Threads.sneaky(logs.thrown());
+        }
+        return client;
+      } finally {
+        ABI.dbss_config_free(config);
+      }
+    }
+  }
+
+  /**
+   * {@return this client, with options for each of its calls} They replace those of an earlier
+   * {@code with}. Both are the same client when one is closed.
+   *
+   * @param options the options
+   */
+  public DbssClient with(CallOptions options) {
+    return new DbssClient(this, Objects.requireNonNull(options));
+  }
+
+  /**
+   * Closes the client: calls that run, and open streams, end with {@link Status#CANCELLED}, and
+   * later ones fail with {@link Status#CLOSED}. It does not wait, and does nothing the second time.
+   */
+  @Override
+  public void close() {
+    context.close(ABI::dbss_context_close);
+    // After the calls that wait for it: they were cancelled, and did not fail.
+    if (provider != null) {
+      provider.close();
+    }
+  }
+
+  /**
+   * Cancels all calls of the client that run, including open streams: they end with {@link
+   * Status#CANCELLED}. Calls that start later are not affected.
+   */
+  public void cancelAll() {
+    long address = context.acquire();
+    if (address != 0) {
+      try {
+        ABI.dbss_context_cancel_all(address);
+      } finally {
+        context.release();
+      }
+    }
+  }
+
+  /**
+   * Replaces the credentials by a token, for all requests that start later, also those of running
+   * calls.
+   *
+   * @param token 1 to 98304 visible ASCII characters
+   */
+  public void setToken(String token) {
+    long address = context.acquire();
+    if (address == 0) {
+      throw Call.closed("ctx", "client");
+    }
+    try (Frame frame = new Frame()) {
+      long text = frame.text("token", token);
+      Native.check(ABI.dbss_context_set_token(address, text));
+    } finally {
+      context.release();
+    }
+  }
+
+  /** Checks that the service accepts the credentials; it downloads and changes nothing. */
+  public void check() {
+    run(
+        (call, frame) -> {
+          long project = project(frame);
+          call.check(ABI.dbss_context_check(call.context, project, call.operation));
+          return null;
+        });
+  }
+
+  /**
+   * {@return what credentials a call would use now} It finds them as a call does: it may call the
+   * token provider, log in, or fetch a temporary key.
+   */
+  public Credentials findCredentials() {
+    return run(
+        (call, frame) -> {
+          long out = frame.out();
+          int status = ABI.dbss_context_find_credentials(call.context, call.operation, out);
+          long found = ABI.getLong(out);
+          try {
+            call.check(status);
+            return new Credentials(new Fields.Credentials(ABI, found));
+          } finally {
+            ABI.dbss_credentials_free(found);
+          }
+        });
+  }
+
+  // Downloads
+
+  /**
+   * {@return a report, a PDF or a ZIP file, in memory} Anything less than the whole report is an
+   * error. A transfer that breaks is resumed or restarted. Options: locale, maxMemoryBytes.
+   *
+   * @param instance the id of the audit instance
+   * @param report the id of the report
+   */
+  public byte[] downloadReport(String instance, String report) {
+    return run(
+        (call, frame) -> {
+          long out = frame.out();
+          try {
+            call.check(
+                ABI.dbss_report_download_to_memory(
+                    call.context,
+                    project(frame),
+                    frame.text("instance", instance),
+                    frame.text("id", report),
+                    frame.text("locale", options.locale),
+                    call.operation,
+                    out));
+            return bytes(out);
+          } finally {
+            ABI.dbss_buffer_free(out);
+          }
+        },
+        LOCALE);
+  }
+
+  /**
+   * {@return the path of the file that a report was saved to} The file appears only when it is
+   * complete and on the disk; after a failure an existing file is unchanged. Options: replace,
+   * locale, fileMode.
+   *
+   * @param instance the id of the audit instance
+   * @param report the id of the report
+   * @param file the path; its directory must exist
+   * @throws DbssFileException such as {@link Status#FILE_EXISTS} without replace
+   */
+  public Path downloadReportToFile(String instance, String report, Path file) {
+    return run(
+        (call, frame) -> {
+          call.check(
+              ABI.dbss_report_download_to_file(
+                  call.context,
+                  project(frame),
+                  frame.text("instance", instance),
+                  frame.text("id", report),
+                  frame.text("locale", options.locale),
+                  frame.path("path", file),
+                  flags(),
+                  call.operation));
+          return call.result().path();
+        },
+        LOCALE,
+        REPLACE);
+  }
+
+  /**
+   * {@return the path of the file that a report was saved to} Its name is a safe form of the
+   * report's own. Otherwise as {@link #downloadReportToFile}.
+   *
+   * @param instance the id of the audit instance
+   * @param report the id of the report
+   * @param directory the directory, which must exist
+   */
+  public Path downloadReportToDirectory(String instance, String report, Path directory) {
+    return run(
+        (call, frame) -> {
+          call.check(
+              ABI.dbss_report_download_to_directory(
+                  call.context,
+                  project(frame),
+                  frame.text("instance", instance),
+                  frame.text("id", report),
+                  frame.text("locale", options.locale),
+                  frame.path("directory", directory),
+                  flags(),
+                  call.operation));
+          return call.result().path();
+        },
+        LOCALE,
+        REPLACE);
+  }
+
+  /**
+   * Downloads a report to a stream while it arrives. What was written before a failure stays
+   * written: only after a normal return it was the whole report. The stream is not closed. Options:
+   * locale.
+   *
+   * @param instance the id of the audit instance
+   * @param report the id of the report
+   * @param target where to write to
+   * @throws IOException what the stream throws
+   * @throws DbssException such as {@link Status#NOT_RESUMABLE}, if the transfer broke and could not
+   *     be resumed
+   */
+  public void downloadReportTo(String instance, String report, OutputStream target)
+      throws IOException {
+    run(
+        (call, frame) -> {
+          call.writeTo(target);
+          call.check(
+              ABI.dbss_report_download_to_callback(
+                  call.context,
+                  project(frame),
+                  frame.text("instance", instance),
+                  frame.text("id", report),
+                  frame.text("locale", options.locale),
+                  ABI.dbss_write_fn(),
+                  call.number(),
+                  call.operation));
+          return null;
+        },
+        LOCALE);
+  }
+
+  /**
+   * {@return a report to read, when its first bytes have arrived} It must be closed. Options:
+   * locale.
+   *
+   * @param instance the id of the audit instance
+   * @param report the id of the report
+   */
+  public ReportStream openReport(String instance, String report) {
+    Call opened = new Call(this, options.allowing(LOCALE));
+    ReportStream stream = null;
+    try {
+      stream =
+          opened.perform(
+              (call, frame) -> {
+                long out = frame.out();
+                int status =
+                    ABI.dbss_report_open(
+                        call.context,
+                        project(frame),
+                        frame.text("instance", instance),
+                        frame.text("id", report),
+                        frame.text("locale", options.locale),
+                        call.operation,
+                        out);
+                long made = ABI.getLong(out);
+                try {
+                  call.check(status);
+                  return new ReportStream(call, made);
+                } catch (Throwable e) {
+                  ABI.dbss_report_stream_free(made);
+                  throw e;
+                }
+              });
+      return stream;
+    } finally {
+      if (stream == null) {
+        opened.free();
+      }
+    }
+  }
+
+  // Lists
+
+  /** {@return the audit instances of the project} Options: pageSize. */
+  public Listing<Instance> instances() {
+    return new Listing<>(
+        this,
+        options.allowing(PAGE_SIZE),
+        Instance::new,
+        (call, frame, out) ->
+            ABI.dbss_instances_list(call.context, project(frame), options.pageSize, out));
+  }
+
+  /**
+   * {@return the reports of an instance} Options: nameFilter, pageSize.
+   *
+   * @param instance the id of the audit instance
+   */
+  public Listing<Report> reports(String instance) {
+    return new Listing<>(
+        this,
+        options.allowing(NAME, PAGE_SIZE),
+        Report::new,
+        (call, frame, out) ->
+            ABI.dbss_reports_list(
+                call.context,
+                project(frame),
+                frame.text("instance", instance),
+                frame.text("name", options.name),
+                options.pageSize,
+                out));
+  }
+
+  /**
+   * {@return the report templates of an instance}
+   *
+   * @param instance the id of the audit instance
+   */
+  public Listing<Template> templates(String instance) {
+    return new Listing<>(
+        this,
+        options.allowing(),
+        Template::new,
+        (call, frame, out) ->
+            ABI.dbss_templates_list(
+                call.context, project(frame), frame.text("instance", instance), out));
+  }
+
+  /**
+   * {@return the databases that an instance audits} Options: statusFilter, pageSize.
+   *
+   * @param instance the id of the audit instance
+   */
+  public Listing<Database> databases(String instance) {
+    return new Listing<>(
+        this,
+        options.allowing(STATUS, PAGE_SIZE),
+        Database::new,
+        (call, frame, out) ->
+            ABI.dbss_databases_list(
+                call.context,
+                project(frame),
+                frame.text("instance", instance),
+                frame.text("status", options.status),
+                options.pageSize,
+                out));
+  }
+
+  // Reports, schedules, mirror
+
+  /**
+   * Starts the creation of a report. The service returns no id: {@link #generateReport} finds the
+   * new report and waits for it. A request that may have reached the service is not sent again.
+   *
+   * @param instance the id of the audit instance
+   * @param spec what to create
+   */
+  public void createReport(String instance, ReportSpec spec) {
+    run(
+        (call, frame) -> {
+          long made =
+              filled(
+                  frame,
+                  spec,
+                  ABI::dbss_report_spec_new,
+                  ABI::dbss_report_spec_set,
+                  ABI::dbss_report_spec_free);
+          try {
+            long project = project(frame);
+            long id = frame.text("instance", instance);
+            call.check(ABI.dbss_report_create(call.context, project, id, made, call.operation));
+            return null;
+          } finally {
+            ABI.dbss_report_spec_free(made);
+          }
+        });
+  }
+
+  /**
+   * {@return the id of a new report, when it is ready} Options: waitTimeout, pollInterval.
+   *
+   * @param instance the id of the audit instance
+   * @param spec what to create
+   * @throws DbssServiceException such as {@link Status#NOT_FOUND} without such a template, {@link
+   *     Status#AMBIGUOUS}, or {@link Status#NOT_READY}
+   */
+  public String generateReport(String instance, ReportSpec spec) {
+    return run(
+        (call, frame) -> {
+          long made =
+              filled(
+                  frame,
+                  spec,
+                  ABI::dbss_report_spec_new,
+                  ABI::dbss_report_spec_set,
+                  ABI::dbss_report_spec_free);
+          try {
+            long id = frame.bytes(Abi.DBSS_ID_SIZE);
+            call.check(
+                ABI.dbss_report_generate(
+                    call.context,
+                    project(frame),
+                    frame.text("instance", instance),
+                    made,
+                    call.operation,
+                    id));
+            return ABI.string(id);
+          } finally {
+            ABI.dbss_report_spec_free(made);
+          }
+        });
+  }
+
+  /**
+   * Waits until a report can be downloaded. Options: waitTimeout, pollInterval.
+   *
+   * @param instance the id of the audit instance
+   * @param report the id of the report
+   */
+  public void waitForReport(String instance, String report) {
+    run(
+        (call, frame) -> {
+          long project = project(frame);
+          long in = frame.text("instance", instance);
+          long id = frame.text("id", report);
+          call.check(ABI.dbss_report_wait(call.context, project, in, id, call.operation));
+          return null;
+        });
+  }
+
+  /**
+   * Deletes a report at the service, permanently.
+   *
+   * @param instance the id of the audit instance
+   * @param report the id of the report
+   */
+  public void deleteReport(String instance, String report) {
+    run(
+        (call, frame) -> {
+          long project = project(frame);
+          long in = frame.text("instance", instance);
+          long id = frame.text("id", report);
+          call.check(ABI.dbss_report_delete(call.context, project, in, id, call.operation));
+          return null;
+        });
+  }
+
+  /**
+   * {@return the schedule on which the service generates reports from a template}
+   *
+   * @param instance the id of the audit instance
+   * @param template the id of the template, 16 to 64 characters
+   */
+  public Schedule schedule(String instance, String template) {
+    return run(
+        (call, frame) -> {
+          long out = frame.out();
+          int status =
+              ABI.dbss_schedule_show(
+                  call.context,
+                  project(frame),
+                  frame.text("instance", instance),
+                  frame.text("template_id", template),
+                  call.operation,
+                  out);
+          long page = ABI.getLong(out);
+          try {
+            call.check(status);
+            return Listing.items(page, Schedule::new).get(0);
+          } finally {
+            ABI.dbss_page_free(page);
+          }
+        });
+  }
+
+  /**
+   * Changes the schedule of a template. It gets the present one and sends all of it back with the
+   * changes, so a change that somebody else makes in between is lost. A change that may have
+   * reached the service is not sent again.
+   *
+   * @param instance the id of the audit instance
+   * @param template the id of the template, 16 to 64 characters
+   * @param changes what to change
+   */
+  public void updateSchedule(String instance, String template, ScheduleChanges changes) {
+    run(
+        (call, frame) -> {
+          long made =
+              filled(
+                  frame,
+                  changes,
+                  ABI::dbss_schedule_changes_new,
+                  ABI::dbss_schedule_changes_set,
+                  ABI::dbss_schedule_changes_free);
+          try {
+            call.check(
+                ABI.dbss_schedule_update(
+                    call.context,
+                    project(frame),
+                    frame.text("instance", instance),
+                    frame.text("template_id", template),
+                    made,
+                    call.operation));
+            return null;
+          } finally {
+            ABI.dbss_schedule_changes_free(made);
+          }
+        });
+  }
+
+  /**
+   * {@return what was done to bring a local archive of reports up to date} It downloads every
+   * report that is ready and not there, several at once, into files
+   * {instance}/{year}/{name}_{id}.pdf or .zip, and writes manifest.jsonl and SHA256SUMS. It deletes
+   * nothing. After a failure or a cancel the next call continues.
+   *
+   * @param directory the archive; it is created if it does not exist
+   * @param mirror which reports, and how; null for all
+   * @throws DbssException such as {@link Status#PARTIAL} if some reports failed and the others are
+   *     there; {@link DbssException#mirrorResult} tells what was done
+   */
+  public MirrorResult mirror(Path directory, MirrorOptions mirror) {
+    return run(
+        (call, frame) -> {
+          MirrorOptions set = mirror == null ? new MirrorOptions() : mirror;
+          long made =
+              filled(
+                  frame,
+                  set,
+                  ABI::dbss_mirror_options_new,
+                  ABI::dbss_mirror_options_set,
+                  ABI::dbss_mirror_options_free);
+          long out = frame.out();
+          MirrorResult result = null;
+          try {
+            int status =
+                ABI.dbss_reports_mirror(
+                    call.context,
+                    project(frame),
+                    frame.path("directory", directory),
+                    made,
+                    call.operation,
+                    out);
+            result = ABI.getLong(out) == 0 ? null : new MirrorResult(ABI.getLong(out));
+            call.check(status);
+            return result;
+          } catch (DbssException e) {
+            throw e.with(result);
+          } finally {
+            ABI.dbss_mirror_result_free(ABI.getLong(out));
+            ABI.dbss_mirror_options_free(made);
+          }
+        });
+  }
+
+  // Futures
+
+  /**
+   * Calls of a client, for {@link #async}.
+   *
+   * @param <T> the type of the result
+   */
+  @FunctionalInterface
+  public interface Work<T> {
+    /**
+     * {@return the result}
+     *
+     * @param client the client
+     * @throws Exception whatever fails
+     */
+    T run(DbssClient client) throws Exception;
+  }
+
+  /**
+   * {@return a future of any calls} Cancelling the future, or completing it otherwise, such as by a
+   * timeout, cancels the call that runs, and later ones of the same work. A stream that nobody gets
+   * then is closed.
+   *
+   * @param <T> the type of the result
+   * @param work makes the calls; it runs on the executor
+   */
+  public <T> CompletableFuture<T> async(Work<T> work) {
+    CompletableFuture<T> future = new CompletableFuture<>();
+    Cancellation cancellation = new Cancellation();
+    future.whenComplete((result, error) -> cancellation.cancel());
+    executor.execute(
+        () -> {
+          if (future.isDone()) {
+            return;
+          }
+          Cancellation outer = Cancellation.CURRENT.get();
+          Cancellation.CURRENT.set(cancellation);
+          try {
+            T result = work.run(this);
+            if (result instanceof ReportStream) {
+              ((ReportStream) result).outlive(cancellation);
+            }
+            if (!future.complete(result) && result instanceof AutoCloseable) {
+              ((AutoCloseable) result).close();
+            }
+          } catch (Throwable e) {
+            future.completeExceptionally(e);
+          } finally {
+            Cancellation.CURRENT.set(outer);
+          }
+        });
+    return future;
+  }
+
+  /**
+   * {@return a future of {@link #downloadReport}}
+   *
+   * @param instance the id of the audit instance
+   * @param report the id of the report
+   */
+  public CompletableFuture<byte[]> downloadReportAsync(String instance, String report) {
+    return async(client -> client.downloadReport(instance, report));
+  }
+
+  /**
+   * {@return a future of {@link #downloadReportToFile}}
+   *
+   * @param instance the id of the audit instance
+   * @param report the id of the report
+   * @param file the path; its directory must exist
+   */
+  public CompletableFuture<Path> downloadReportToFileAsync(
+      String instance, String report, Path file) {
+    return async(client -> client.downloadReportToFile(instance, report, file));
+  }
+
+  /**
+   * {@return a future of {@link #downloadReportToDirectory}}
+   *
+   * @param instance the id of the audit instance
+   * @param report the id of the report
+   * @param directory the directory, which must exist
+   */
+  public CompletableFuture<Path> downloadReportToDirectoryAsync(
+      String instance, String report, Path directory) {
+    return async(client -> client.downloadReportToDirectory(instance, report, directory));
+  }
+
+  /**
+   * {@return a future of {@link #openReport}} After it is complete, closing the stream ends it.
+   *
+   * @param instance the id of the audit instance
+   * @param report the id of the report
+   */
+  public CompletableFuture<ReportStream> openReportAsync(String instance, String report) {
+    return async(client -> client.openReport(instance, report));
+  }
+
+  /**
+   * {@return a future of {@link #generateReport}}
+   *
+   * @param instance the id of the audit instance
+   * @param spec what to create
+   */
+  public CompletableFuture<String> generateReportAsync(String instance, ReportSpec spec) {
+    return async(client -> client.generateReport(instance, spec));
+  }
+
+  /**
+   * {@return a future of {@link #mirror}}
+   *
+   * @param directory the archive; it is created if it does not exist
+   * @param mirror which reports, and how; null for all
+   */
+  public CompletableFuture<MirrorResult> mirrorAsync(Path directory, MirrorOptions mirror) {
+    return async(client -> client.mirror(directory, mirror));
+  }
+
+  // Helpers
+
+  private <T> T run(Call.Body<T> body, CallOptions.Parameter... allowed) {
+    return Call.run(this, options.allowing(allowed), body);
+  }
+
+  private long project(Frame frame) {
+    return frame.text("project", options.project);
+  }
+
+  private int flags() {
+    return options.replace ? Abi.DBSS_FILE_REPLACE : 0;
+  }
+
+  private interface Maker {
+    int make(long out);
+  }
+
+  private interface Setter {
+    int set(long object, long key, long value);
+  }
+
+  /** Makes an object of options by key and value. */
+  private static long filled(
+      Frame frame, Options<?> from, Maker maker, Setter setter, LongConsumer free) {
+    long out = frame.out();
+    Native.check(maker.make(out));
+    long made = ABI.getLong(out);
+    try {
+      from.apply(frame, (key, value) -> setter.set(made, key, value));
+    } catch (Throwable e) {
+      free.accept(made);
+      throw e;
+    }
+    return made;
+  }
+
+  /** The bytes of a buffer. */
+  static byte[] bytes(long buffer) {
+    long length = ABI.getLong(buffer + 8);
+    if (length > Integer.MAX_VALUE - 8) {
+      throw DbssException.of(
+          Status.LIMIT_EXCEEDED, "max_memory_bytes", "the report is larger than an array can be");
+    }
+    byte[] bytes = new byte[(int) length];
+    if (length > 0) {
+      ABI.read(ABI.getLong(buffer), bytes, 0, bytes.length);
+    }
+    return bytes;
+  }
+
+  static String json(long buffer) {
+    return new String(bytes(buffer), StandardCharsets.UTF_8);
+  }
+}

@@ -1,0 +1,89 @@
+package com.example.dbss;
+
+import java.nio.charset.StandardCharsets;
+import java.nio.file.FileSystems;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+
+/** Memory for the arguments and results of a call. */
+final class Frame implements AutoCloseable {
+  private static final int SIZE = 1024;
+
+  private final long block = Native.ABI.allocate(SIZE);
+  private int used;
+  private List<Long> more;
+
+  /** Memory that is valid until the frame is closed. */
+  private long take(int size) {
+    int aligned = (size + 7) & ~7;
+    if (aligned <= SIZE - used) {
+      used += aligned;
+      return block + used - aligned;
+    }
+    if (more == null) {
+      more = new ArrayList<>();
+    }
+    long made = Native.ABI.allocate(size);
+    more.add(made);
+    return made;
+  }
+
+  /** A place for a pointer, a number or a buffer. */
+  long out() {
+    long place = take(16);
+    Native.ABI.putLong(place, 0);
+    Native.ABI.putLong(place + 8, 0);
+    return place;
+  }
+
+  long bytes(int size) {
+    return take(size);
+  }
+
+  /** A text for C; 0 for null. */
+  long text(String parameter, String text) {
+    return text == null ? 0 : text(encode(parameter, text));
+  }
+
+  long path(String parameter, Path path) {
+    if (path == null) {
+      return 0;
+    }
+    if (path.getFileSystem() != FileSystems.getDefault()) {
+      throw DbssException.of(
+          Status.INVALID_VALUE, parameter, parameter + ": must be of the default file system");
+    }
+    return text(Paths.bytes(path));
+  }
+
+  private long text(byte[] bytes) {
+    long place = take(bytes.length + 1);
+    Native.ABI.write(place, bytes, 0, bytes.length);
+    Native.ABI.write(place + bytes.length, NUL, 0, 1);
+    return place;
+  }
+
+  private static final byte[] NUL = {0};
+
+  private static byte[] encode(String parameter, String text) {
+    if (text.indexOf('\0') >= 0) {
+      throw DbssException.of(
+          Status.ofInvalid(parameter), parameter, parameter + ": must not hold a NUL character");
+    }
+    byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
+    if (text.chars().anyMatch(c -> c >= Character.MIN_SURROGATE && c <= Character.MAX_SURROGATE)
+        && !StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
+      throw DbssException.of(Status.INVALID_UTF8, parameter, parameter + ": is not Unicode");
+    }
+    return bytes;
+  }
+
+  @Override
+  public void close() {
+    Native.ABI.release(block);
+    if (more != null) {
+      more.forEach(Native.ABI::release);
+    }
+  }
+}

@@ -1,0 +1,71 @@
+package com.example.dbss;
+
+import java.math.BigDecimal;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+
+/** An item of a list of the service. */
+public abstract class Item {
+  private final Map<String, Object> raw;
+
+  Item(Map<String, Object> raw) {
+    this.raw = Collections.unmodifiableMap(raw);
+  }
+
+  /**
+   * {@return all fields as the service sent them, also those that this package does not know} The
+   * values are strings, {@link Long}, {@link BigDecimal}, {@link Boolean}, {@link List}, {@link
+   * Map} or null.
+   */
+  public Map<String, Object> raw() {
+    return raw;
+  }
+
+  /** {@return all fields} */
+  @Override
+  public String toString() {
+    return getClass().getSimpleName() + raw;
+  }
+
+  private Object value(String... names) {
+    for (String name : names) {
+      Object value = raw.get(name);
+      if (value != null) {
+        return value;
+      }
+    }
+    return null;
+  }
+
+  /** A text; of another value its JSON. */
+  final String text(String... names) {
+    Object value = value(names);
+    return value == null || value instanceof String ? (String) value : Json.write(value);
+  }
+
+  /** A number, also from a text or with a fraction; null for anything else. */
+  final Long integer(String... names) {
+    Object value = value(names);
+    if (value instanceof Long) {
+      return (Long) value;
+    }
+    try {
+      BigDecimal exact = new BigDecimal(String.valueOf(value));
+      // Without digits for an exponent that is huge.
+      return Math.abs(exact.doubleValue()) < 0x1p63 ? exact.longValue() : null;
+    } catch (NumberFormatException e) {
+      return null;
+    }
+  }
+
+  final Boolean bool(String... names) {
+    Object value = value(names);
+    return value instanceof Boolean ? (Boolean) value : null;
+  }
+
+  final List<Object> list(String... names) {
+    Object value = value(names);
+    return value instanceof List ? Json.list(value) : null;
+  }
+}

@@ -1,0 +1,141 @@
+package com.example.dbss;
+
+import com.example.dbss.internal.Abi;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.Iterator;
+import java.util.List;
+import java.util.Map;
+import java.util.NoSuchElementException;
+import java.util.OptionalLong;
+import java.util.Spliterator;
+import java.util.Spliterators;
+import java.util.function.Function;
+import java.util.stream.Stream;
+import java.util.stream.StreamSupport;
+
+/**
+ * A list of the service, which fetches each page when it is needed:
+ *
+ * <pre>{@code
+ * for (Report report : client.reports(instance)) {
+ *   System.out.println(report.id());
+ * }
+ * List<Report> ready = client.reports(instance).stream().filter(Report::isReady).collect(toList());
+ * }</pre>
+ *
+ * <p>It can be read once, by one thread at a time. The list may change meanwhile: no item comes
+ * twice, and a deletion does not hide the items that remain. After a failure, the next attempt is
+ * for the same page.
+ *
+ * @param <T> the type of the items
+ */
+public final class Listing<T> implements Iterable<T> {
+  /** Begins a list in C. */
+  interface Opener {
+    int open(Call call, Frame frame, long out);
+  }
+
+  private static final Abi ABI = Native.ABI;
+
+  private final DbssClient client;
+  private final CallOptions options;
+  private final Function<Map<String, Object>, T> maker;
+  private final Opener opener;
+  private Handle cursor;
+  private Iterator<T> page = Collections.emptyIterator();
+  private OptionalLong total = OptionalLong.empty();
+
+  Listing(
+      DbssClient client,
+      CallOptions options,
+      Function<Map<String, Object>, T> maker,
+      Opener opener) {
+    this.client = client;
+    this.options = options;
+    this.maker = maker;
+    this.opener = opener;
+  }
+
+  /** {@return the items that remain} */
+  public Stream<T> stream() {
+    int ordered = Spliterator.ORDERED | Spliterator.NONNULL;
+    return StreamSupport.stream(Spliterators.spliteratorUnknownSize(iterator(), ordered), false);
+  }
+
+  /** {@return the items that remain} */
+  @Override
+  public Iterator<T> iterator() {
+    return new Iterator<T>() {
+      @Override
+      public boolean hasNext() {
+        if (!page.hasNext()) {
+          page = Call.run(client, options, Listing.this::fetch);
+        }
+        return page.hasNext();
+      }
+
+      @Override
+      public T next() {
+        if (!hasNext()) {
+          throw new NoSuchElementException();
+        }
+        return page.next();
+      }
+    };
+  }
+
+  /**
+   * {@return the number of items in the whole list, as the service told with the last page; empty
+   * before the first one, and if it does not tell}
+   */
+  public OptionalLong total() {
+    return total;
+  }
+
+  private Iterator<T> fetch(Call call, Frame frame) {
+    long out = frame.out();
+    if (cursor == null) {
+      Native.check(opener.open(call, frame, out));
+      cursor = new Handle(ABI.getLong(out), ABI::dbss_cursor_free).ownedBy(this);
+      ABI.putLong(out, 0);
+    }
+    long open = cursor.acquire();
+    if (open == 0) {
+      // The end was reached before.
+      return Collections.emptyIterator();
+    }
+    int status = ABI.dbss_cursor_next(open, call.operation, out);
+    long next = ABI.getLong(out);
+    try {
+      call.check(status);
+      if (next == 0) {
+        cursor.close(address -> {});
+        return Collections.emptyIterator();
+      }
+      long known = ABI.dbss_page_total(next);
+      total = known < 0 ? OptionalLong.empty() : OptionalLong.of(known);
+      return items(next, maker).iterator();
+    } finally {
+      ABI.dbss_page_free(next);
+      cursor.release();
+    }
+  }
+
+  /** The items of a page. */
+  static <T> List<T> items(long page, Function<Map<String, Object>, T> maker) {
+    try (Frame frame = new Frame()) {
+      long out = frame.out();
+      try {
+        Native.check(ABI.dbss_page_json(page, out));
+        List<T> items = new ArrayList<>();
+        for (Object one : Json.list(Json.map(Json.parse(DbssClient.json(out))).get("items"))) {
+          items.add(maker.apply(Json.map(one)));
+        }
+        return items;
+      } finally {
+        ABI.dbss_buffer_free(out);
+      }
+    }
+  }
+}

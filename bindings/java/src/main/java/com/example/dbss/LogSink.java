@@ -1,0 +1,38 @@
+package com.example.dbss;
+
+import com.example.dbss.internal.Fields;
+import java.util.function.Consumer;
+
+/** Receives the log of a client. */
+final class LogSink {
+  private final Consumer<LogRecord> log;
+  private volatile Throwable thrown;
+
+  LogSink(Consumer<LogRecord> log) {
+    this.log = log;
+  }
+
+  /** What the log of no call threw, as that of making a client. */
+  Throwable thrown() {
+    return thrown;
+  }
+
+  void accept(long record) {
+    Call call = Call.CURRENT.get();
+    try {
+      long error = Native.ABI.dbss_log_record_error(record);
+      int status = Native.ABI.dbss_error_status(error);
+      DbssException failed = error == 0 ? null : DbssException.take(status, error);
+      log.accept(new LogRecord(new Fields.LogRecord(Native.ABI, record), failed));
+      if (call != null) {
+        call.resume();
+      }
+    } catch (Throwable e) {
+      if (call == null) {
+        thrown = e;
+      } else {
+        call.onThrown(e);
+      }
+    }
+  }
+}

@@ -1,0 +1,56 @@
+package com.example.dbss;
+
+import java.net.URI;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.Arrays;
+
+/** Paths as bytes, which need not be UTF-8. */
+final class Paths {
+  private Paths() {}
+
+  /** The bytes by which the system knows a path. */
+  static byte[] bytes(Path path) {
+    String text = path.toString();
+    if (isAscii(text)) {
+      return text.getBytes(StandardCharsets.US_ASCII);
+    }
+    // Only the URI of a path has its bytes, in whatever encoding the system has.
+    String uri = path.toUri().getRawPath();
+    byte[] bytes = uri.getBytes(StandardCharsets.US_ASCII);
+    int length = 0;
+    for (int i = 0; i < bytes.length; i++) {
+      if (bytes[i] == '%') {
+        bytes[length++] = (byte) Integer.parseInt(uri.substring(i + 1, i + 3), 16);
+        i += 2;
+      } else {
+        bytes[length++] = bytes[i];
+      }
+    }
+    if (length > 1 && bytes[length - 1] == '/') {
+      length--;
+    }
+    return Arrays.copyOf(bytes, length);
+  }
+
+  /** The path of bytes from C; null for null. */
+  static Path of(byte[] bytes) {
+    if (bytes == null) {
+      return null;
+    }
+    String text = new String(bytes, StandardCharsets.ISO_8859_1);
+    if (isAscii(text)) {
+      return Path.of(text);
+    }
+    StringBuilder uri = new StringBuilder("file://");
+    for (byte one : bytes) {
+      boolean plain = one > ' ' && "%?#[]\"<>\\^`{|}\u007f".indexOf(one) < 0;
+      uri.append(plain ? String.valueOf((char) one) : String.format("%%%02X", one));
+    }
+    return Path.of(URI.create(uri.toString()));
+  }
+
+  private static boolean isAscii(String text) {
+    return text.chars().allMatch(c -> c < 0x80);
+  }
+}

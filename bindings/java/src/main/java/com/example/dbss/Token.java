@@ -1,0 +1,26 @@
+package com.example.dbss;
+
+import java.time.Instant;
+
+/** A token, and when it expires. */
+public final class Token {
+  final String value;
+  final Instant expiresAt;
+
+  /**
+   * Makes a token.
+   *
+   * @param value 1 to 98304 visible ASCII characters
+   * @param expiresAt when it expires, by the clock of this machine; null if that is unknown
+   */
+  public Token(String value, Instant expiresAt) {
+    this.value = value;
+    this.expiresAt = expiresAt;
+  }
+
+  /** {@return when it expires, without the token} */
+  @Override
+  public String toString() {
+    return "Token[***, " + expiresAt + "]";
+  }
+}

@@ -1,0 +1,53 @@
+package com.example.dbss;
+
+import com.example.dbss.internal.Abi;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicLong;
+
+/** What libdbss calls. Its user_data are numbers of objects; nothing is thrown through C. */
+final class Upcalls implements Abi.Callbacks {
+  private static final Map<Long, Object> OBJECTS = new ConcurrentHashMap<>();
+  private static final AtomicLong NEXT = new AtomicLong();
+
+  /** The number of an object, until it is removed. */
+  static long add(Object object) {
+    long number = NEXT.incrementAndGet();
+    OBJECTS.put(number, object);
+    return number;
+  }
+
+  static void remove(long number) {
+    OBJECTS.remove(number);
+  }
+
+  @Override
+  public void dbss_destroy_fn(long userData) {
+    remove(userData);
+  }
+
+  @Override
+  public void dbss_log_fn(long userData, long record) {
+    ((LogSink) OBJECTS.get(userData)).accept(record);
+  }
+
+  @Override
+  public void dbss_token_provider_fn(long userData, long request) {
+    ((Provider) OBJECTS.get(userData)).request(request);
+  }
+
+  @Override
+  public int dbss_write_fn(long userData, long data, long length) {
+    return ((Call) OBJECTS.get(userData)).onWrite(data, length);
+  }
+
+  @Override
+  public int dbss_progress_fn(long userData, long operation) {
+    return ((Call) OBJECTS.get(userData)).onProgress(operation);
+  }
+
+  @Override
+  public int dbss_interrupt_fn(long userData) {
+    return 0;
+  }
+}

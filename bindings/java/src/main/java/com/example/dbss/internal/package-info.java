@@ -1,0 +1,2 @@
+/** How libdbss is found, loaded and called; only the package dbss uses it. */
+package com.example.dbss.internal;

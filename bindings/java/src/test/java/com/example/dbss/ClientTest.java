@@ -1,0 +1,657 @@
+package com.example.dbss;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.InterruptedIOException;
+import java.io.ObjectInputStream;
+import java.io.ObjectOutputStream;
+import java.io.OutputStream;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Duration;
+import java.time.Instant;
+import java.time.LocalDate;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.stream.Collectors;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What is special to Java; the conformance suite covers the calls themselves. */
+class ClientTest {
+  private static final Duration SOON = Duration.ofMillis(250);
+
+  private final String instance = Mock.instance();
+  private final String pdf = Mock.pdfId();
+
+  @TempDir Path directory;
+
+  private static <T extends Throwable> T thrown(Class<T> type, Executable call) {
+    return assertThrows(type, call);
+  }
+
+  private static void fails(Status status, Executable call) {
+    assertEquals(status, thrown(DbssException.class, call).status());
+  }
+
+  @Test
+  void allWaysToDownloadGiveTheSameReport() throws Exception {
+    try (DbssClient client = Mock.builder().build()) {
+      byte[] content = client.downloadReport(instance, pdf);
+      assertEquals(Mock.sumOf(Mock.pdf()), Mock.sum(content));
+      Path file = client.downloadReportToFile(instance, pdf, directory.resolve("file"));
+      assertArrayEquals(content, Files.readAllBytes(file));
+      Path named = client.downloadReportToDirectory(instance, pdf, directory);
+      assertEquals(directory, named.getParent());
+      assertArrayEquals(content, Files.readAllBytes(named));
+      var written = new ByteArrayOutputStream();
+      client.downloadReportTo(instance, pdf, written);
+      assertArrayEquals(content, written.toByteArray());
+      try (ReportStream stream = client.openReport(instance, pdf)) {
+        assertEquals(Format.PDF, stream.format());
+        assertEquals(content.length, stream.size());
+        assertEquals(content[0], stream.read());
+        assertTrue(stream.available() > 0);
+        assertEquals(content[1], stream.readNBytes(1)[0]);
+        assertEquals(content.length - 2, stream.transferTo(OutputStream.nullOutputStream()));
+        assertEquals(-1, stream.read());
+      }
+    }
+  }
+
+  @Test
+  void largeReportsArriveWhole() throws Exception {
+    var report = Mock.addReport(Map.of("format", "zip", "size", 3_000_001));
+    String id = report.get("id").getAsString();
+    try (DbssClient client = Mock.builder().build()) {
+      var written = new ByteArrayOutputStream();
+      client.downloadReportTo(instance, id, written);
+      assertEquals(Mock.sumOf(report), Mock.sum(written.toByteArray()));
+      try (ReportStream stream = client.openReport(instance, id)) {
+        assertEquals(Mock.sumOf(report), Mock.sum(stream.readAllBytes()));
+      }
+    }
+  }
+
+  @Test
+  void existingFileIsKeptOrReplaced() throws Exception {
+    try (DbssClient client = Mock.builder().build()) {
+      Path file = Files.writeString(directory.resolve("report.pdf"), "mine");
+      DbssFileException exists =
+          thrown(DbssFileException.class, () -> client.downloadReportToFile(instance, pdf, file));
+      assertEquals(Status.FILE_EXISTS, exists.status());
+      assertEquals(file, exists.path());
+      assertEquals("mine", Files.readString(file));
+      var mode = PosixFilePermissions.fromString("rw-r-----");
+      client
+          .with(new CallOptions().replace(true).fileMode(mode))
+          .downloadReportToFile(instance, pdf, file);
+      assertEquals(mode, Files.getPosixFilePermissions(file));
+    }
+  }
+
+  @Test
+  void pathsMayHaveAnyCharactersAndBytes() throws Exception {
+    try (DbssClient client = Mock.builder().build()) {
+      Path named = directory.resolve("审计 %41#?.pdf");
+      assertEquals(named, client.downloadReportToFile(instance, pdf, named));
+      assertTrue(Files.size(named) > 0);
+      // Only a URI can have bytes that are no text.
+      Path raw = Path.of(java.net.URI.create(directory.toUri() + "raw%FF%C3.pdf"));
+      assertEquals(raw, client.downloadReportToFile(instance, pdf, raw));
+      assertTrue(Files.size(raw) > 0);
+      DbssException failed =
+          thrown(DbssException.class, () -> client.downloadReportToFile(instance, pdf, raw));
+      assertEquals(raw, failed.path());
+    }
+  }
+
+  @Test
+  void exceptionOfTheTargetIsThrownAsItIs() throws Exception {
+    IOException own = new IOException("mine");
+    try (DbssClient client = Mock.builder().build()) {
+      OutputStream target =
+          new OutputStream() {
+            @Override
+            public void write(int one) throws IOException {
+              throw own;
+            }
+          };
+      assertSame(
+          own, thrown(IOException.class, () -> client.downloadReportTo(instance, pdf, target)));
+    }
+  }
+
+  @Test
+  void errorHasAllFields() throws Exception {
+    String id = "details-0123456789";
+    Map<String, Object> detail = Map.of("error_code", "D.1", "error_msg", "first");
+    Mock.fault(
+        id,
+        Map.of(
+            "status", 403,
+            "headers", List.of(List.of("X-Request-Id", "the-id"), List.of("Retry-After", "7")),
+            "json",
+                Map.of(
+                    "error_code", "DBSS.1",
+                    "error_msg", "no",
+                    "encoded_authorization_message", "coded",
+                    "details", List.of(detail))));
+    try (DbssClient client = Mock.builder().build()) {
+      DbssServiceException e =
+          thrown(DbssServiceException.class, () -> client.downloadReport(instance, id));
+      assertEquals(Status.FORBIDDEN, e.status());
+      assertEquals(203, e.code());
+      assertEquals(403, e.httpStatus());
+      assertEquals("DBSS.1", e.serviceCode());
+      assertEquals("no", e.serviceMessage());
+      assertEquals("the-id", e.requestId());
+      assertEquals("coded", e.encodedAuthorizationMessage());
+      assertEquals("D.1: first", e.serviceDetails().get(0).toString());
+      assertEquals(1, e.attempts());
+      assertFalse(e.isRetryable());
+      assertNull(e.cancelledBy());
+      assertTrue(e.osCode().isEmpty());
+      // It can be sent elsewhere.
+      var bytes = new ByteArrayOutputStream();
+      new ObjectOutputStream(bytes).writeObject(e);
+      var read = new ObjectInputStream(new ByteArrayInputStream(bytes.toByteArray())).readObject();
+      assertEquals("the-id", ((DbssException) read).requestId());
+    }
+  }
+
+  @Test
+  void wrongArgumentsFailBeforeAnyRequest() throws Exception {
+    try (DbssClient client = Mock.builder().build()) {
+      fails(Status.INVALID_ID, () -> client.downloadReport(instance, "short"));
+      fails(Status.INVALID_ID, () -> client.downloadReport(instance, pdf + "\0"));
+      fails(Status.INVALID_UTF8, () -> client.downloadReport(instance, "\ud800" + pdf));
+      fails(Status.NULL_ARGUMENT, () -> client.downloadReport(null, pdf));
+      fails(Status.NULL_ARGUMENT, () -> client.downloadReportToFile(instance, pdf, null));
+      CallOptions paged = new CallOptions().pageSize(5);
+      DbssException wrong =
+          thrown(DbssException.class, () -> client.with(paged).downloadReport(instance, pdf));
+      assertEquals("pageSize", wrong.parameter());
+      CallOptions negative = new CallOptions().stallTimeout(Duration.ofSeconds(-5));
+      fails(Status.INVALID_VALUE, () -> client.with(negative).check());
+    }
+    fails(Status.NOT_CONFIGURED, () -> DbssClient.builder().build());
+    fails(Status.UNKNOWN_KEY, () -> Mock.builder().set("no_such_key", "1").build());
+    fails(Status.ARGUMENT, () -> Mock.builder().credentials("default").build());
+    fails(Status.NULL_ARGUMENT, () -> DbssClient.builder().token(null).build());
+    assertFalse(DbssClient.builder().token("secret").toString().contains("secret"));
+    assertFalse(new Token("secret", null).toString().contains("secret"));
+  }
+
+  /** Interrupts a call after 50 ms, and returns what it throws. */
+  private Throwable interrupted(Executable call) throws Exception {
+    // A machine that is busy may be late once.
+    for (int attempt = 1; ; attempt++) {
+      var thrown = new AtomicReference<Throwable>();
+      var flag = new AtomicReference<Boolean>();
+      Thread thread =
+          new Thread(
+              () -> {
+                try {
+                  call.execute();
+                } catch (Throwable e) {
+                  thrown.set(e);
+                }
+                flag.set(Thread.currentThread().isInterrupted());
+              });
+      thread.start();
+      thread.join(50);
+      long before = System.nanoTime();
+      thread.interrupt();
+      thread.join(10_000);
+      Duration late = Duration.ofNanos(System.nanoTime() - before);
+      assertTrue(flag.get(), "the thread is no longer interrupted");
+      if (late.compareTo(SOON) < 0) {
+        return thrown.get();
+      }
+      assertTrue(attempt < 3, late + " late: " + thrown.get());
+    }
+  }
+
+  @Test
+  void interruptEndsEachKindOfCall() throws Exception {
+    String silent = Mock.silent();
+    var waiting = Mock.addReport(Map.of("format", "pdf", "percentum", 0)).get("id").getAsString();
+    try (DbssClient client = Mock.builder().build()) {
+      Path file = directory.resolve("file");
+      CallOptions slow = new CallOptions().pollInterval(Duration.ofHours(1));
+      for (Executable call :
+          List.<Executable>of(
+              () -> client.downloadReport(instance, silent),
+              () -> client.downloadReportToFile(instance, silent, file),
+              () -> client.downloadReportTo(instance, silent, OutputStream.nullOutputStream()),
+              () -> client.openReport(instance, silent),
+              () -> client.with(slow).waitForReport(instance, waiting))) {
+        var e = (DbssInterruptedException) interrupted(call);
+        assertEquals(Status.CANCELLED, e.status());
+        assertEquals(CancelledBy.CALL, e.cancelledBy());
+      }
+      String stalling = Mock.stalling();
+      var e =
+          interrupted(
+              () -> {
+                try (ReportStream stream = client.openReport(instance, stalling)) {
+                  stream.readAllBytes();
+                } catch (DbssInterruptedException early) {
+                  throw new InterruptedIOException("before it was open");
+                }
+              });
+      assertTrue(e instanceof InterruptedIOException, String.valueOf(e));
+      assertFalse(Files.exists(file));
+    }
+  }
+
+  @Test
+  void interruptAfterACallbackThatUsedAChannelEndsTheCall() throws Exception {
+    Path other = Files.writeString(directory.resolve("other"), "text");
+    CallOptions options =
+        new CallOptions()
+            .onProgress(
+                p -> {
+                  try (FileChannel channel = FileChannel.open(other, StandardOpenOption.READ)) {
+                    return channel.size() > 0;
+                  } catch (IOException e) {
+                    throw new AssertionError(e);
+                  }
+                });
+    String silent = Mock.silent();
+    try (DbssClient client = Mock.builder().build()) {
+      var e = interrupted(() -> client.with(options).downloadReport(instance, silent));
+      assertTrue(e instanceof DbssInterruptedException || e.getMessage() == null, e.toString());
+    }
+  }
+
+  @Test
+  void threadThatIsInterruptedSendsNoRequest() throws Exception {
+    String silent = Mock.silent();
+    try (DbssClient client = Mock.builder().build()) {
+      Thread.currentThread().interrupt();
+      thrown(DbssInterruptedException.class, () -> client.downloadReport(instance, silent));
+      assertTrue(Thread.interrupted());
+      assertEquals(0, Mock.requests(silent));
+    }
+  }
+
+  @Test
+  void futureThatEndsEarlyCancelsItsCall() throws Exception {
+    String silent = Mock.silent();
+    var results = new ArrayList<CallResult>();
+    var done = new CountDownLatch(3);
+    CallOptions options = new CallOptions().onResult(result -> done.countDown());
+    try (DbssClient client = Mock.builder().build()) {
+      DbssClient watched = client.with(options);
+      CompletableFuture<byte[]> cancelled = watched.downloadReportAsync(instance, silent);
+      CompletableFuture<byte[]> late = watched.downloadReportAsync(instance, silent);
+      CompletableFuture<byte[]> other = watched.downloadReportAsync(instance, silent);
+      while (Mock.requests(silent) < 3) {
+        Thread.onSpinWait();
+      }
+      cancelled.cancel(true);
+      assertThrows(CancellationException.class, cancelled::join);
+      late.orTimeout(10, TimeUnit.MILLISECONDS);
+      var e = assertThrows(CompletionException.class, late::join);
+      assertTrue(e.getCause() instanceof TimeoutException);
+      other.complete(new byte[0]);
+      assertTrue(done.await(5, TimeUnit.SECONDS), done + " " + results);
+      // A future that was cancelled before it began makes no call.
+      var never = new AtomicInteger();
+      DbssClient lazy = Mock.builder().executor(work -> never.incrementAndGet()).build();
+      lazy.downloadReportAsync(instance, silent).cancel(true);
+      lazy.close();
+      assertEquals(1, never.get());
+    }
+  }
+
+  @Test
+  void futuresHaveTheResultsAndTheExceptions() throws Exception {
+    try (DbssClient client = Mock.builder().build()) {
+      byte[] content = client.downloadReportAsync(instance, pdf).join();
+      try (ReportStream stream = client.openReportAsync(instance, pdf).join()) {
+        assertArrayEquals(content, stream.readAllBytes());
+      }
+      Path file = directory.resolve("file");
+      assertEquals(file, client.downloadReportToFileAsync(instance, pdf, file).join());
+      assertNotNull(client.downloadReportToDirectoryAsync(instance, pdf, directory).join());
+      var e =
+          assertThrows(
+              CompletionException.class,
+              () -> client.downloadReportAsync(instance, "missing-0123456789").join());
+      assertEquals(Status.NOT_FOUND, ((DbssException) e.getCause()).status());
+      assertFalse(client.async(c -> c.reports(instance).stream().count()).join() == 0);
+    }
+  }
+
+  @Test
+  void progressEndsTheCallOrItsExceptionDoes() throws Exception {
+    try (DbssClient client = Mock.builder().build()) {
+      var seen = new ArrayList<Long>();
+      DbssClient watched = client.with(new CallOptions().onProgress(p -> seen.add(p.received())));
+      long size = watched.downloadReport(instance, pdf).length;
+      assertEquals(size, seen.get(seen.size() - 1));
+      DbssClient stops = client.with(new CallOptions().onProgress(p -> false));
+      DbssCancelledException e =
+          thrown(DbssCancelledException.class, () -> stops.downloadReport(instance, pdf));
+      assertEquals(CancelledBy.CALLBACK, e.cancelledBy());
+      var own = new IllegalStateException("mine");
+      DbssClient throwing =
+          client.with(
+              new CallOptions()
+                  .onProgress(
+                      p -> {
+                        throw own;
+                      }));
+      assertSame(
+          own, thrown(IllegalStateException.class, () -> throwing.downloadReport(instance, pdf)));
+      assertSame(
+          own, thrown(IllegalStateException.class, () -> throwing.openReport(instance, pdf)));
+    }
+  }
+
+  @Test
+  void resultIsGivenAlsoAfterAFailure() throws Exception {
+    var results = new ArrayList<CallResult>();
+    try (DbssClient client = Mock.builder().build()) {
+      DbssClient watched = client.with(new CallOptions().onResult(results::add));
+      watched.downloadReport(instance, pdf);
+      assertEquals(Format.PDF, results.get(0).format());
+      assertNotNull(results.get(0).requestId());
+      assertNull(results.get(0).path());
+      fails(Status.NOT_FOUND, () -> watched.downloadReport(instance, "missing-0123456789"));
+      assertEquals(1, results.get(1).attempts());
+      watched.openReport(instance, pdf).close();
+      assertEquals(3, results.size());
+    }
+  }
+
+  @Test
+  void logGoesToTheFunctionAndItsExceptionToTheCaller() throws Exception {
+    List<LogRecord> records = Collections.synchronizedList(new ArrayList<>());
+    try (DbssClient client = Mock.builder().onLog(records::add).build()) {
+      fails(Status.NOT_FOUND, () -> client.downloadReport(instance, "missing-0123456789"));
+    }
+    LogRecord failed =
+        records.stream().filter(r -> r.level() == System.Logger.Level.ERROR).findAny().get();
+    assertEquals(Status.NOT_FOUND, failed.error().status());
+    assertEquals("missing-0123456789", failed.reportId());
+    assertTrue(failed.toString().contains("request_id="));
+    assertFalse(records.toString().contains(Mock.value("token")));
+    var own = new IllegalStateException("mine");
+    DbssClient.Builder throwing =
+        Mock.builder()
+            .onLog(
+                record -> {
+                  throw own;
+                });
+    assertSame(
+        own,
+        thrown(
+            IllegalStateException.class,
+            () -> {
+              try (DbssClient client = throwing.build()) {
+                client.downloadReport(instance, "missing-0123456789");
+              }
+            }));
+  }
+
+  private DbssClient.Builder with(TokenProvider provider) {
+    return DbssClient.builder()
+        .endpoint(Mock.value("http"))
+        .projectId(Mock.value("project_id"))
+        .tokenProvider(provider);
+  }
+
+  @Test
+  void tokenProviderIsCalledOnceAndItsExceptionIsTheCause() throws Exception {
+    var calls = new AtomicInteger();
+    TokenProvider provider =
+        refused -> {
+          calls.incrementAndGet();
+          return new Token(Mock.value("token"), Instant.now().plusSeconds(3600));
+        };
+    try (DbssClient client = with(provider).build()) {
+      List<CompletableFuture<?>> all = new ArrayList<>();
+      for (int i = 0; i < 20; i++) {
+        all.add(client.downloadReportAsync(instance, pdf));
+      }
+      all.forEach(CompletableFuture::join);
+      assertEquals(1, calls.get());
+      assertEquals("token_provider", client.findCredentials().source());
+      assertTrue(client.findCredentials().expiresAt().isAfter(Instant.now()));
+    }
+    var own = new IOException("the vault is closed");
+    TokenProvider failing =
+        refused -> {
+          throw own;
+        };
+    try (DbssClient client = with(failing).build()) {
+      DbssException e = thrown(DbssException.class, client::check);
+      assertEquals(Status.NO_TOKEN, e.status());
+      assertSame(own, e.getCause());
+    }
+    try (DbssClient client = with(refused -> new Token("a b", null)).build()) {
+      fails(Status.NO_TOKEN, client::check);
+    }
+    try (DbssClient client = with(refused -> null).build()) {
+      fails(Status.NO_TOKEN, client::check);
+    }
+  }
+
+  @Test
+  void callThatWaitsForAProviderCanBeInterruptedAndClosingInterruptsTheProvider() throws Exception {
+    var ended = new CountDownLatch(1);
+    TokenProvider endless =
+        refused -> {
+          try {
+            new CountDownLatch(1).await();
+            return null;
+          } finally {
+            ended.countDown();
+          }
+        };
+    DbssClient client = with(endless).build();
+    assertTrue(interrupted(client::check) instanceof DbssInterruptedException);
+    client.close();
+    assertTrue(ended.await(5, TimeUnit.SECONDS));
+    fails(Status.CLOSED, client::check);
+  }
+
+  @Test
+  void closingEndsCallsAndStreams() throws Exception {
+    String silent = Mock.silent();
+    DbssClient client = Mock.builder().build();
+    ReportStream stream = client.openReport(instance, Mock.stalling());
+    CompletableFuture<byte[]> call = client.downloadReportAsync(instance, silent);
+    while (Mock.requests(silent) < 1) {
+      Thread.onSpinWait();
+    }
+    client.close();
+    client.close();
+    var e = (DbssException) assertThrows(CompletionException.class, call::join).getCause();
+    assertEquals(CancelledBy.CLOSE, e.cancelledBy());
+    assertThrows(IOException.class, stream::readAllBytes);
+    stream.close();
+    stream.close();
+    IOException closed = assertThrows(IOException.class, stream::read);
+    assertEquals(Status.CLOSED, ((DbssException) closed.getCause()).status());
+    fails(Status.CLOSED, client::check);
+    fails(Status.CLOSED, () -> client.setToken("t"));
+    fails(Status.CLOSED, () -> client.reports(instance).iterator().hasNext());
+    client.cancelAll();
+  }
+
+  @Test
+  void cancelAllKeepsTheClient() throws Exception {
+    String silent = Mock.silent();
+    try (DbssClient client = Mock.builder().build()) {
+      CompletableFuture<byte[]> call = client.downloadReportAsync(instance, silent);
+      while (Mock.requests(silent) < 1) {
+        Thread.onSpinWait();
+      }
+      client.cancelAll();
+      var e = (DbssException) assertThrows(CompletionException.class, call::join).getCause();
+      assertEquals(CancelledBy.CLIENT, e.cancelledBy());
+      client.check();
+    }
+  }
+
+  @Test
+  void closingAStreamEndsItsReadAndASecondReaderIsRefused() throws Exception {
+    String stalling = Mock.stalling();
+    var opened = new AtomicReference<ReportStream>();
+    var refused = new CompletableFuture<Throwable>();
+    // While a read waits, another one in its callback.
+    CallOptions options =
+        new CallOptions()
+            .onProgress(
+                p -> {
+                  if (opened.get() != null) {
+                    refused.complete(assertThrows(IOException.class, opened.get()::read));
+                  }
+                  return true;
+                });
+    try (DbssClient client = Mock.builder().build()) {
+      ReportStream stream = client.with(options).openReport(instance, stalling);
+      opened.set(stream);
+      CompletableFuture<byte[]> read = client.async(c -> stream.readAllBytes());
+      assertEquals(Status.BUSY, ((DbssException) refused.join().getCause()).status());
+      stream.close();
+      assertTrue(
+          assertThrows(CompletionException.class, read::join).getCause() instanceof IOException);
+    }
+  }
+
+  @Test
+  void listsFetchAllPagesAndContinueAfterAFailure() throws Exception {
+    String own = Mock.addInstance();
+    Mock.control("POST", "/reports", Map.of("format", "pdf", "count", 25, "instance", own));
+    try (DbssClient client = Mock.builder().maxAttempts(1).build()) {
+      Listing<Report> list = client.with(new CallOptions().pageSize(10)).reports(own);
+      assertTrue(list.total().isEmpty());
+      assertEquals(25, list.stream().map(Report::id).distinct().count());
+      assertEquals(25, list.total().getAsLong());
+      assertFalse(list.iterator().hasNext());
+      Mock.fault("@reports.list", Map.of("status", 500, "skip", 1, "times", 1));
+      Listing<Report> broken = client.with(new CallOptions().pageSize(20)).reports(own);
+      var iterator = broken.iterator();
+      for (int i = 0; i < 20; i++) {
+        assertTrue(iterator.next().isReady());
+      }
+      fails(Status.SERVER, iterator::hasNext);
+      assertEquals(5, broken.stream().count());
+      assertEquals(Mock.instance(), client.instances().iterator().next().id());
+      assertFalse(client.templates(own).stream().collect(Collectors.toList()).isEmpty());
+      DbssClient off = client.with(new CallOptions().statusFilter("OFF"));
+      off.databases(own).forEach(one -> assertEquals("OFF", one.status()));
+    }
+  }
+
+  @Test
+  void fieldsAreConvertedLeniently() throws Exception {
+    String own = Mock.addInstance();
+    Mock.control(
+        "POST",
+        "/reports",
+        Map.of(
+            "format",
+            "pdf",
+            "instance",
+            own,
+            "percentum",
+            "99.5",
+            "db_names",
+            List.of(1, "zwei\n\"\\\u0001é"),
+            "extra",
+            Map.of("unknown", Map.of("a", 1), "big", 1e300)));
+    try (DbssClient client = Mock.builder().build()) {
+      Report report = client.reports(own).iterator().next();
+      assertEquals(99, report.percentum());
+      assertFalse(report.isReady());
+      assertEquals("[1,\"zwei\\u000a\\\"\\\\\\u0001é\"]", report.dbNames());
+      assertEquals(Map.of("a", 1L), report.raw().get("unknown"));
+      assertTrue(report.toString().startsWith("Report{"));
+    }
+  }
+
+  @Test
+  void reportsAreGeneratedAndDeletedAndSchedulesChanged() throws Exception {
+    String own = Mock.addInstance();
+    String template =
+        Mock.READY.getAsJsonArray("templates").get(0).getAsJsonObject().get("id").getAsString();
+    ReportSpec spec =
+        new ReportSpec()
+            .templateId(template)
+            .startTime("2026-11-23 00:00:00")
+            .endTime("2026-11-24 00:00:00");
+    try (DbssClient client = Mock.builder().pollInterval(Duration.ofMillis(1)).build()) {
+      String id = client.generateReport(own, spec);
+      client.waitForReport(own, id);
+      client.deleteReport(own, id);
+      fails(Status.NOT_FOUND, () -> client.deleteReport(own, id));
+      client.createReport(own, spec);
+      assertNotNull(client.generateReportAsync(own, spec).join());
+      fails(Status.NOT_CONFIGURED, () -> client.createReport(own, new ReportSpec()));
+      Schedule before = client.schedule(own, template);
+      client.updateSchedule(own, template, new ScheduleChanges().status("OFF").topicUrn(""));
+      Schedule after = client.schedule(own, template);
+      assertEquals("OFF", after.status());
+      assertEquals(before.frequency(), after.frequency());
+      assertTrue(before.smnEffective());
+    }
+  }
+
+  @Test
+  void mirrorReturnsWhatItDidAlsoIfItFails() throws Exception {
+    String own = Mock.addInstance();
+    var ids =
+        Mock.control("POST", "/reports", Map.of("format", "pdf", "count", 3, "instance", own))
+            .getAsJsonObject()
+            .getAsJsonArray("ids");
+    String refused = ids.get(1).getAsString();
+    Mock.fault(refused, Map.of("status", 403, "times", 1));
+    Path archive = directory.resolve("archive");
+    MirrorOptions options = new MirrorOptions().instance(own).parallel(2);
+    try (DbssClient client = Mock.builder().build()) {
+      DbssException e = thrown(DbssException.class, () -> client.mirror(archive, options));
+      assertEquals(Status.PARTIAL, e.status());
+      MirrorResult partial = e.mirrorResult();
+      assertEquals(2, partial.downloaded());
+      assertEquals(refused, partial.failures().get(0).reportId());
+      assertEquals(Status.FORBIDDEN, partial.failures().get(0).error().status());
+      MirrorResult whole = client.mirrorAsync(archive, options).join();
+      assertEquals(1, whole.downloaded());
+      assertEquals(2, whole.present());
+      options.since(LocalDate.of(2030, 1, 1)).until(LocalDate.of(2030, 1, 1));
+      assertEquals(0, client.mirror(archive, options).listed());
+      assertNull(thrown(DbssException.class, () -> client.mirror(null, options)).mirrorResult());
+    }
+  }
+}
