@@ -1,0 +1,86 @@
+import { Readable } from 'node:stream';
+
+import type { Call } from './call.js';
+import type { ReportStreamFields, ReportStreamHandle } from './generated/abi.js';
+import { native, newId, onDone } from './native.js';
+
+/**
+ * A report that is read in parts. Nothing is read ahead of `highWaterMark` bytes. Its end
+ * comes only when the report is complete; everything less is an error. Without reading it to
+ * the end, destroy it.
+ */
+export class ReportStream extends Readable {
+  /** The size in bytes that the service announced. */
+  readonly size: number | undefined;
+  /** The format of the report, by its first bytes. */
+  readonly format: 'pdf' | 'zip' | 'unknown';
+  /** A safe form of the report's own name. */
+  readonly filename: string;
+  /** The header Content-Type. */
+  readonly contentType: string | undefined;
+  /** The service's id of the request. */
+  readonly requestId: string | undefined;
+
+  readonly #stream: ReportStreamHandle;
+  readonly #call: Call;
+  readonly #onAbort: () => void;
+  #reading = false;
+  #atEnd = false;
+  #closed: (() => void) | undefined;
+
+  /** @internal */
+  constructor(stream: ReportStreamHandle, call: Call, highWaterMark: number) {
+    super({ highWaterMark });
+    const fields = native.readFields(stream) as ReportStreamFields;
+    this.size = fields.size;
+    this.format = fields.format;
+    this.filename = fields.filename;
+    this.contentType = fields.contentType;
+    this.requestId = fields.requestId;
+    this.#stream = stream;
+    this.#call = call;
+    // The call has cancelled its operation. The error of libdbss comes with a read.
+    this.#onAbort = () => {
+      if (!this.#atEnd) this._read();
+    };
+    call.signal?.addEventListener('abort', this.#onAbort, { once: true });
+    if (call.signal?.aborted) this.#onAbort();
+  }
+
+  /** @internal */
+  override _read(): void {
+    if (this.#reading) return;
+    this.#reading = true;
+    const id = newId();
+    try {
+      native.reportStreamRead(id, 0, undefined, this.#stream, this.readableHighWaterMark);
+    } catch (error) {
+      this.#reading = false;
+      this.destroy(error as Error);
+      return;
+    }
+    onDone(id, (failure, chunk) => {
+      this.#reading = false;
+      if (this.#closed) this.#closed();
+      else if (failure) this.destroy(this.#call.errorOf(failure));
+      else if ((chunk as Buffer).length > 0) this.push(chunk);
+      else {
+        this.#atEnd = true;
+        this.push(null);
+      }
+    });
+  }
+
+  /** @internal */
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    this.#call.signal?.removeEventListener('abort', this.#onAbort);
+    native.reportStreamClose(this.#stream);
+    // The call is over when no read runs any more.
+    this.#closed = () => {
+      native.release(this.#stream);
+      this.#call.end(undefined);
+      callback(error);
+    };
+    if (!this.#reading) this.#closed();
+  }
+}
