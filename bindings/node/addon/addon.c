@@ -68,14 +68,18 @@ typedef struct message {
     void *pointer;
 } message;
 
+typedef struct {
+    int64_t received, total, resumed, attempts, percent;
+} progress;
+
 /* Who watches the progress of an operation: it lives as long as that, and its message. */
 typedef struct {
     message message;
     atomic_int references;
-    /* Under the lock of the environment. */
-    bool posted;
     environment *environment;
-    handle *operation;
+    /* Under the lock of the environment: what the message tells. */
+    bool posted, again;
+    progress first, last;
 } watcher;
 
 typedef struct job {
@@ -230,30 +234,31 @@ static void unreference_watcher(void *data)
     free(w);
 }
 
-/* While a message waits for the event loop, no other is posted. The call has the operation. */
+/* A message that waits for the event loop tells the first progress and the last. */
 static int32_t on_progress(void *user_data, const dbss_operation *operation)
 {
-    (void)operation;
     watcher *w = user_data;
     environment *e = w->environment;
+    progress now = {
+        dbss_operation_received(operation), dbss_operation_total(operation),
+        dbss_operation_resumed(operation),  dbss_operation_attempts(operation),
+        dbss_operation_percent(operation),
+    };
     pthread_mutex_lock(&e->lock);
     bool alive = e->alive;
-    if (!w->posted && post(e, &w->message)) {
+    if (w->posted) {
+        w->last = now;
+        w->again = true;
+    } else if (post(e, &w->message)) {
+        w->first = now;
         w->posted = true;
         atomic_fetch_add(&w->references, 1);
-        atomic_fetch_add(&w->operation->references, 1);
     }
     pthread_mutex_unlock(&e->lock);
     return !alive;
 }
 
-static void finish_progress(watcher *w)
-{
-    unreference_handle(w->operation);
-    unreference_watcher(w);
-}
-
-static dbss_status watch(environment *e, double id, handle *operation)
+static dbss_status watch(environment *e, double id, dbss_operation *operation)
 {
     watcher *w = calloc(1, sizeof *w);
     if (!w)
@@ -261,8 +266,7 @@ static dbss_status watch(environment *e, double id, handle *operation)
     w->message = (message){NULL, PROGRESS, id, w};
     atomic_init(&w->references, 1);
     w->environment = reference_environment(e);
-    w->operation = operation;
-    return dbss_operation_set_progress(operation->pointer, on_progress, w, unreference_watcher);
+    return dbss_operation_set_progress(operation, on_progress, w, unreference_watcher);
 }
 
 static void empty_box(box *b)
@@ -620,7 +624,8 @@ static char *copy_text(const char *bytes, size_t length)
 }
 
 /* A string, or bytes that need not be UTF-8. `subject` is what the error names. */
-static bool get_text(napi_env env, napi_value value, const char *subject, dbss_node_value *v)
+static bool get_text(napi_env env, napi_value value, const char *subject, bool of_option,
+                     dbss_node_value *v)
 {
     char small[256];
     size_t length = 0;
@@ -629,8 +634,11 @@ static bool get_text(napi_env env, napi_value value, const char *subject, dbss_n
     char *text = NULL;
     v->text = NULL;
     napi_typeof(env, value, &kind);
-    if (kind == napi_undefined || kind == napi_null)
-        return true;
+    if (kind == napi_undefined || kind == napi_null) {
+        if (of_option)
+            throw_own_error(env, DBSS_ERR_NULL_ARGUMENT, subject, "must not be null");
+        return !of_option;
+    }
     napi_is_buffer(env, value, &is_bytes);
     if (is_bytes) {
         void *data = NULL;
@@ -694,7 +702,8 @@ static bool get_values(napi_env env, environment *e, const dbss_node_function *f
             break;
         case TEXT:
         case OPTIONAL_TEXT:
-            fine = get_text(env, *given++, by_key ? values[i - 1].text : p->name, v);
+            fine = get_text(env, *given++, by_key ? values[i - 1].text : p->name,
+                            by_key, v);
             break;
         case NUMBER:
             if (napi_get_value_int64(env, *given++, &v->number) != napi_ok) {
@@ -866,9 +875,9 @@ static bool make_operation(napi_env env, job *j, napi_value settings)
         dbss_node_value key = {NULL}, text = {NULL};
         napi_value element = NULL;
         napi_get_element(env, settings, i, &element);
-        bool fine = get_text(env, element, "key", &key);
+        bool fine = get_text(env, element, "key", false, &key);
         napi_get_element(env, settings, i + 1, &element);
-        fine = fine && get_text(env, element, key.text ? key.text : "value", &text);
+        fine = fine && get_text(env, element, key.text ? key.text : "value", key.text, &text);
         if (fine)
             status = dbss_operation_set(operation, key.text, text.text);
         free((char *)key.text);
@@ -877,7 +886,7 @@ static bool make_operation(napi_env env, job *j, napi_value settings)
             return false;
     }
     if (status == DBSS_OK && j->flags & WITH_PROGRESS)
-        status = watch(j->environment, j->done.owner, j->operation->handle);
+        status = watch(j->environment, j->done.owner, operation);
     if (status != DBSS_OK) {
         napi_value error = error_value(env, status, dbss_error_take());
         if (error)
@@ -964,6 +973,28 @@ static bool deliver_done(environment *e, job *j, double id)
     return dispatch(e, DONE, id, more);
 }
 
+static bool deliver_progress(environment *e, watcher *w, double id)
+{
+    pthread_mutex_lock(&e->lock);
+    progress told[] = {w->first, w->last};
+    int count = w->again ? 2 : 1;
+    w->posted = w->again = false;
+    pthread_mutex_unlock(&e->lock);
+    unreference_watcher(w);
+    bool fine = true;
+    for (int i = 0; fine && i < count; i++) {
+        napi_value more[3] = {NULL, NULL, NULL};
+        napi_create_object(e->env, &more[0]);
+        dbss_node_set_number(e->env, more[0], "received", told[i].received, DBSS_NODE_ALWAYS);
+        dbss_node_set_number(e->env, more[0], "total", told[i].total, -1);
+        dbss_node_set_number(e->env, more[0], "resumed", told[i].resumed, DBSS_NODE_ALWAYS);
+        dbss_node_set_number(e->env, more[0], "attempts", told[i].attempts, DBSS_NODE_ALWAYS);
+        dbss_node_set_number(e->env, more[0], "percent", told[i].percent, -1);
+        fine = dispatch(e, PROGRESS, id, more);
+    }
+    return fine;
+}
+
 static bool deliver(environment *e, message *m)
 {
     napi_value more[3] = {NULL, NULL, NULL};
@@ -975,13 +1006,7 @@ static bool deliver(environment *e, message *m)
     case DONE:
         return deliver_done(e, m->pointer, id);
     case PROGRESS:
-        pthread_mutex_lock(&e->lock);
-        w->posted = false;
-        pthread_mutex_unlock(&e->lock);
-        napi_create_object(e->env, &more[0]);
-        dbss_node_read_operation(e->env, w->operation->pointer, more[0]);
-        finish_progress(w);
-        return dispatch(e, kind, id, more);
+        return deliver_progress(e, w, id);
     case LOG:
         pthread_mutex_lock(&e->lock);
         e->logs--;
@@ -1062,7 +1087,7 @@ static void on_end(void *data)
         if (m->kind == DONE)
             free_job(m->pointer);
         else if (m->kind == PROGRESS)
-            finish_progress(m->pointer);
+            unreference_watcher(m->pointer);
         else {
             int type = m->kind == LOG ? HANDLE_LOG_RECORD : HANDLE_TOKEN_REQUEST;
             dbss_node_handle_types[type].free(m->pointer);

@@ -1,7 +1,9 @@
 import { Readable } from 'node:stream';
 
 import type { Call } from './call.js';
+import type { DbssError } from './errors.js';
 import type { ReportStreamFields, ReportStreamHandle } from './generated/abi.js';
+import { STATUSES } from './generated/statuses.js';
 import { native, newId, onDone } from './native.js';
 
 /**
@@ -26,6 +28,7 @@ export class ReportStream extends Readable {
   readonly #onAbort: () => void;
   #reading = false;
   #atEnd = false;
+  #failure: Error | undefined;
   #closed: (() => void) | undefined;
 
   /** @internal */
@@ -62,13 +65,26 @@ export class ReportStream extends Readable {
     onDone(id, (failure, chunk) => {
       this.#reading = false;
       if (this.#closed) this.#closed();
-      else if (failure) this.destroy(this.#call.errorOf(failure));
+      else if (failure) this.#fail(failure);
       else if ((chunk as Buffer).length > 0) this.push(chunk);
       else {
         this.#atEnd = true;
         this.push(null);
       }
     });
+  }
+
+  /** What has arrived before a failure is read before it, unless the call was cancelled. */
+  #fail(failure: DbssError): void {
+    this.#failure = this.#call.errorOf(failure);
+    if (this.readableLength === 0 || failure.status === STATUSES.DBSS_ERR_CANCELLED) this.destroy(this.#failure);
+  }
+
+  /** @internal */
+  override read(size?: number): unknown {
+    const chunk: unknown = super.read(size);
+    if (this.#failure && this.readableLength === 0) process.nextTick(() => this.destroy(this.#failure));
+    return chunk;
   }
 
   /** @internal */
