@@ -764,12 +764,12 @@ static void *run_thread(void *data)
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += IDLE_SECONDS;
         int waited = 0;
-        while (e->alive && !e->jobs && waited != ETIMEDOUT) {
+        while (e->alive && !e->jobs && waited != ETIMEDOUT && e->threads <= e->limit) {
             e->idle++;
             waited = pthread_cond_timedwait(&e->wake, &e->lock, &until);
             e->idle--;
         }
-        if (!e->alive || !e->jobs)
+        if (!e->alive || !e->jobs || e->threads > e->limit)
             break;
         job *j = pop_job(e);
         pthread_mutex_unlock(&e->lock);
@@ -1192,6 +1192,7 @@ static napi_value set_threads(napi_env env, napi_callback_info info)
     e->limit = (int)limit;
     while (e->queued > e->idle && e->threads < e->limit && start_thread(e))
         ;
+    pthread_cond_broadcast(&e->wake);
     pthread_mutex_unlock(&e->lock);
     return NULL;
 }

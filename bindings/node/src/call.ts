@@ -76,6 +76,33 @@ export function resultOf(fields: OperationFields): CallResult {
   return { ...progressOf(fields), path, filename, contentType, requestId, format };
 }
 
+// A signal gets one listener for all calls: many would look like a leak.
+const aborting = new WeakMap<AbortSignal, Set<() => void>>();
+
+function runAll(this: AbortSignal): void {
+  for (const listener of [...(aborting.get(this) ?? [])]) listener();
+}
+
+/** Calls a function when a signal aborts, until it is removed. */
+export function addListener(signal: AbortSignal, listener: () => void): void {
+  let listeners = aborting.get(signal);
+  if (!listeners) {
+    listeners = new Set();
+    aborting.set(signal, listeners);
+    signal.addEventListener('abort', runAll);
+  }
+  listeners.add(listener);
+}
+
+export function removeListener(signal: AbortSignal, listener: () => void): void {
+  const listeners = aborting.get(signal);
+  listeners?.delete(listener);
+  if (listeners?.size === 0) {
+    aborting.delete(signal);
+    signal.removeEventListener('abort', runAll);
+  }
+}
+
 /** What begins a call in the addon. */
 export type Begin<T> = (id: number, flags: number, settings: Settings, project: string | undefined) => Started<T>;
 
@@ -111,7 +138,7 @@ export class Call {
     if (onResult) flags |= WITH_RESULT | WITH_OPERATION;
     if (signal) flags |= signal.aborted ? CANCELLED | WITH_OPERATION : WITH_OPERATION;
     this.#operation = begin(this.#id, flags, settings, projectId);
-    signal?.addEventListener('abort', this.cancel, { once: true });
+    if (signal) addListener(signal, this.cancel);
     onDone(this.#id, done as never, onProgress && this.#watch);
   }
 
@@ -142,7 +169,7 @@ export class Call {
 
   /** Ends what the call has; of a stream, when it is closed. */
   end(fields: OperationFields | undefined): void {
-    this.#signal?.removeEventListener('abort', this.cancel);
+    if (this.#signal) removeListener(this.#signal, this.cancel);
     stopWatching(this.#id);
     try {
       const found = fields ?? (this.#operation && (native.readFields(this.#operation) as OperationFields));

@@ -200,7 +200,7 @@ export class Client implements Receiver {
    */
   constructor(options: ClientOptions) {
     const { endpoint, log, tokenProvider, passcodeProvider, settings, ...rest } = options;
-    const kinds = new Set(Object.keys(options).map((name) => CREDENTIALS[name]).filter(Boolean));
+    const kinds = new Set(Object.entries(options).filter(([, value]) => value !== undefined).map(([name]) => CREDENTIALS[name]).filter(Boolean));
     if (kinds.size > 1) {
       const message = `${[...kinds].join(' and ')} exclude each other; give one of them`;
       throw makeError({ status: STATUSES.DBSS_ERR_ARGUMENT, message });

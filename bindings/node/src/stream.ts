@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 
-import type { Call } from './call.js';
+import { addListener, removeListener, type Call } from './call.js';
 import type { DbssError } from './errors.js';
 import type { ReportStreamFields, ReportStreamHandle } from './generated/abi.js';
 import { STATUSES } from './generated/statuses.js';
@@ -46,7 +46,7 @@ export class ReportStream extends Readable {
     this.#onAbort = () => {
       if (!this.#atEnd) this._read();
     };
-    call.signal?.addEventListener('abort', this.#onAbort, { once: true });
+    if (call.signal) addListener(call.signal, this.#onAbort);
     if (call.signal?.aborted) this.#onAbort();
   }
 
@@ -89,7 +89,7 @@ export class ReportStream extends Readable {
 
   /** @internal */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    this.#call.signal?.removeEventListener('abort', this.#onAbort);
+    if (this.#call.signal) removeListener(this.#call.signal, this.#onAbort);
     native.reportStreamClose(this.#stream);
     // The call is over when no read runs any more.
     this.#closed = () => {

@@ -83,7 +83,7 @@ function provider(client, answers, key) {
   };
 }
 
-function configure({ client: name, settings, log, token_provider: tokens, passcodes }) {
+async function configure({ client: name, settings, log, token_provider: tokens, passcodes }) {
   clients.get(name)?.close();
   clients.delete(name);
   const options = { settings: pairs(settings.filter(([key]) => key !== 'token' || !tokens)) };
@@ -93,7 +93,12 @@ function configure({ client: name, settings, log, token_provider: tokens, passco
   }
   if (tokens) options.tokenProvider = provider(name, tokens, 'token');
   if (passcodes) options.passcodeProvider = provider(name, passcodes, 'passcode');
-  clients.set(name, new Client(options));
+  try {
+    clients.set(name, new Client(options));
+  } finally {
+    // Its log records, if it has some, are those of this step.
+    await new Promise(setImmediate);
+  }
 }
 
 async function call(client, request) {
