@@ -76,7 +76,7 @@ const programs = {
       }
       await collect();
     };
-    await some(3000);
+    await some(10_000);
     const before = [resident(), descriptors(), threads()];
     await some(10_000);
     console.log(JSON.stringify({ before, after: [resident(), descriptors(), threads()] }));
