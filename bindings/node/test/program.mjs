@@ -76,10 +76,12 @@ const programs = {
       }
       await collect();
     };
-    await some(10_000);
-    const before = [resident(), descriptors(), threads()];
-    await some(10_000);
-    console.log(JSON.stringify({ before, after: [resident(), descriptors(), threads()] }));
+    const rounds = [];
+    for (let i = 0; i < 4; i++) {
+      await some(10_000);
+      rounds.push([resident(), descriptors(), threads()]);
+    }
+    console.log(JSON.stringify(rounds));
   },
   /** Workers that are terminated during calls. */
   async terminate() {
