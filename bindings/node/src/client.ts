@@ -6,7 +6,7 @@ import { AbortError, codeOf, DbssError, makeError, withProperty, type SystemPath
 import {
   FILE_REPLACE, type ContextHandle, type CredentialsFields, type CursorHandle, type LogRecordFields,
   type MirrorResultFields, type MirrorResultHandle, type OperationFields, type PageHandle,
-  type ReportStreamHandle, type TokenRequestFields, type TokenRequestHandle,
+  type ReportStreamHandle, type TokenRequestHandle,
 } from './generated/abi.js';
 import {
   toDatabase, toInstance, toReport, toSchedule, toTemplate,
@@ -182,11 +182,16 @@ function filled<H, R>(handle: H, set: (handle: H, key: Text, value: Text) => voi
  * A client of the service, with its credentials and its connections, which stay open between
  * calls. Make one and share it. The collector frees one that is not closed.
  */
-export class Client implements Receiver {
+export class Client {
   readonly #context: ContextHandle;
   readonly #log: ClientOptions['log'];
   readonly #provide: ((request: ProviderRequest) => unknown) | undefined;
   readonly #closing = new AbortController();
+  // It lives as long as the client, which every call keeps.
+  readonly #receiver: Receiver = {
+    receiveLog: (record, dropped) => this.#receiveLog(record, dropped),
+    receiveRequest: (request, { refused }) => void this.#answer(request, refused),
+  };
   #failure: { message: string; error: unknown } | undefined;
   #running = 0;
   #whenIdle: (() => void)[] = [];
@@ -220,7 +225,7 @@ export class Client implements Receiver {
       }
       const texts = pairs(rest, settings);
       for (let i = 0; i < texts.length; i += 2) native.configSet(config, texts[i]!, texts[i + 1]!);
-      const id = log ?? this.#provide ? addReceiver(this) : undefined;
+      const id = log ?? this.#provide ? addReceiver(this.#receiver) : undefined;
       if (log) native.configSetLog(config, id);
       if (tokenProvider) native.configSetTokenProvider(config, id);
       if (passcodeProvider) native.configSetPasscodeProvider(config, id);
@@ -230,8 +235,7 @@ export class Client implements Receiver {
     }
   }
 
-  /** @internal */
-  receiveLog({ status, ...record }: LogRecordFields & { error?: DbssError }, dropped: number): void {
+  #receiveLog({ status, ...record }: LogRecordFields & { error?: DbssError }, dropped: number): void {
     const made: LogRecord = record;
     if (status) made.code = codeOf(status);
     if (dropped) made.dropped = dropped;
@@ -240,11 +244,6 @@ export class Client implements Receiver {
     } catch (error) {
       throwLater(error);
     }
-  }
-
-  /** @internal */
-  receiveRequest(request: TokenRequestHandle, { refused }: TokenRequestFields): void {
-    void this.#answer(request, refused);
   }
 
   async #answer(request: TokenRequestHandle, refused: boolean): Promise<void> {
