@@ -19,6 +19,8 @@ SOURCE = ROOT / "bindings/node/src/generated"
 
 # The addon sets these on the operation of a call itself.
 CALL_CALLBACKS = ("dbss_operation_set_progress", "dbss_operation_set_interrupt")
+# The parameters of a function that reads a handle.
+READER = "napi_env env, const void *pointer, napi_value object"
 # Only in the addon: what frees, and what the addon does at the end of a call.
 ON_THREADS = ("dbss_error_take", "dbss_last_error", "dbss_buffer_free")
 
@@ -65,10 +67,15 @@ def exported(description: Item) -> list[Item]:
         for one in description["functions"]
         if one["name"] not in {*read, *frees, *ON_THREADS, *CALL_CALLBACKS}
         and one["returns"]["kind"] != "handle"
-        and not any(p["kind"] == "callback" and p["of"] == "dbss_write_fn" for p in one["parameters"])
+        and not any(
+            p["kind"] == "callback" and p["of"] == "dbss_write_fn" for p in one["parameters"]
+        )
         # Those of a list, which a reader reads too, and page_field, whose page is read as JSON.
-        and not (one["parameters"] and one["parameters"][0]["kind"] == "handle"
-                 and any("count" in p for p in one["parameters"]))
+        and not (
+            one["parameters"]
+            and one["parameters"][0]["kind"] == "handle"
+            and any("count" in p for p in one["parameters"])
+        )
     ]
 
 
@@ -148,7 +155,9 @@ def c_call(function: Item) -> Iterator[str]:
             }[kind]
             cast = f"({c_type})" if kind == "NUMBER" else ""
             arguments.append(f"{'&' if kind == 'OUT_BUFFER' else ''}{cast}{value}.{field}")
-    result = {"string": "v[0].text = ", "void": ""}.get(function["returns"]["kind"], "v[0].number = ")
+    result = {"string": "v[0].text = ", "void": ""}.get(
+        function["returns"]["kind"], "v[0].number = "
+    )
     yield f"static void call_{short(function['name'])}(dbss_node_value *v)"
     yield "{"
     if not arguments and not result:
@@ -163,7 +172,9 @@ def c_row(function: Item) -> Iterator[str]:
     )
     returns = "RETURNS_STATUS" if function["fallible"] else returns
     blocks = int(function["blocks"] == "network")
-    rows = [f'{{{kind}, {handle}, "{one["name"]}"}}' for kind, handle, one in parameter_kinds(function)]
+    rows = [
+        f'{{{kind}, {handle}, "{one["name"]}"}}' for kind, handle, one in parameter_kinds(function)
+    ]
     name = short(function["name"])
     yield f'    {{"{camel(name)}", call_{name}, {returns}, {blocks}, {len(rows)},'
     yield f"     {{{', '.join(rows) or '{UNUSED, 0, NULL}'}}}}},"
@@ -180,8 +191,11 @@ def c_setter(description: Item, handle: str, one: Item) -> str:
         return f'dbss_node_set_boolean(env, object, "{name}", {call});'
     if words := constant_words(description, returns):
         pairs = ", ".join(f'[{value}] = "{word}"' for value, word in words.items())
-        return (f'static const char *const {name}[] = {{{pairs}}};\n    dbss_node_set_word(env, object, '
-                f'"{name}", {call}, {name}, sizeof {name} / sizeof *{name});')
+        return (
+            f"static const char *const {name}[] = {{{pairs}}};\n"
+            f'    dbss_node_set_word(env, object, "{name}", {call}, '
+            f"{name}, sizeof {name} / sizeof *{name});"
+        )
     none = returns.get("none", "DBSS_NODE_ALWAYS")
     return f'dbss_node_set_number(env, object, "{name}", {call}, {none});'
 
@@ -189,26 +203,28 @@ def c_setter(description: Item, handle: str, one: Item) -> str:
 def c_reader(description: Item, handle: str, getters: list[Item]) -> Iterator[str]:
     counted = lists(description, getters)
     counts = {name for name, _ in counted.values()}
-    yield f"void dbss_node_read_{short(handle)}(napi_env env, const void *pointer, napi_value object)"
+    yield f"void dbss_node_read_{short(handle)}({READER})"
     yield "{"
     yield f"    const {handle} *handle = pointer;"
     for one in getters:
         if one["name"] not in counts:
             yield f"    {c_setter(description, handle, one)}"
     for base, (count, members) in counted.items():
-        yield f'    napi_value {short(base)} = dbss_node_list(env, object, "{member(handle, base)}s");'
+        name = short(base)
+        yield f'    napi_value {name} = dbss_node_list(env, object, "{member(handle, base)}s");'
         yield f"    for (size_t i = 0; i < {count}(handle); i++) {{"
         item = "NULL"
         if members[0]["name"] != base:
-            yield f"        napi_value item = dbss_node_item(env, {short(base)}, i);"
+            yield f"        napi_value item = dbss_node_item(env, {name}, i);"
             item = "item"
         for one in members:
-            name = camel(one["name"].removeprefix(f"{base}_"))
+            field = camel(one["name"].removeprefix(f"{base}_"))
             kind = "error" if one["returns"]["kind"] == "handle" else "text"
+            value = f"{one['name']}(handle, i)"
             if item == "NULL":
-                yield f"        dbss_node_add_text(env, {short(base)}, i, {one['name']}(handle, i));"
+                yield f"        dbss_node_add_text(env, {name}, i, {value});"
             else:
-                yield f'        dbss_node_set_{kind}(env, item, "{name}", {one["name"]}(handle, i));'
+                yield f'        dbss_node_set_{kind}(env, item, "{field}", {value});'
         yield "    }"
     yield "}"
 
@@ -236,11 +252,15 @@ def c_source(description: Item) -> str:
         lines += c_row(one)
     lines += ["};", "", f"const size_t dbss_node_function_count = {len(functions)};", ""]
     lines += ["/* The status of a text that C cannot have, by its parameter or option. */"]
-    statuses = {"project": "DBSS_ERR_INVALID_ID", "id": "DBSS_ERR_INVALID_ID",
-                "key": "DBSS_ERR_UNKNOWN_KEY"}
+    statuses = {
+        "project": "DBSS_ERR_INVALID_ID",
+        "id": "DBSS_ERR_INVALID_ID",
+        "key": "DBSS_ERR_UNKNOWN_KEY",
+    }
     for rows in description["options"].values():
-        statuses.update({row["key"]: row["status"] for row in rows
-                         if row["status"] != "DBSS_ERR_INVALID_VALUE"})
+        statuses.update(
+            {row["key"]: row["status"] for row in rows if row["status"] != "DBSS_ERR_INVALID_VALUE"}
+        )
     lines += ["const dbss_node_invalid dbss_node_invalids[] = {"]
     lines += [f'    {{"{key}", {status}}},' for key, status in statuses.items()]
     lines += ["    {NULL, DBSS_ERR_INVALID_VALUE},", "};", ""]
@@ -250,11 +270,13 @@ def c_source(description: Item) -> str:
 def c_header(description: Item) -> str:
     lines = [f"/* {NOTE} */", "#ifndef DBSS_NODE_ABI_H", "#define DBSS_NODE_ABI_H", ""]
     lines += ["/* The types of handles. */", "enum {"]
-    lines += [f"    HANDLE_{short(one['name']).upper()} = {index},"
-              for index, one in enumerate(description["handles"], start=1)]
+    lines += [
+        f"    HANDLE_{short(one['name']).upper()} = {index},"
+        for index, one in enumerate(description["handles"], start=1)
+    ]
     lines += ["};", ""]
     for handle in readers(description):
-        lines.append(f"void dbss_node_read_{short(handle)}(napi_env env, const void *pointer, napi_value object);")
+        lines.append(f"void dbss_node_read_{short(handle)}({READER});")
     return "\n".join([*lines, "", "#endif", ""])
 
 
@@ -304,8 +326,14 @@ def ts_reader(description: Item, handle: str, getters: list[Item]) -> Iterator[s
 
 
 def ts_function(function: Item) -> Iterator[str]:
-    given = ["callId: number", "how: number", "settings: Settings"] if function["blocks"] == "network" else []
-    result = {"string": "string | undefined", "void": "void"}.get(function["returns"]["kind"], "number")
+    given = (
+        ["callId: number", "how: number", "settings: Settings"]
+        if function["blocks"] == "network"
+        else []
+    )
+    result = {"string": "string | undefined", "void": "void"}.get(
+        function["returns"]["kind"], "number"
+    )
     out = "void" if function["fallible"] else result
     for kind, _, one in parameter_kinds(function):
         types = {

@@ -67,7 +67,9 @@ def statuses_file(description: Item) -> str:
     for one in errors:
         lines += [*doc(for_node(one["summary"])), f"  {one['name']}: {one['value']},"]
     lines += ["} as const;", ""]
-    lines += ["/** The code of an error, such as `DBSS_ERR_NOT_FOUND`. There may be others later. */"]
+    lines += [
+        "/** The code of an error, such as `DBSS_ERR_NOT_FOUND`. There may be others later. */"
+    ]
     return "\n".join([*lines, "export type StatusCode = keyof typeof STATUSES;", ""])
 
 
@@ -130,8 +132,15 @@ def items_file(description: Item) -> str:
             missing = "" if row["name"] == "id" else "?"
             lines += doc(row["help"] + choices)
             lines.append(f"  {camel(row['name'])}{missing}: {field_type};")
-        lines += [*doc("All fields as the service sent them. An integer that a number cannot "
-                       "hold exactly is a bigint."), "  raw: Fields;", "}", ""]
+        lines += [
+            *doc(
+                "All fields as the service sent them. An integer that a number cannot "
+                "hold exactly is a bigint."
+            ),
+            "  raw: Fields;",
+            "}",
+            "",
+        ]
         lines.append(f"export function to{kind}(raw: Fields): {kind} {{")
         lines.append("  return {")
         for row in rows:

@@ -334,16 +334,22 @@ class Bench:
             "libdbss": lambda: self.python("small_dbss.py", 10 * SDK_COUNT),
         }
         self.work.append(Work("16 KiB reports in Python", "µs", 1e-6, scripts))
-        self.plan_language("Go", [str(self.programs / "bench-go")], "net/http")
+        go = [str(self.programs / "bench-go")]
+        self.plan_language("Go", go, {"official SDK": "sdk", "net/http": "net/http"})
+        # The official SDK for Node.js has no call of DBSS.
+        node = ["node", str(HERE / "node/main.mjs")]
+        self.plan_language("Node.js", node, {"http": "http", "undici": "undici"})
         imports = {
             "official SDK": lambda: self.importing("huaweicloudsdkdbss.v1"),
             "libdbss": lambda: self.importing("dbss"),
         }
         self.work.append(Work("import in Python", "ms", 1e-3, imports))
 
-    def plan_language(self, language: str, program: list[str], client: str) -> None:
-        """libdbss beside the official SDK and the usual HTTP client of a language."""
-        arguments = {"official SDK": "sdk", client: client, "libdbss": "libdbss"}
+    def plan_language(
+        self, language: str, program: list[str], others: dict[str, str]
+    ) -> None:
+        """libdbss beside the official SDK and the usual HTTP clients of a language."""
+        arguments = {**others, "libdbss": "libdbss"}
         for name, unit, units, work in (
             ("16 KiB reports", "µs", 1e-6, ("memory", SMALL_ID, 5 * SDK_COUNT)),
             ("256 MiB streamed", "s", 1, ("stream", STREAM_ID, 1)),
@@ -454,6 +460,16 @@ def targets(bench: Bench) -> list[Target]:
                 limit,
             )
         )
+    for peer in ("http", "undici"):
+        for work, limit in (("16 KiB reports", 0.9), ("256 MiB streamed", 1.0)):
+            name = f"{work} in Node.js"
+            found.append(
+                Target(
+                    f"CPU relative to {peer}, {name}",
+                    ratio(name, "cpu_s", peer),
+                    limit,
+                )
+            )
     for sink in ("callback", "file"):
         for how in ("plain", "TLS 1.3"):
             name = f"1 GiB to {sink}, {how}"

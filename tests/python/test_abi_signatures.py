@@ -55,7 +55,7 @@ def load_generator(root: Path, language: str) -> ModuleType:
     return generator
 
 
-@pytest.mark.parametrize("language", ["cpp", "go", "python"])
+@pytest.mark.parametrize("language", ["cpp", "go", "node", "python"])
 def test_generated_files_are_up_to_date(
     root: Path,
     language: str,

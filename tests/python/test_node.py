@@ -44,7 +44,8 @@ PROGRAM = """import {{ createWriteStream }} from 'node:fs';
 import {{ pipeline }} from 'node:stream/promises';
 import {{ Client, DbssError, NetworkError }} from 'dbss';
 
-const {{ DBSS_ENDPOINT: endpoint = '', DBSS_TOKEN: token = '', DBSS_PROJECT_ID: projectId = '' }} = process.env;
+const {{ DBSS_ENDPOINT: endpoint = '', DBSS_TOKEN: token = '' }} = process.env;
+const {{ DBSS_PROJECT_ID: projectId = '' }} = process.env;
 const [, , instanceId = '', reportId = '', templateId = ''] = process.argv;
 // What the README takes for granted.
 declare const vault: {{
@@ -57,7 +58,8 @@ for (const block of [{blocks}]) await block(client);
 client.close();
 """
 COMMONJS = """import dbss = require('dbss');
-const { DBSS_ENDPOINT: endpoint = '', DBSS_TOKEN: token = '', DBSS_PROJECT_ID: projectId = '' } = process.env;
+const { DBSS_ENDPOINT: endpoint = '', DBSS_TOKEN: token = '' } = process.env;
+const { DBSS_PROJECT_ID: projectId = '' } = process.env;
 const [, , instanceId = '', reportId = ''] = process.argv;
 const client = new dbss.Client({ endpoint, token, projectId });
 const call: Promise<Buffer> = client.download({ instanceId, reportId });
@@ -192,7 +194,9 @@ def service(project: Project, mock: MockService) -> Iterator[None]:
 
 def test_node_calls_every_function_of_the_abi(root: Path) -> None:
     description = json.loads((root / "include/dbss-abi.json").read_text())
-    text = "".join((root / f"bindings/node/addon/{name}.c").read_text() for name in ("addon", "abi"))
+    text = "".join(
+        (root / f"bindings/node/addon/{name}.c").read_text() for name in ("addon", "abi")
+    )
     called = set(re.findall(r"\b(dbss_\w+)\(", text))
     unused = {
         # The error of a thread is taken with the call.

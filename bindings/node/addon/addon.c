@@ -155,8 +155,7 @@ static bool post(environment *e, message *m)
     *e->messages_end = m;
     e->messages_end = &m->next;
     if (!e->posted)
-        e->posted =
-            napi_call_threadsafe_function(e->poster, NULL, napi_tsfn_nonblocking) == napi_ok;
+        e->posted = napi_call_threadsafe_function(e->poster, NULL, napi_tsfn_nonblocking) == napi_ok;
     return true;
 }
 
@@ -240,9 +239,8 @@ static int32_t on_progress(void *user_data, const dbss_operation *operation)
     watcher *w = user_data;
     environment *e = w->environment;
     progress now = {
-        dbss_operation_received(operation), dbss_operation_total(operation),
-        dbss_operation_resumed(operation),  dbss_operation_attempts(operation),
-        dbss_operation_percent(operation),
+        dbss_operation_received(operation), dbss_operation_total(operation),   dbss_operation_resumed(operation),
+        dbss_operation_attempts(operation), dbss_operation_percent(operation),
     };
     pthread_mutex_lock(&e->lock);
     bool alive = e->alive;
@@ -360,8 +358,11 @@ void dbss_node_set_text(napi_env env, napi_value object, const char *name, const
 static bool is_utf8(const unsigned char *s)
 {
     while (*s) {
-        int more = *s < 0x80 ? 0 : *s >= 0xc2 && *s < 0xe0 ? 1 : (*s & 0xf0) == 0xe0 ? 2
-            : *s >= 0xf0 && *s < 0xf5 ? 3 : -1;
+        int more = *s < 0x80                 ? 0
+                   : *s >= 0xc2 && *s < 0xe0 ? 1
+                   : (*s & 0xf0) == 0xe0     ? 2
+                   : *s >= 0xf0 && *s < 0xf5 ? 3
+                                             : -1;
         unsigned char first = *s++, second = *s;
         if (more < 0 || (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f)
             || (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f))
@@ -390,15 +391,14 @@ void dbss_node_set_boolean(napi_env env, napi_value object, const char *name, in
     set(env, object, name, boolean);
 }
 
-void dbss_node_set_number(napi_env env, napi_value object, const char *name, int64_t value,
-                          int64_t none)
+void dbss_node_set_number(napi_env env, napi_value object, const char *name, int64_t value, int64_t none)
 {
     if (value != none)
         set(env, object, name, number_value(env, value));
 }
 
-void dbss_node_set_word(napi_env env, napi_value object, const char *name, int32_t value,
-                        const char *const *words, size_t count)
+void dbss_node_set_word(napi_env env, napi_value object, const char *name, int32_t value, const char *const *words,
+                        size_t count)
 {
     if (value >= 0 && (size_t)value < count)
         dbss_node_set_text(env, object, name, words[value]);
@@ -459,8 +459,8 @@ void dbss_node_set_error(napi_env env, napi_value object, const char *name, dbss
 }
 
 /* An Error for what the addon refuses itself. */
-static napi_value own_error(napi_env env, dbss_status status, const char *parameter,
-                            const char *what, const char *cancelled_by)
+static napi_value own_error(napi_env env, dbss_status status, const char *parameter, const char *what,
+                            const char *cancelled_by)
 {
     napi_value fields = NULL;
     napi_create_object(env, &fields);
@@ -477,8 +477,7 @@ static napi_value own_error(napi_env env, dbss_status status, const char *parame
     return e && e->make_error ? call_stored(env, e->make_error, 1, &fields) : NULL;
 }
 
-static void throw_own_error(napi_env env, dbss_status status, const char *parameter,
-                            const char *what)
+static void throw_own_error(napi_env env, dbss_status status, const char *parameter, const char *what)
 {
     napi_value error = own_error(env, status, parameter, what, NULL);
     if (error)
@@ -503,9 +502,7 @@ static void free_read(napi_env env, void *data, void *hint)
 static napi_value buffer_value(napi_env env, void *data, size_t length, napi_finalize release)
 {
     napi_value buffer = NULL;
-    if (length >= COPIED
-        && napi_create_external_buffer(env, length, data, release, (void *)length, &buffer)
-            == napi_ok)
+    if (length >= COPIED && napi_create_external_buffer(env, length, data, release, (void *)length, &buffer) == napi_ok)
         return buffer;
     napi_create_buffer_copy(env, length, length ? data : "", NULL, &buffer);
     release(env, data, (void *)length);
@@ -513,8 +510,7 @@ static napi_value buffer_value(napi_env env, void *data, size_t length, napi_fin
 }
 
 /* What a function that succeeded has returned. It takes the results. */
-static napi_value result_value(napi_env env, environment *e, const dbss_node_function *f,
-                               dbss_node_value *values)
+static napi_value result_value(napi_env env, environment *e, const dbss_node_function *f, dbss_node_value *values)
 {
     if (f->returns == RETURNS_TEXT)
         return text_value(env, values[0].text);
@@ -538,9 +534,7 @@ static napi_value result_value(napi_env env, environment *e, const dbss_node_fun
             result = buffer_value(env, values[i - 2].handle, v->length, free_read);
             values[i - 2].handle = NULL;
             break;
-        case OUT_ID:
-            result = text_value(env, v->id);
-            break;
+        case OUT_ID: result = text_value(env, v->id); break;
         }
     }
     return result;
@@ -563,12 +557,8 @@ static void free_values(const dbss_node_function *f, dbss_node_value *values, ha
             if (v->handle)
                 dbss_node_handle_types[f->parameters[i - 1].handle].free(v->handle);
             break;
-        case OUT_BUFFER:
-            dbss_buffer_free(&v->buffer);
-            break;
-        case OUT_BYTES:
-            free(v->handle);
-            break;
+        case OUT_BUFFER: dbss_buffer_free(&v->buffer); break;
+        case OUT_BYTES: free(v->handle); break;
         }
         unreference_handle(handles[i]);
     }
@@ -587,8 +577,7 @@ static box *box_of(napi_env env, napi_value value, unsigned char type)
     return b && (!type || b->type == type) ? b : NULL;
 }
 
-static bool get_handle(napi_env env, napi_value value, const dbss_node_parameter *p,
-                       handle **out, dbss_node_value *v)
+static bool get_handle(napi_env env, napi_value value, const dbss_node_parameter *p, handle **out, dbss_node_value *v)
 {
     napi_valuetype kind = napi_undefined;
     napi_typeof(env, value, &kind);
@@ -624,8 +613,7 @@ static char *copy_text(const char *bytes, size_t length)
 }
 
 /* A string, or bytes that need not be UTF-8. `subject` is what the error names. */
-static bool get_text(napi_env env, napi_value value, const char *subject, bool of_option,
-                     dbss_node_value *v)
+static bool get_text(napi_env env, napi_value value, const char *subject, bool of_option, dbss_node_value *v)
 {
     char small[256];
     size_t length = 0;
@@ -687,8 +675,8 @@ static bool get_callback(napi_env env, environment *e, napi_value value, dbss_no
     return true;
 }
 
-static bool get_values(napi_env env, environment *e, const dbss_node_function *f,
-                       const napi_value *given, dbss_node_value *values, handle **handles)
+static bool get_values(napi_env env, environment *e, const dbss_node_function *f, const napi_value *given,
+                       dbss_node_value *values, handle **handles)
 {
     for (int i = 1; i <= f->count; i++) {
         const dbss_node_parameter *p = &f->parameters[i - 1];
@@ -697,23 +685,16 @@ static bool get_values(napi_env env, environment *e, const dbss_node_function *f
         bool fine = true;
         switch (p->kind) {
         case HANDLE:
-        case OPTIONAL_HANDLE:
-            fine = get_handle(env, *given++, p, &handles[i], v);
-            break;
+        case OPTIONAL_HANDLE: fine = get_handle(env, *given++, p, &handles[i], v); break;
         case TEXT:
-        case OPTIONAL_TEXT:
-            fine = get_text(env, *given++, by_key ? values[i - 1].text : p->name,
-                            by_key, v);
-            break;
+        case OPTIONAL_TEXT: fine = get_text(env, *given++, by_key ? values[i - 1].text : p->name, by_key, v); break;
         case NUMBER:
             if (napi_get_value_int64(env, *given++, &v->number) != napi_ok) {
                 napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", p->name);
                 fine = false;
             }
             break;
-        case CALLBACK:
-            fine = get_callback(env, e, *given++, v);
-            break;
+        case CALLBACK: fine = get_callback(env, e, *given++, v); break;
         }
         if (!fine)
             return false;
@@ -800,8 +781,7 @@ static bool start_thread(environment *e)
     /* Signals are for the threads of Node. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool started =
-        pthread_create(&thread, &attributes, run_thread, reference_environment(e)) == 0;
+    bool started = pthread_create(&thread, &attributes, run_thread, reference_environment(e)) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     if (started)
@@ -833,8 +813,7 @@ static void submit(job *j)
 }
 
 /* Ends the calls that no thread has begun: one, or all that use a handle. */
-static void cancel_queued(environment *e, const job *one, const handle *user,
-                          const char *cancelled_by)
+static void cancel_queued(environment *e, const job *one, const handle *user, const char *cancelled_by)
 {
     pthread_mutex_lock(&e->lock);
     job *rest = e->jobs;
@@ -899,8 +878,7 @@ static bool make_operation(napi_env env, job *j, napi_value settings)
 }
 
 /* (id, flags, settings, ...parameters): the operation, if the call has one. */
-static napi_value start_job(napi_env env, environment *e, const dbss_node_function *f,
-                            napi_value *given)
+static napi_value start_job(napi_env env, environment *e, const dbss_node_function *f, napi_value *given)
 {
     job *j = calloc(1, sizeof *j);
     if (!j) {
@@ -952,8 +930,7 @@ static bool deliver_done(environment *e, job *j, double id)
 {
     napi_value more[3] = {NULL, NULL, NULL};
     if (j->cancelled_by)
-        more[0] = own_error(e->env, j->status, NULL, "the call was cancelled before it began",
-                            j->cancelled_by);
+        more[0] = own_error(e->env, j->status, NULL, "the call was cancelled before it began", j->cancelled_by);
     else if (j->status)
         more[0] = error_value(e->env, j->status, j->error);
     j->error = NULL;
@@ -1003,10 +980,8 @@ static bool deliver(environment *e, message *m)
     int kind = m->kind;
     size_t dropped = 0;
     switch (kind) {
-    case DONE:
-        return deliver_done(e, m->pointer, id);
-    case PROGRESS:
-        return deliver_progress(e, w, id);
+    case DONE: return deliver_done(e, m->pointer, id);
+    case PROGRESS: return deliver_progress(e, w, id);
     case LOG:
         pthread_mutex_lock(&e->lock);
         e->logs--;
@@ -1044,9 +1019,7 @@ static void on_posted(napi_env env, napi_value unused, void *context, void *data
             if (!e->messages)
                 e->messages_end = &e->messages;
         } else {
-            e->posted = m
-                && napi_call_threadsafe_function(e->poster, NULL, napi_tsfn_nonblocking)
-                    == napi_ok;
+            e->posted = m && napi_call_threadsafe_function(e->poster, NULL, napi_tsfn_nonblocking) == napi_ok;
             m = NULL;
         }
         pthread_mutex_unlock(&e->lock);
@@ -1099,8 +1072,7 @@ static void on_end(void *data)
 
 /* The functions of the addon */
 
-static napi_value run_now(napi_env env, environment *e, const dbss_node_function *f,
-                          napi_value *given)
+static napi_value run_now(napi_env env, environment *e, const dbss_node_function *f, napi_value *given)
 {
     dbss_node_value values[1 + DBSS_NODE_PARAMETERS] = {{NULL}};
     handle *handles[1 + DBSS_NODE_PARAMETERS] = {NULL};
@@ -1182,8 +1154,7 @@ static napi_value set_threads(napi_env env, napi_callback_info info)
     size_t count = 1;
     int64_t limit = 0;
     napi_get_cb_info(env, info, &count, given, NULL, NULL);
-    if (napi_get_value_int64(env, given[0], &limit) != napi_ok || limit < 1
-        || limit > MAX_THREADS) {
+    if (napi_get_value_int64(env, given[0], &limit) != napi_ok || limit < 1 || limit > MAX_THREADS) {
         napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "the number of threads is 1 to 1024");
         return NULL;
     }
@@ -1223,9 +1194,7 @@ static environment *new_environment(napi_env env)
     e->env = env;
     napi_value name = NULL;
     napi_create_string_utf8(env, "dbss", NAPI_AUTO_LENGTH, &name);
-    if (napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, NULL, NULL, e, on_posted,
-                                        &e->poster)
-        != napi_ok)
+    if (napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, NULL, NULL, e, on_posted, &e->poster) != napi_ok)
         return NULL;
     /* It keeps the event loop running only while calls run. */
     napi_unref_threadsafe_function(env, e->poster);
@@ -1235,8 +1204,7 @@ static environment *new_environment(napi_env env)
     return e;
 }
 
-static void define(napi_env env, napi_value exports, const char *name, napi_callback callback,
-                   const void *data)
+static void define(napi_env env, napi_value exports, const char *name, napi_callback callback, const void *data)
 {
     napi_value function = NULL;
     napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, (void *)data, &function);
@@ -1250,8 +1218,7 @@ NAPI_MODULE_INIT()
         return NULL;
     }
     for (size_t i = 0; i < dbss_node_function_count; i++)
-        define(env, exports, dbss_node_functions[i].name, call_function,
-               &dbss_node_functions[i]);
+        define(env, exports, dbss_node_functions[i].name, call_function, &dbss_node_functions[i]);
     define(env, exports, "setUp", set_up, NULL);
     define(env, exports, "readFields", read_fields, NULL);
     define(env, exports, "release", release, NULL);

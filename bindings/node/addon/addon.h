@@ -78,10 +78,9 @@ extern const dbss_node_invalid dbss_node_invalids[];
 void dbss_node_set_text(napi_env env, napi_value object, const char *name, const char *text);
 void dbss_node_set_bytes(napi_env env, napi_value object, const char *name, const char *bytes);
 void dbss_node_set_boolean(napi_env env, napi_value object, const char *name, int32_t value);
-void dbss_node_set_number(napi_env env, napi_value object, const char *name, int64_t value,
-                          int64_t none);
-void dbss_node_set_word(napi_env env, napi_value object, const char *name, int32_t value,
-                        const char *const *words, size_t count);
+void dbss_node_set_number(napi_env env, napi_value object, const char *name, int64_t value, int64_t none);
+void dbss_node_set_word(napi_env env, napi_value object, const char *name, int32_t value, const char *const *words,
+                        size_t count);
 /* This one frees the error. */
 void dbss_node_set_error(napi_env env, napi_value object, const char *name, dbss_error *error);
 napi_value dbss_node_list(napi_env env, napi_value object, const char *name);

@@ -13,7 +13,12 @@ if (!file) {
   process.exit(2);
 }
 
-const { DBSS_ENDPOINT: endpoint, DBSS_REGION: region, DBSS_TOKEN: token, DBSS_PROJECT_ID: projectId } = process.env;
+const {
+  DBSS_ENDPOINT: endpoint,
+  DBSS_REGION: region,
+  DBSS_TOKEN: token,
+  DBSS_PROJECT_ID: projectId,
+} = process.env;
 const client = new Client({ endpoint, region, token, projectId });
 const spec = { templateId, startTime, endTime };
 const onProgress = ({ percent }) => process.stderr.isTTY && process.stderr.write(`\r${percent ?? 0} %`);

@@ -13,11 +13,19 @@ if (!directory) {
   process.exit(2);
 }
 
-const { DBSS_ENDPOINT: endpoint, DBSS_REGION: region, DBSS_TOKEN: token, DBSS_PROJECT_ID: projectId } = process.env;
+const {
+  DBSS_ENDPOINT: endpoint,
+  DBSS_REGION: region,
+  DBSS_TOKEN: token,
+  DBSS_PROJECT_ID: projectId,
+} = process.env;
 const client = new Client({ endpoint, region, token, projectId });
 const print = ({ downloaded, present, notReady, failures, gaps }) => {
-  console.log(`${downloaded} new, ${present} already there, ${notReady} not ready, ${failures.length} failed`);
-  for (const { instanceId, reportId, error } of failures) console.error(`${instanceId} ${reportId}: ${error.message}`);
+  console.log(
+    `${downloaded} new, ${present} already there, ${notReady} not ready, ${failures.length} failed`,
+  );
+  for (const { instanceId, reportId, error } of failures)
+    console.error(`${instanceId} ${reportId}: ${error.message}`);
   for (const { instanceId, type, period } of gaps) console.log(`no ${type} of ${instanceId} for ${period}`);
 };
 try {

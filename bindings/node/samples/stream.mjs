@@ -17,7 +17,12 @@ if (!reportId) {
 const controller = new AbortController();
 process.once('SIGINT', () => controller.abort());
 
-const { DBSS_ENDPOINT: endpoint, DBSS_REGION: region, DBSS_TOKEN: token, DBSS_PROJECT_ID: projectId } = process.env;
+const {
+  DBSS_ENDPOINT: endpoint,
+  DBSS_REGION: region,
+  DBSS_TOKEN: token,
+  DBSS_PROJECT_ID: projectId,
+} = process.env;
 const client = new Client({ endpoint, region, token, projectId });
 try {
   const stream = await client.open({ instanceId, reportId, locale: 'zh-cn', signal: controller.signal });

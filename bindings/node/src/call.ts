@@ -5,8 +5,20 @@ import type { OperationFields, OperationHandle } from './generated/abi.js';
 import type { CallSettings } from './generated/options.js';
 import { STATUSES } from './generated/statuses.js';
 import {
-  CANCELLED, keyOf, native, newId, onDone, stopWatching, textOf, throwLater, WITH_OPERATION, WITH_PROGRESS,
-  WITH_RESULT, type Settings, type Started, type Text,
+  CANCELLED,
+  keyOf,
+  native,
+  newId,
+  onDone,
+  stopWatching,
+  textOf,
+  throwLater,
+  WITH_OPERATION,
+  WITH_PROGRESS,
+  WITH_RESULT,
+  type Settings,
+  type Started,
+  type Text,
 } from './native.js';
 
 /** The progress of a call. */
@@ -104,7 +116,12 @@ export function removeListener(signal: AbortSignal, listener: () => void): void 
 }
 
 /** What begins a call in the addon. */
-export type Begin<T> = (id: number, flags: number, settings: Settings, project: string | undefined) => Started<T>;
+export type Begin<T> = (
+  id: number,
+  flags: number,
+  settings: Settings,
+  project: string | undefined,
+) => Started<T>;
 
 /** A call that runs. It keeps its client. */
 export class Call {
@@ -129,8 +146,14 @@ export class Call {
 
   /** Begins the call; `done` is called once. It throws if the call cannot begin. */
   begin<T>(
-    begin: Begin<T>, { projectId, signal, onProgress, onResult, settings: more, ...rest }: CallOptions, flags: number,
-    done: (failure: DbssError | undefined, result: T, fields: OperationFields | undefined) => void,
+    begin: Begin<T>,
+    { projectId, signal, onProgress, onResult, settings: more, ...rest }: CallOptions,
+    flags: number,
+    done: (
+      failure: DbssError | undefined,
+      result: T | undefined,
+      fields: OperationFields | undefined,
+    ) => void,
   ): void {
     const settings = pairs(rest, more);
     if (settings.length > 0) flags |= WITH_OPERATION;
@@ -160,7 +183,10 @@ export class Call {
   errorOf(failure: DbssError | undefined): Error | undefined {
     if (this.#thrown) {
       const own = { status: STATUSES.DBSS_ERR_CANCELLED, message: 'onProgress ended the call' };
-      return makeError({ ...own, attempts: failure?.attempts ?? 0, cancelledBy: 'callback' }, { cause: this.#thrown.error });
+      return makeError(
+        { ...own, attempts: failure?.attempts ?? 0, cancelledBy: 'callback' },
+        { cause: this.#thrown.error },
+      );
     }
     return failure?.cancelledBy === 'signal' && this.#signal?.aborted
       ? new AbortError(failure, this.#signal.reason)

@@ -4,18 +4,44 @@ import { fileURLToPath } from 'node:url';
 import { Call, pairs, resultOf, type Begin, type CallOptions, type CallResult } from './call.js';
 import { AbortError, codeOf, DbssError, makeError, withProperty, type SystemPath } from './errors.js';
 import {
-  FILE_REPLACE, type ContextHandle, type CredentialsFields, type CursorHandle, type LogRecordFields,
-  type MirrorResultFields, type MirrorResultHandle, type OperationFields, type PageHandle,
-  type ReportStreamHandle, type TokenRequestHandle,
+  FILE_REPLACE,
+  type ContextHandle,
+  type CredentialsFields,
+  type CursorHandle,
+  type LogRecordFields,
+  type MirrorResultFields,
+  type MirrorResultHandle,
+  type OperationFields,
+  type PageHandle,
+  type ReportStreamHandle,
+  type TokenRequestHandle,
 } from './generated/abi.js';
 import {
-  toDatabase, toInstance, toReport, toSchedule, toTemplate,
-  type Database, type Instance, type MirrorCounts, type Report, type Schedule, type Template,
+  toDatabase,
+  toInstance,
+  toReport,
+  toSchedule,
+  toTemplate,
+  type Database,
+  type Instance,
+  type MirrorCounts,
+  type Report,
+  type Schedule,
+  type Template,
 } from './generated/items.js';
 import type { ClientSettings, MirrorOptions, ReportSpec, ScheduleChanges } from './generated/options.js';
 import { STATUSES, type StatusCode } from './generated/statuses.js';
 import { List, readPage, type Fields } from './lists.js';
-import { addReceiver, native, throwLater, WITH_OPERATION, WITH_RESULT, type Receiver, type Started, type Text } from './native.js';
+import {
+  addReceiver,
+  native,
+  throwLater,
+  WITH_OPERATION,
+  WITH_RESULT,
+  type Receiver,
+  type Started,
+  type Text,
+} from './native.js';
 import { ReportStream } from './stream.js';
 
 /** A token, and when it expires, by the clock of this machine. */
@@ -153,9 +179,17 @@ export interface MirrorResult extends MirrorCounts {
 
 // Which options are which credentials.
 const CREDENTIALS: Readonly<Record<string, string>> = {
-  token: 'token', accessKey: 'accessKey', secretKey: 'accessKey', securityToken: 'accessKey',
-  iamUser: 'iamUser', iamPassword: 'iamUser', iamDomain: 'iamUser', iamUserId: 'iamUser',
-  passcodeProvider: 'iamUser', credentials: 'credentials', tokenProvider: 'tokenProvider',
+  token: 'token',
+  accessKey: 'accessKey',
+  secretKey: 'accessKey',
+  securityToken: 'accessKey',
+  iamUser: 'iamUser',
+  iamPassword: 'iamUser',
+  iamDomain: 'iamUser',
+  iamUserId: 'iamUser',
+  passcodeProvider: 'iamUser',
+  credentials: 'credentials',
+  tokenProvider: 'tokenProvider',
 };
 
 function pathOf(path: string | Buffer | URL): Text {
@@ -168,7 +202,12 @@ function pageSizeOf(size = 0): number {
 }
 
 /** Makes an object of options, uses it and releases it. */
-function filled<H, R>(handle: H, set: (handle: H, key: Text, value: Text) => void, options: object, use: (handle: H) => R): R {
+function filled<H, R>(
+  handle: H,
+  set: (handle: H, key: Text, value: Text) => void,
+  options: object,
+  use: (handle: H) => R,
+): R {
   try {
     const texts = pairs(options);
     for (let i = 0; i < texts.length; i += 2) set(handle, texts[i]!, texts[i + 1]!);
@@ -205,7 +244,12 @@ export class Client {
    */
   constructor(options: ClientOptions) {
     const { endpoint, log, tokenProvider, passcodeProvider, settings, ...rest } = options;
-    const kinds = new Set(Object.entries(options).filter(([, value]) => value !== undefined).map(([name]) => CREDENTIALS[name]).filter(Boolean));
+    const kinds = new Set(
+      Object.entries(options)
+        .filter(([, value]) => value !== undefined)
+        .map(([name]) => CREDENTIALS[name])
+        .filter(Boolean),
+    );
     if (kinds.size > 1) {
       const message = `${[...kinds].join(' and ')} exclude each other; give one of them`;
       throw makeError({ status: STATUSES.DBSS_ERR_ARGUMENT, message });
@@ -225,7 +269,7 @@ export class Client {
       }
       const texts = pairs(rest, settings);
       for (let i = 0; i < texts.length; i += 2) native.configSet(config, texts[i]!, texts[i + 1]!);
-      const id = log ?? this.#provide ? addReceiver(this.#receiver) : undefined;
+      const id = (log ?? this.#provide) ? addReceiver(this.#receiver) : undefined;
       if (log) native.configSetLog(config, id);
       if (tokenProvider) native.configSetTokenProvider(config, id);
       if (passcodeProvider) native.configSetPasscodeProvider(config, id);
@@ -256,7 +300,10 @@ export class Client {
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       // Of what libdbss repeats, 512 bytes, and without control characters.
-      const message = Buffer.from(reason.replace(/[\p{C}\0]/gu, ' ')).subarray(0, 500).toString().replace(/\ufffd+$/, '');
+      const message = Buffer.from(reason.replace(/[\p{C}\0]/gu, ' '))
+        .subarray(0, 500)
+        .toString()
+        .replace(/\ufffd+$/, '');
       this.#failure = { message, error };
       try {
         native.tokenRequestFail(request, message);
@@ -271,27 +318,37 @@ export class Client {
   /** Adds what the provider failed with. */
   #explain(failure: Error): Error {
     const { message, error } = this.#failure ?? {};
-    const known = failure instanceof DbssError && failure.status === STATUSES.DBSS_ERR_NO_TOKEN && message && failure.message.includes(message);
+    const known =
+      failure instanceof DbssError &&
+      failure.status === STATUSES.DBSS_ERR_NO_TOKEN &&
+      message &&
+      failure.message.includes(message);
     return known ? withProperty(failure, 'cause', error) : failure;
   }
 
   /** Runs a call. `collect` gets its result, also if it failed, and the operation's fields. */
   #run<T>(
-    options: CallOptions, begin: (context: ContextHandle, ...given: Parameters<Begin<T>>) => Started<T>,
-    collect?: (result: T, fields: OperationFields) => void,
+    options: CallOptions,
+    begin: (context: ContextHandle, ...given: Parameters<Begin<T>>) => Started<T>,
+    collect?: (result: T | undefined, fields: OperationFields) => void,
   ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const call = new Call(this, options);
       const context = this.#context;
       const flags = collect ? WITH_OPERATION | WITH_RESULT : 0;
-      call.begin<T>((...given) => begin(context, ...given), options, flags, (failure, result, fields) => {
-        call.end(fields);
-        if (fields) collect?.(result, fields);
-        const error = call.errorOf(failure);
-        if (error) reject(this.#explain(error));
-        else resolve(result);
-        this.#ended();
-      });
+      call.begin<T>(
+        (...given) => begin(context, ...given),
+        options,
+        flags,
+        (failure, result, fields) => {
+          call.end(fields);
+          if (fields) collect?.(result, fields);
+          const error = call.errorOf(failure);
+          if (error) reject(this.#explain(error));
+          else resolve(result as T);
+          this.#ended();
+        },
+      );
       this.#running++;
     });
   }
@@ -327,17 +384,52 @@ export class Client {
     const save = (_: unknown, fields: OperationFields): void => void (saved = resultOf(fields));
     const flags = replace ? FILE_REPLACE : 0;
     if (file !== undefined) {
-      await this.#run(rest, (context, id, how, settings, project) => native.reportDownloadToFile(
-        id, how, settings, context, project, instanceId, reportId, locale, pathOf(file), flags), save);
+      await this.#run(
+        rest,
+        (context, id, how, settings, project) =>
+          native.reportDownloadToFile(
+            id,
+            how,
+            settings,
+            context,
+            project,
+            instanceId,
+            reportId,
+            locale,
+            pathOf(file),
+            flags,
+          ),
+        save,
+      );
     } else if (directory !== undefined) {
-      await this.#run(rest, (context, id, how, settings, project) => native.reportDownloadToDirectory(
-        id, how, settings, context, project, instanceId, reportId, locale, pathOf(directory), flags), save);
+      await this.#run(
+        rest,
+        (context, id, how, settings, project) =>
+          native.reportDownloadToDirectory(
+            id,
+            how,
+            settings,
+            context,
+            project,
+            instanceId,
+            reportId,
+            locale,
+            pathOf(directory),
+            flags,
+          ),
+        save,
+      );
     } else if (fd !== undefined) {
-      await this.#run(rest, (context, id, how, settings, project) => native.reportDownloadToFd(
-        id, how, settings, context, project, instanceId, reportId, locale, fd), save);
+      await this.#run(
+        rest,
+        (context, id, how, settings, project) =>
+          native.reportDownloadToFd(id, how, settings, context, project, instanceId, reportId, locale, fd),
+        save,
+      );
     } else {
-      return this.#run(rest, (context, id, how, settings, project) => native.reportDownloadToMemory(
-        id, how, settings, context, project, instanceId, reportId, locale));
+      return this.#run(rest, (context, id, how, settings, project) =>
+        native.reportDownloadToMemory(id, how, settings, context, project, instanceId, reportId, locale),
+      );
     }
     return saved;
   }
@@ -353,16 +445,21 @@ export class Client {
     return new Promise((resolve, reject) => {
       const call = new Call(this, options);
       const context = this.#context;
-      call.begin<ReportStreamHandle>((id, how, settings, project) => native.reportOpen(
-        id, how, settings, context, project, instanceId, reportId, locale), rest, WITH_OPERATION, (failure, stream) => {
-        const error = call.errorOf(failure);
-        if (error) {
-          if (stream) native.release(stream);
-          call.end(undefined);
-          reject(this.#explain(error));
-        } else resolve(new ReportStream(stream, call, highWaterMark));
-        this.#ended();
-      });
+      call.begin<ReportStreamHandle>(
+        (id, how, settings, project) =>
+          native.reportOpen(id, how, settings, context, project, instanceId, reportId, locale),
+        rest,
+        WITH_OPERATION,
+        (failure, stream) => {
+          const error = call.errorOf(failure);
+          if (error) {
+            if (stream) native.release(stream);
+            call.end(undefined);
+            reject(this.#explain(error));
+          } else resolve(new ReportStream(stream!, call, highWaterMark));
+          this.#ended();
+        },
+      );
       this.#running++;
     });
   }
@@ -370,13 +467,15 @@ export class Client {
   /** Checks that the service accepts the credentials; it downloads and changes nothing. */
   async check(options: CallOptions = {}): Promise<void> {
     await this.#run(options, (context, id, how, settings, project) =>
-      native.contextCheck(id, how, settings, context, project));
+      native.contextCheck(id, how, settings, context, project),
+    );
   }
 
   /** Finds the credentials that a call would use now, as a call does. */
   async findCredentials(options: Omit<CallOptions, 'projectId'> = {}): Promise<Credentials> {
     const found = await this.#run(options, (context, id, how, settings) =>
-      native.contextFindCredentials(id, how, settings, context));
+      native.contextFindCredentials(id, how, settings, context),
+    );
     const { source, description, name, project, expiresMs } = native.readFields(found) as CredentialsFields;
     native.release(found);
     const expiresAt = expiresMs === undefined ? undefined : new Date(expiresMs);
@@ -384,40 +483,63 @@ export class Client {
   }
 
   #list<T>(
-    options: CallOptions, open: (context: ContextHandle, project: string | undefined) => CursorHandle,
+    options: CallOptions,
+    open: (context: ContextHandle, project: string | undefined) => CursorHandle,
     convert: (raw: Fields) => T,
   ): List<T> {
     const { projectId, ...rest } = options;
     return new List(
       () => open(this.#context, projectId),
-      (cursor) => this.#run<PageHandle>(rest, (_, id, how, settings) => native.cursorNext(id, how, settings, cursor)),
+      (cursor) =>
+        this.#run<PageHandle>(rest, (_, id, how, settings) => native.cursorNext(id, how, settings, cursor)),
       convert,
     );
   }
 
   /** Lists the audit instances of the project. The options are those of each page's call. */
   instances({ pageSize, ...rest }: CallOptions & PageOptions = {}): List<Instance> {
-    return this.#list(rest, (context, project) =>
-      native.instancesList(context, project, pageSizeOf(pageSize)), toInstance);
+    return this.#list(
+      rest,
+      (context, project) => native.instancesList(context, project, pageSizeOf(pageSize)),
+      toInstance,
+    );
   }
 
   /** Lists the reports of an instance; only those of a name, 1 to 256 bytes, if it is given. */
-  reports({ instanceId, name, pageSize, ...rest }: InstanceOptions & PageOptions & { name?: string }): List<Report> {
-    return this.#list(rest, (context, project) =>
-      native.reportsList(context, project, instanceId, name, pageSizeOf(pageSize)), toReport);
+  reports({
+    instanceId,
+    name,
+    pageSize,
+    ...rest
+  }: InstanceOptions & PageOptions & { name?: string }): List<Report> {
+    return this.#list(
+      rest,
+      (context, project) => native.reportsList(context, project, instanceId, name, pageSizeOf(pageSize)),
+      toReport,
+    );
   }
 
   /** Lists the report templates of an instance. */
   templates({ instanceId, ...rest }: InstanceOptions): List<Template> {
-    return this.#list(rest, (context, project) => native.templatesList(context, project, instanceId), toTemplate);
+    return this.#list(
+      rest,
+      (context, project) => native.templatesList(context, project, instanceId),
+      toTemplate,
+    );
   }
 
   /** Lists the databases that an instance audits; only those that are on or off, if given. */
-  databases(
-    { instanceId, status, pageSize, ...rest }: InstanceOptions & PageOptions & { status?: 'ON' | 'OFF' },
-  ): List<Database> {
-    return this.#list(rest, (context, project) =>
-      native.databasesList(context, project, instanceId, status, pageSizeOf(pageSize)), toDatabase);
+  databases({
+    instanceId,
+    status,
+    pageSize,
+    ...rest
+  }: InstanceOptions & PageOptions & { status?: 'ON' | 'OFF' }): List<Database> {
+    return this.#list(
+      rest,
+      (context, project) => native.databasesList(context, project, instanceId, status, pageSizeOf(pageSize)),
+      toDatabase,
+    );
   }
 
   /**
@@ -427,7 +549,9 @@ export class Client {
   async create({ instanceId, spec, ...rest }: InstanceOptions & { spec: ReportSpec }): Promise<void> {
     await this.#run(rest, (context, id, how, settings, project) =>
       filled(native.reportSpecNew(), native.reportSpecSet, spec, (made) =>
-        native.reportCreate(id, how, settings, context, project, instanceId, made)));
+        native.reportCreate(id, how, settings, context, project, instanceId, made),
+      ),
+    );
   }
 
   /**
@@ -439,25 +563,30 @@ export class Client {
   generate({ instanceId, spec, ...rest }: InstanceOptions & { spec: ReportSpec }): Promise<string> {
     return this.#run(rest, (context, id, how, settings, project) =>
       filled(native.reportSpecNew(), native.reportSpecSet, spec, (made) =>
-        native.reportGenerate(id, how, settings, context, project, instanceId, made)));
+        native.reportGenerate(id, how, settings, context, project, instanceId, made),
+      ),
+    );
   }
 
   /** Waits until a report can be downloaded. */
   async wait({ instanceId, reportId, ...rest }: ReportOptions): Promise<void> {
     await this.#run(rest, (context, id, how, settings, project) =>
-      native.reportWait(id, how, settings, context, project, instanceId, reportId));
+      native.reportWait(id, how, settings, context, project, instanceId, reportId),
+    );
   }
 
   /** Deletes a report at the service, permanently. */
   async delete({ instanceId, reportId, ...rest }: ReportOptions): Promise<void> {
     await this.#run(rest, (context, id, how, settings, project) =>
-      native.reportDelete(id, how, settings, context, project, instanceId, reportId));
+      native.reportDelete(id, how, settings, context, project, instanceId, reportId),
+    );
   }
 
   /** The schedule on which the service generates reports from a template. */
   async schedule({ instanceId, templateId, ...rest }: TemplateOptions): Promise<Schedule> {
     const page = await this.#run<PageHandle>(rest, (context, id, how, settings, project) =>
-      native.scheduleShow(id, how, settings, context, project, instanceId, templateId));
+      native.scheduleShow(id, how, settings, context, project, instanceId, templateId),
+    );
     return readPage(page, toSchedule)[0]!;
   }
 
@@ -465,12 +594,17 @@ export class Client {
    * Changes the schedule of a template. It gets the present one and sends all of it back with
    * the changes, so a change that somebody else makes in between is lost.
    */
-  async updateSchedule(
-    { instanceId, templateId, changes, ...rest }: TemplateOptions & { changes: ScheduleChanges },
-  ): Promise<void> {
+  async updateSchedule({
+    instanceId,
+    templateId,
+    changes,
+    ...rest
+  }: TemplateOptions & { changes: ScheduleChanges }): Promise<void> {
     await this.#run(rest, (context, id, how, settings, project) =>
       filled(native.scheduleChangesNew(), native.scheduleChangesSet, changes, (made) =>
-        native.scheduleUpdate(id, how, settings, context, project, instanceId, templateId, made)));
+        native.scheduleUpdate(id, how, settings, context, project, instanceId, templateId, made),
+      ),
+    );
   }
 
   /**
@@ -482,15 +616,21 @@ export class Client {
    * @throws {@link DbssError} with the partial `result`: `DBSS_ERR_PARTIAL` if some reports
    * failed and the others are there.
    */
-  async mirror(
-    { directory, options = {}, ...rest }: CallOptions & { directory: string | Buffer | URL; options?: MirrorOptions },
-  ): Promise<MirrorResult> {
+  async mirror({
+    directory,
+    options = {},
+    ...rest
+  }: CallOptions & { directory: string | Buffer | URL; options?: MirrorOptions }): Promise<MirrorResult> {
     let result: MirrorResult | undefined;
     try {
-      await this.#run<MirrorResultHandle>(rest, (context, id, how, settings, project) =>
-        filled(native.mirrorOptionsNew(), native.mirrorOptionsSet, options, (made) =>
-          native.reportsMirror(id, how, settings, context, project, pathOf(directory), made)),
-      (handle) => void (result = handle && toMirrorResult(handle)));
+      await this.#run<MirrorResultHandle>(
+        rest,
+        (context, id, how, settings, project) =>
+          filled(native.mirrorOptionsNew(), native.mirrorOptionsSet, options, (made) =>
+            native.reportsMirror(id, how, settings, context, project, pathOf(directory), made),
+          ),
+        (handle) => void (result = handle && toMirrorResult(handle)),
+      );
     } catch (error) {
       const failure = error instanceof AbortError ? error.cause : error;
       throw result && failure instanceof DbssError ? (withProperty(failure, 'result', result), error) : error;
@@ -534,9 +674,16 @@ function toMirrorResult(handle: MirrorResultHandle): MirrorResult {
   native.release(handle);
   return {
     ...counts,
-    failures: failures.map(({ id, instance, error }) => (
-      { instanceId: instance ?? '', reportId: id === '' ? undefined : id, error: error as DbssError })),
-    gaps: gaps.map(({ instance, type, period }) => ({ instanceId: instance ?? '', type: type ?? '', period: period ?? '' })),
+    failures: failures.map(({ id, instance, error }) => ({
+      instanceId: instance ?? '',
+      reportId: id === '' ? undefined : id,
+      error: error as DbssError,
+    })),
+    gaps: gaps.map(({ instance, type, period }) => ({
+      instanceId: instance ?? '',
+      type: type ?? '',
+      period: period ?? '',
+    })),
   };
 }
 

@@ -62,7 +62,13 @@ export class DbssError extends Error {
     super(failure.message ?? codeOf(failure.status), options);
     const { message: _, cancelledBy: by, ...rest } = failure;
     const cancelledBy = by === 'operation' ? 'signal' : by === 'context' ? 'client' : by;
-    const defaults = { code: codeOf(failure.status), details: [], candidates: [], retryable: false, attempts: 0 };
+    const defaults = {
+      code: codeOf(failure.status),
+      details: [],
+      candidates: [],
+      retryable: false,
+      attempts: 0,
+    };
     Object.assign(this, defaults, rest, cancelledBy && { cancelledBy });
   }
 
@@ -87,7 +93,13 @@ export class CancelledError extends DbssError {}
 export class InternalError extends DbssError {}
 
 const CLASSES = [
-  InternalError, ArgumentError, ServiceError, NetworkError, FileError, ResourceError, CancelledError,
+  InternalError,
+  ArgumentError,
+  ServiceError,
+  NetworkError,
+  FileError,
+  ResourceError,
+  CancelledError,
 ];
 
 /** The error of the class that belongs to a status. */
@@ -111,7 +123,12 @@ export class AbortError extends Error {
 }
 
 /** The same error, with another property. */
-export function withProperty<K extends string>(error: DbssError, name: K, value: unknown): DbssError {
-  Object.defineProperty(error, name, { value, enumerable: name !== 'cause', configurable: true, writable: true });
+export function withProperty(error: DbssError, name: string, value: unknown): DbssError {
+  Object.defineProperty(error, name, {
+    value,
+    enumerable: name !== 'cause',
+    configurable: true,
+    writable: true,
+  });
   return error;
 }

@@ -5,7 +5,12 @@ import * as path from 'node:path';
 
 import { makeError, type DbssError, type Failure } from './errors.js';
 import type {
-  Functions, LogRecordFields, OperationFields, OperationHandle, TokenRequestFields, TokenRequestHandle,
+  Functions,
+  LogRecordFields,
+  OperationFields,
+  OperationHandle,
+  TokenRequestFields,
+  TokenRequestHandle,
 } from './generated/abi.js';
 
 /** Text for libdbss: a string, or bytes that need not be UTF-8. */
@@ -96,7 +101,8 @@ const dispatchers = [
     done?.(failure, result, fields);
   },
   (id: number, fields: OperationFields) => watchers.get(id)?.(fields),
-  (id: number, record: LogRecordFields, dropped: number) => receivers.get(id)?.deref()?.receiveLog(record, dropped),
+  (id: number, record: LogRecordFields, dropped: number) =>
+    receivers.get(id)?.deref()?.receiveLog(record, dropped),
   (id: number, request: TokenRequestHandle, fields: TokenRequestFields) => {
     const receiver = receivers.get(id)?.deref();
     if (receiver) receiver.receiveRequest(request, fields);
@@ -123,7 +129,8 @@ export function textOf(key: string, value: unknown): Text {
   if (value === Infinity) return '-1';
   if (value instanceof Date) return value.toISOString().slice(0, 10);
   if (key === 'file_mode' && typeof value === 'number') return value.toString(8);
-  if (typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean') return String(value);
+  if (typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean')
+    return String(value);
   throw new TypeError(`${key}: must be a string, a number or a boolean`);
 }
 

@@ -77,7 +77,8 @@ export class ReportStream extends Readable {
   /** What has arrived before a failure is read before it, unless the call was cancelled. */
   #fail(failure: DbssError): void {
     this.#failure = this.#call.errorOf(failure);
-    if (this.readableLength === 0 || failure.status === STATUSES.DBSS_ERR_CANCELLED) this.destroy(this.#failure);
+    if (this.readableLength === 0 || failure.status === STATUSES.DBSS_ERR_CANCELLED)
+      this.destroy(this.#failure);
   }
 
   /** @internal */

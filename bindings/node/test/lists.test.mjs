@@ -30,7 +30,10 @@ test('lists are read with for await', async (t) => {
   assert.equal(first.raw.id, instanceId);
   assert.equal((await client.templates({ instanceId }).toArray())[0].name, mock.templates[0].name);
   const off = await client.databases({ instanceId, status: 'OFF' }).toArray();
-  assert.deepEqual(off.map((one) => one.status), ['OFF']);
+  assert.deepEqual(
+    off.map((one) => one.status),
+    ['OFF'],
+  );
   await assert.rejects(client.databases({ instanceId, status: 'MAYBE' }).toArray(), { parameter: 'status' });
 });
 
@@ -44,9 +47,12 @@ test('a list continues after a break and after a failure', async (t) => {
     break;
   }
   await fault('@reports.list', { status: 500, times: 1 });
-  await assert.rejects(async () => {
-    for await (const one of list) found.push(one.id);
-  }, { code: 'DBSS_ERR_SERVER' });
+  await assert.rejects(
+    async () => {
+      for await (const one of list) found.push(one.id);
+    },
+    { code: 'DBSS_ERR_SERVER' },
+  );
   assert.equal(found.length, 2);
   for await (const one of list) found.push(one.id);
   assert.deepEqual(found.sort(), ids.sort());
@@ -56,11 +62,18 @@ test('fields are converted leniently, and large numbers exactly', async (t) => {
   const client = newClient(t);
   const instance = await addInstance();
   await addReport({
-    format: 'pdf', instance, percentum: '99.5', type: null, db_names: [1, 2],
+    format: 'pdf',
+    instance,
+    percentum: '99.5',
+    type: null,
+    db_names: [1, 2],
     extra: { big: { a: [1234567890123456] }, text: 'a "1234567890123456789" b', list: [-5, 1.5] },
   });
   await control('POST', '/reports', { format: 'pdf', instance, extra: { huge: 0 } });
-  const [one] = await client.reports({ instanceId: instance }).toArray().then((all) => all.filter((report) => 'text' in report.raw));
+  const [one] = await client
+    .reports({ instanceId: instance })
+    .toArray()
+    .then((all) => all.filter((report) => 'text' in report.raw));
   assert.equal(one.percentum, 99);
   assert.equal(one.type, undefined);
   assert.equal(one.dbNames, '[1,2]');
@@ -81,11 +94,18 @@ test('a report is generated, waited for and deleted', async (t) => {
   await client.delete(ids);
   await assert.rejects(client.delete(ids), { code: 'DBSS_ERR_NOT_FOUND' });
   await client.create({ instanceId: instance, spec });
-  await assert.rejects(client.create({ instanceId: instance, spec: { templateId } }), { code: 'DBSS_ERR_NOT_CONFIGURED', parameter: 'start_time' });
-  await assert.rejects(client.generate({ instanceId: instance, spec: { ...spec, no: '1' } }), { code: 'DBSS_ERR_UNKNOWN_KEY' });
+  await assert.rejects(client.create({ instanceId: instance, spec: { templateId } }), {
+    code: 'DBSS_ERR_NOT_CONFIGURED',
+    parameter: 'start_time',
+  });
+  await assert.rejects(client.generate({ instanceId: instance, spec: { ...spec, no: '1' } }), {
+    code: 'DBSS_ERR_UNKNOWN_KEY',
+  });
   await control('POST', '/generation', { percent_per_list: 0 });
   t.after(() => control('POST', '/generation', {}));
-  await assert.rejects(client.generate({ instanceId: instance, spec, waitTimeoutMs: 50 }), { code: 'DBSS_ERR_NOT_READY' });
+  await assert.rejects(client.generate({ instanceId: instance, spec, waitTimeoutMs: 50 }), {
+    code: 'DBSS_ERR_NOT_READY',
+  });
 });
 
 test('a schedule is changed where changes are given', async (t) => {
@@ -94,7 +114,10 @@ test('a schedule is changed where changes are given', async (t) => {
   const before = await client.schedule(ids);
   await client.updateSchedule({ ...ids, changes: { status: 'OFF', format: 'ZIP', topicUrn: '' } });
   const after = await client.schedule(ids);
-  assert.deepEqual([after.status, after.format, after.topicUrn, after.frequency], ['OFF', 'ZIP', '', before.frequency]);
+  assert.deepEqual(
+    [after.status, after.format, after.topicUrn, after.frequency],
+    ['OFF', 'ZIP', '', before.frequency],
+  );
   assert.equal(before.smnEffective, true);
   await assert.rejects(client.updateSchedule({ ...ids, changes: {} }), { code: 'DBSS_ERR_NOT_CONFIGURED' });
 });
@@ -104,7 +127,9 @@ test('a mirror resolves to its result, and rejects with a partial one', async (t
   const { instance, ids } = await addReports(5);
   await fault(ids[2], { status: 403, times: 1 });
   const directory = path.join(temporary(t), 'archive');
-  const error = await client.mirror({ directory, options: { instance, parallel: 2 } }).catch((thrown) => thrown);
+  const error = await client
+    .mirror({ directory, options: { instance, parallel: 2 } })
+    .catch((thrown) => thrown);
   assert.equal(error.code, 'DBSS_ERR_PARTIAL');
   assert.deepEqual([error.result.downloaded, error.result.failed], [4, 1]);
   const [failure] = error.result.failures;
@@ -112,16 +137,32 @@ test('a mirror resolves to its result, and rejects with a partial one', async (t
   assert.equal(failure.error.code, 'DBSS_ERR_FORBIDDEN');
   assert.ok(failure.error instanceof dbss.ServiceError);
   const percents = [];
-  const result = await client.mirror({ directory, options: { instance }, onProgress: ({ percent }) => percents.push(percent) });
+  const result = await client.mirror({
+    directory,
+    options: { instance },
+    onProgress: ({ percent }) => percents.push(percent),
+  });
   assert.deepEqual([result.downloaded, result.present, result.failures], [1, 4, []]);
   assert.equal(percents.at(-1), 100);
   assert.ok(readdirSync(directory).includes('SHA256SUMS'));
   const day = (number) => new Date(Date.UTC(2026, 10, number));
   const text = (number) => `${day(number).toISOString().slice(0, 10)} 00:00:00`;
-  await addReport({ format: 'pdf', instance, type: 'AUDIT_REPORT_DAY', start_time: text(1), end_time: text(2) });
-  const { gaps } = await client.mirror({ directory, options: { instance, since: day(1), until: day(3), type: 'AUDIT_REPORT_DAY' } });
+  await addReport({
+    format: 'pdf',
+    instance,
+    type: 'AUDIT_REPORT_DAY',
+    start_time: text(1),
+    end_time: text(2),
+  });
+  const { gaps } = await client.mirror({
+    directory,
+    options: { instance, since: day(1), until: day(3), type: 'AUDIT_REPORT_DAY' },
+  });
   assert.deepEqual(gaps[0], { instanceId: instance, type: 'AUDIT_REPORT_DAY', period: '2026-11-02' });
   const refused = await client.mirror({ directory, options: { since: 'soon' } }).catch((thrown) => thrown);
-  assert.deepEqual([refused.code, refused.parameter, refused.result], ['DBSS_ERR_INVALID_VALUE', 'since', undefined]);
+  assert.deepEqual(
+    [refused.code, refused.parameter, refused.result],
+    ['DBSS_ERR_INVALID_VALUE', 'since', undefined],
+  );
   await assert.rejects(client.mirror({ directory, signal: AbortSignal.abort() }), { name: 'AbortError' });
 });

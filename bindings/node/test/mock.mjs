@@ -15,7 +15,8 @@ import { Client } from '../index.mjs';
 const build = process.env.DBSS_BUILD_DIR ?? fileURLToPath(new URL('../../../build', import.meta.url));
 
 // Credentials and proxies of the user must not reach the tests.
-for (const name of ['http_proxy', 'HTTP_PROXY', 'HUAWEICLOUD_SDK_AK', 'HUAWEICLOUD_SDK_SK']) delete process.env[name];
+for (const name of ['http_proxy', 'HTTP_PROXY', 'HUAWEICLOUD_SDK_AK', 'HUAWEICLOUD_SDK_SK'])
+  delete process.env[name];
 
 // It ends with its input.
 const program = spawn(path.join(build, 'bin/dbss-mock'), { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -39,7 +40,10 @@ export async function control(method, route, body) {
 /** The ids of a new report, which inherits the rest. */
 export async function addReport(fields = { format: 'pdf' }) {
   const added = await control('POST', '/reports', fields);
-  return Object.assign(Object.create(added), { instanceId: fields.instance ?? instanceId, reportId: added.id });
+  return Object.assign(Object.create(added), {
+    instanceId: fields.instance ?? instanceId,
+    reportId: added.id,
+  });
 }
 
 export const fault = (reportId, how) => control('POST', '/faults', { report: reportId, ...how });
@@ -52,7 +56,8 @@ export async function silent() {
 }
 
 /** The requests for a report that the service has received. */
-export const requests = (reportId) => fetch(`${mock.control}/requests?report=${reportId}`).then((got) => got.json());
+export const requests = (reportId) =>
+  fetch(`${mock.control}/requests?report=${reportId}`).then((got) => got.json());
 
 export async function addInstance() {
   return (await control('POST', '/instances', { name: 'audit' })).ids[0];

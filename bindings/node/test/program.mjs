@@ -28,7 +28,11 @@ const programs = {
   /** Leaves by process.exit during calls, streams and a token provider that never answers. */
   async exit() {
     const client = new Client({ ...options, log: ignore });
-    const waiting = new Client({ endpoint: options.endpoint, projectId: options.projectId, tokenProvider: () => new Promise(ignore) });
+    const waiting = new Client({
+      endpoint: options.endpoint,
+      projectId: options.projectId,
+      tokenProvider: () => new Promise(ignore),
+    });
     const stream = await client.open(report);
     stream.resume();
     times(20, () => client.download({ ...silent, onProgress: ignore }).catch(ignore));
@@ -52,8 +56,12 @@ const programs = {
   async storm() {
     for (let i = 0; i < 300; i++) {
       const client = new Client({ ...options, log: ignore, tokenProvider: undefined });
-      const calls = [client.download({ ...report, onProgress: ignore }), client.open(report).then((one) => one.read())];
-      const { value } = await client.reports({ instanceId: report.instanceId })[Symbol.asyncIterator]().next();
+      const calls = [
+        client.download({ ...report, onProgress: ignore }),
+        client.open(report).then((one) => one.read()),
+      ];
+      const reports = client.reports({ instanceId: report.instanceId });
+      const { value } = await reports[Symbol.asyncIterator]().next();
       if (!value.id) throw new Error('no report');
       if (i % 3 === 0) globalThis.gc();
       await Promise.all(calls);
@@ -67,7 +75,9 @@ const programs = {
       for (let i = 0; i < count / 10; i++) await Promise.all(times(10, () => client.download(report)));
       for (let i = 0; i < count / 100; i++) {
         const controller = new AbortController();
-        const aborted = client.download({ ...silent, signal: controller.signal, onProgress: ignore }).catch(ignore);
+        const aborted = client
+          .download({ ...silent, signal: controller.signal, onProgress: ignore })
+          .catch(ignore);
         const forgotten = new Client(options);
         await (await forgotten.open(report)).toArray();
         await client.download({ ...report, reportId: 'missing-0123456789' }).catch(ignore);
@@ -94,7 +104,11 @@ const programs = {
   },
   async busy() {
     const client = new Client({ ...options, log: ignore });
-    const waiting = new Client({ endpoint: options.endpoint, projectId: options.projectId, tokenProvider: () => new Promise(ignore) });
+    const waiting = new Client({
+      endpoint: options.endpoint,
+      projectId: options.projectId,
+      tokenProvider: () => new Promise(ignore),
+    });
     waiting.check().catch(ignore);
     times(10, () => client.download({ ...silent, onProgress: ignore }).catch(ignore));
     (await client.open(report)).resume();

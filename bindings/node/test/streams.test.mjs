@@ -57,9 +57,12 @@ test('what has arrived is read before a failure', async (t) => {
   await fault(large.reportId, { cut_after: 40_000 });
   const stream = await client.open(large);
   let length = 0;
-  await assert.rejects(async () => {
-    for await (const chunk of stream) length += chunk.length;
-  }, { code: 'DBSS_ERR_TRUNCATED' });
+  await assert.rejects(
+    async () => {
+      for await (const chunk of stream) length += chunk.length;
+    },
+    { code: 'DBSS_ERR_TRUNCATED' },
+  );
   assert.equal(length, 40_000);
 });
 
@@ -116,11 +119,18 @@ test('an exception of onProgress ends a stream', async (t) => {
   };
   const stream = await client.open({ ...large, onProgress });
   opened = true;
-  await assert.rejects(sum(stream), (error) => error.cancelledBy === 'callback' && error.cause.message === 'mine');
+  await assert.rejects(
+    sum(stream),
+    (error) => error.cancelledBy === 'callback' && error.cause.message === 'mine',
+  );
 });
 
 test('a report that cannot be opened is an error', async (t) => {
   const client = newClient(t);
-  await assert.rejects(client.open({ instanceId, reportId: 'missing-0123456789' }), { code: 'DBSS_ERR_NOT_FOUND' });
-  await assert.rejects(client.open({ ...(await silent()), totalTimeoutMs: 50 }), { code: 'DBSS_ERR_TOTAL_TIMEOUT' });
+  await assert.rejects(client.open({ instanceId, reportId: 'missing-0123456789' }), {
+    code: 'DBSS_ERR_NOT_FOUND',
+  });
+  await assert.rejects(client.open({ ...(await silent()), totalTimeoutMs: 50 }), {
+    code: 'DBSS_ERR_TOTAL_TIMEOUT',
+  });
 });

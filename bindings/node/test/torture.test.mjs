@@ -20,9 +20,20 @@ function run(what, { of = report, limit = 40_000 } = {}) {
     silent().then((lost) => {
       env.DBSS_TEST = JSON.stringify({ options, report: of, silent: lost });
       const started = performance.now();
-      const child = execFile(process.execPath, [...FLAGS, program, what], { env, timeout: limit }, (_, stdout, stderr) => {
-        resolve({ code: child.exitCode, signal: child.signalCode, stdout, stderr, took: performance.now() - started });
-      });
+      const child = execFile(
+        process.execPath,
+        [...FLAGS, program, what],
+        { env, timeout: limit },
+        (_, stdout, stderr) => {
+          resolve({
+            code: child.exitCode,
+            signal: child.signalCode,
+            stdout,
+            stderr,
+            took: performance.now() - started,
+          });
+        },
+      );
     });
   });
 }

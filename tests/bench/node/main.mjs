@@ -46,7 +46,12 @@ const peers = {
     const { Client } = await import('undici');
     const client = new Client(endpoint);
     return async (report, signal) => {
-      const { statusCode, body } = await client.request({ path: pathOf(report), method: 'GET', headers: HEADERS, signal });
+      const { statusCode, body } = await client.request({
+        path: pathOf(report),
+        method: 'GET',
+        headers: HEADERS,
+        signal,
+      });
       if (statusCode !== 200) throw new Error(`HTTP ${statusCode}`);
       return stream ? count(body) : (await body.arrayBuffer()).byteLength;
     };
@@ -70,5 +75,7 @@ let bytes = 0;
 for (let i = 0; i < Number(times); i++) bytes += await get(report, signal);
 const { user, system } = process.cpuUsage(before);
 const wall = (performance.now() - started) / 1000;
-console.log(JSON.stringify({ wall_s: wall, cpu_s: (user + system) / 1e6, bytes, idle_kib: idle, peak_kib: peak() }));
+console.log(
+  JSON.stringify({ wall_s: wall, cpu_s: (user + system) / 1e6, bytes, idle_kib: idle, peak_kib: peak() }),
+);
 process.exit();

@@ -6,16 +6,46 @@ import { createInterface } from 'node:readline';
 import { AbortError, Client, DbssError } from '../../../../bindings/node/index.mjs';
 
 const FIELDS = [
-  'message', 'parameter', 'http_status', 'service_code', 'service_message', 'request_id', 'details', 'cancelled_by',
-  'encoded_authorization_message', 'candidates', 'redirect_target', 'path', 'os_code', 'retryable', 'retry_after_ms',
+  'message',
+  'parameter',
+  'http_status',
+  'service_code',
+  'service_message',
+  'request_id',
+  'details',
+  'cancelled_by',
+  'encoded_authorization_message',
+  'candidates',
+  'redirect_target',
+  'path',
+  'os_code',
+  'retryable',
+  'retry_after_ms',
   'attempts',
 ];
 const LOGGED = [
-  'level', 'message', 'attempt', 'request_id', 'report_id', 'bytes', 'duration_ms', 'offset', 'retry_delay_ms',
+  'level',
+  'message',
+  'attempt',
+  'request_id',
+  'report_id',
+  'bytes',
+  'duration_ms',
+  'offset',
+  'retry_delay_ms',
   'http_status',
 ];
 const RESULT = [
-  'received', 'total', 'resumed', 'attempts', 'percent', 'path', 'filename', 'request_id', 'content_type', 'format',
+  'received',
+  'total',
+  'resumed',
+  'attempts',
+  'percent',
+  'path',
+  'filename',
+  'request_id',
+  'content_type',
+  'format',
 ];
 const STREAM = ['size', 'format', 'filename', 'content_type', 'request_id'];
 const COUNTS = ['listed', 'downloaded', 'present', 'not_ready', 'vanished', 'failed', 'repaired'];
@@ -49,12 +79,17 @@ function text(value) {
 }
 
 const pairs = (settings) => settings.map(([key, value]) => [text(key), value === null ? null : text(value)]);
-const texts = (given) => Object.fromEntries(Object.entries(given).map(([key, value]) => [camel(key), text(value)]));
+const texts = (given) =>
+  Object.fromEntries(Object.entries(given).map(([key, value]) => [camel(key), text(value)]));
 
 function errorFields(error) {
   const details = error.details.map(({ code, message }) => ({ code: plain(code), message: plain(message) }));
   const fields = pick(error, FIELDS);
-  return { ...fields, details, cancelled_by: fields.cancelled_by === 'signal' ? 'operation' : fields.cancelled_by };
+  return {
+    ...fields,
+    details,
+    cancelled_by: fields.cancelled_by === 'signal' ? 'operation' : fields.cancelled_by,
+  };
 }
 
 /** The response for an error, or for a result. */
@@ -79,7 +114,9 @@ function provider(client, answers, key) {
     if (answer.fail !== undefined) throw new Error(answer.fail);
     const lifetime = answer.expires_in_ms;
     const value = answer[key];
-    return key === 'token' ? { token: value, expiresAt: lifetime == null ? undefined : Date.now() + lifetime } : value;
+    return key === 'token'
+      ? { token: value, expiresAt: lifetime == null ? undefined : Date.now() + lifetime }
+      : value;
   };
 }
 
@@ -89,7 +126,8 @@ async function configure({ client: name, settings, log, token_provider: tokens, 
   const options = { settings: pairs(settings.filter(([key]) => key !== 'token' || !tokens)) };
   if (log) {
     options.logLevel = log;
-    options.log = (record) => put({ event: 'log', client: name, ...pick(record, LOGGED), status: plain(record.code) });
+    options.log = (record) =>
+      put({ event: 'log', client: name, ...pick(record, LOGGED), status: plain(record.code) });
   }
   if (tokens) options.tokenProvider = provider(name, tokens, 'token');
   if (passcodes) options.passcodeProvider = provider(name, passcodes, 'passcode');
@@ -105,10 +143,16 @@ async function call(client, request) {
   const { call: what, arguments: given, operation, id } = request;
   const options = { signal: controllers.get(id).signal };
   // What is left out is undefined; null is passed on.
-  for (const [name, key] of [['projectId', 'project'], ['instanceId', 'instance'], ['reportId', 'id'], ['templateId', 'template']]) {
+  for (const [name, key] of [
+    ['projectId', 'project'],
+    ['instanceId', 'instance'],
+    ['reportId', 'id'],
+    ['templateId', 'template'],
+  ]) {
     if (key in given) options[name] = given[key] === null ? null : text(given[key]);
   }
-  for (const key of ['locale', 'replace', 'name', 'status']) if (given[key] != null) options[key] = text(given[key]);
+  for (const key of ['locale', 'replace', 'name', 'status'])
+    if (given[key] != null) options[key] = text(given[key]);
   if (!operation) return outcome(() => perform(client, what, given, options));
   options.settings = pairs(operation.settings);
   if (operation.cancelled) controllers.get(id).abort();
@@ -127,8 +171,15 @@ async function call(client, request) {
 async function perform(client, what, given, options) {
   const path = (name) => (given[name] === null ? null : text(given[name]));
   if (LISTS.includes(what)) {
-    const list = client[what]({ ...options, ...(what !== 'templates' && { pageSize: given.page_size ?? 0 }) });
-    if (!given.keep) return { items: (await list.toArray()).map((one) => itemFields(one, given.fields)), total: plain(list.total) };
+    const list = client[what]({
+      ...options,
+      ...(what !== 'templates' && { pageSize: given.page_size ?? 0 }),
+    });
+    if (!given.keep)
+      return {
+        items: (await list.toArray()).map((one) => itemFields(one, given.fields)),
+        total: plain(list.total),
+      };
     kept.set(given.as, list);
     return {};
   }
@@ -137,13 +188,17 @@ async function perform(client, what, given, options) {
       return nextPage(kept.get(given.list), given);
     case 'find_credentials': {
       const found = await client.findCredentials(options);
-      return { ...pick(found, ['source', 'description', 'name']), project: plain(found.projectId), expires_ms: plain(found.expiresAt?.getTime()) };
+      return {
+        ...pick(found, ['source', 'description', 'name']),
+        project: plain(found.projectId),
+        expires_ms: plain(found.expiresAt?.getTime()),
+      };
     }
     case 'set_token':
-      return client.setToken(text(given.token)), {};
+      return (client.setToken(text(given.token)), {});
     case 'download':
     case 'download_to_memory':
-      return writeFileSync(given.into, await client.download(options)), {};
+      return (writeFileSync(given.into, await client.download(options)), {});
     case 'download_to_file':
       return pick(await client.download({ ...options, file: path('path') }), ['path']);
     case 'download_to_directory':
@@ -154,36 +209,43 @@ async function perform(client, what, given, options) {
       try {
         // Node has no other way to seek.
         if (offset) readSync(fd, Buffer.alloc(offset));
-        return await client.download({ ...options, fd }), {};
+        return (await client.download({ ...options, fd }), {});
       } finally {
         closeSync(fd);
       }
     }
     case 'download_to_callback':
-      return await save(await client.open(options), given.into), {};
+      return (await save(await client.open(options), given.into), {});
     case 'open_report': {
       const stream = await client.open({ ...options, highWaterMark: given.read_size });
-      if (given.keep) kept.set(given.as, { stream, rest: Buffer.alloc(0), chunks: stream.iterator({ destroyOnReturn: false }) });
+      if (given.keep)
+        kept.set(given.as, {
+          stream,
+          rest: Buffer.alloc(0),
+          chunks: stream.iterator({ destroyOnReturn: false }),
+        });
       else await save(stream, given.into);
       return pick(stream, STREAM);
     }
     case 'read_stream':
       return readStream(kept.get(given.stream), given);
     case 'close_stream':
-      return kept.get(given.stream).stream.destroy(), {};
+      return (kept.get(given.stream).stream.destroy(), {});
     case 'schedule':
       return itemFields(await client.schedule(options), given.fields);
     case 'update_schedule':
-      return await client.updateSchedule({ ...options, changes: texts(given.changes) }), {};
+      return (await client.updateSchedule({ ...options, changes: texts(given.changes) }), {});
     case 'generate':
     case 'create': {
       const id = await client[what]({ ...options, spec: texts(given.spec) });
       return what === 'generate' ? { id } : {};
     }
     case 'mirror':
-      return mirrorResult(await client.mirror({ ...options, directory: path('directory'), options: texts(given.options) }));
+      return mirrorResult(
+        await client.mirror({ ...options, directory: path('directory'), options: texts(given.options) }),
+      );
     default:
-      return await client[what](options), {};
+      return (await client[what](options), {});
   }
 }
 
@@ -208,7 +270,11 @@ async function readStream(stream, { size, into }) {
 
 async function nextPage(list, { fields }) {
   const page = await list.nextPage();
-  return { items: page.map((one) => itemFields(one, fields)), total: plain(list.total), at_end: page.length === 0 };
+  return {
+    items: page.map((one) => itemFields(one, fields)),
+    total: plain(list.total),
+    at_end: page.length === 0,
+  };
 }
 
 /** Fields of an item as text, by their names at the service. */
@@ -217,7 +283,10 @@ function itemFields(item, names) {
     names.map((name) => {
       const value = camel(name) in item ? item[camel(name)] : item.raw[name];
       const isText = value == null || typeof value === 'string';
-      return [name, isText ? plain(value) : typeof value === 'bigint' ? String(value) : JSON.stringify(value)];
+      return [
+        name,
+        isText ? plain(value) : typeof value === 'bigint' ? String(value) : JSON.stringify(value),
+      ];
     }),
   );
 }
@@ -225,8 +294,11 @@ function itemFields(item, names) {
 function mirrorResult({ failures, gaps, ...counts }) {
   return {
     ...pick(counts, COUNTS),
-    failures: failures.map(({ instanceId, reportId, error }) => (
-      { instance: instanceId, id: plain(reportId), error: { ...errorFields(error), status: error.code } })),
+    failures: failures.map(({ instanceId, reportId, error }) => ({
+      instance: instanceId,
+      id: plain(reportId),
+      error: { ...errorFields(error), status: error.code },
+    })),
     gaps: gaps.map(({ instanceId, type, period }) => ({ instance: instanceId, type, period })),
   };
 }
@@ -240,14 +312,14 @@ async function serve(request) {
       controllers.set(request.id, new AbortController());
       return call(client, request);
     case 'cancel':
-      return controllers.get(request.of).abort(), { status: 'DBSS_OK' };
+      return (controllers.get(request.of).abort(), { status: 'DBSS_OK' });
     case 'answer':
-      return held.shift()(request.answer), { status: 'DBSS_OK' };
+      return (held.shift()(request.answer), { status: 'DBSS_OK' });
     case 'cancel_all':
-      return client.cancelAll(), { status: 'DBSS_OK' };
+      return (client.cancelAll(), { status: 'DBSS_OK' });
     case 'close':
     case 'free':
-      return client.close(), { status: 'DBSS_OK' };
+      return (client.close(), { status: 'DBSS_OK' });
     default:
       return { unsupported: request.do };
   }
