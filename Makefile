@@ -141,7 +141,7 @@ test-go: lib mock ## the tests in Go: under its race detector, and with all chec
 
 # A test that hangs fails after this many milliseconds.
 test-node: node mock ## the tests in JavaScript
-	cd bindings/node && $(NODE) --test --test-timeout=60000 test/
+	cd bindings/node && $(NODE) --test --test-timeout=60000 test/*.test.mjs
 
 test-cpp: lib samples man mock venv ## the tests of C++ alone, with its conformance cases
 	$(MAKE) -C tests/cpp BUILD=$(BUILD)

@@ -122,6 +122,14 @@ typedef struct owner {
     double id;
 } owner;
 
+/* Overwrites what may be a secret, which the compiler must not leave out. */
+static void wipe(char *text, size_t length)
+{
+    volatile char *bytes = text;
+    while (length--)
+        *bytes++ = 0;
+}
+
 static void unreference_environment(environment *e)
 {
     if (atomic_fetch_sub(&e->references, 1) != 1)
@@ -548,9 +556,8 @@ static void free_values(const dbss_node_function *f, dbss_node_value *values, ha
         switch (f->parameters[i - 1].kind) {
         case TEXT:
         case OPTIONAL_TEXT:
-            /* It may be a secret. */
             if (v->text)
-                explicit_bzero((char *)v->text, strlen(v->text));
+                wipe((char *)v->text, strlen(v->text));
             free((char *)v->text);
             break;
         case OUT_HANDLE:
@@ -644,7 +651,7 @@ static bool get_text(napi_env env, napi_value value, const char *subject, bool o
         if (text)
             napi_get_value_string_utf8(env, value, text, length + 1, &length);
     }
-    explicit_bzero(small, sizeof small);
+    wipe(small, sizeof small);
     if (!text) {
         throw_own_error(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
         return false;
