@@ -368,6 +368,7 @@ def find_test_names(path: Path) -> set[str]:
         ".rs": r"#\[test\]\n(?:\s*#\[.*\]\n)*\s*fn (\w+)\(",
         ".c": r'^    \{"(\w+)", \w+, (?:PLAIN|TLS|LOAD)\},$',
         ".go": r"^func (Test\w+)\(",
+        ".mjs": r"^test\('(.+?)', ",
         ".json": r'^  {"name": "(\w+)",$',
     }[path.suffix]
     return set(re.findall(pattern, text, re.MULTILINE))
