@@ -134,8 +134,9 @@ async function configure({ client: name, settings, log, token_provider: tokens, 
   try {
     clients.set(name, new Client(options));
   } finally {
-    // Its log records, if it has some, are those of this step.
-    await new Promise(setImmediate);
+    // Its log records, if it has some, are those of this step. The first comes before the
+    // event loop looks for what was posted.
+    await new Promise((resolve) => setImmediate(setImmediate, resolve));
   }
 }
 
