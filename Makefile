@@ -336,4 +336,4 @@ uninstall: ## remove what install put into DESTDIR and PREFIX
 
 clean: ## remove what was built, the virtual environment too
 	$(CARGO) clean
-	rm -rf $(BUILD) $(VENV)
+	rm -rf $(BUILD) $(VENV) $(addprefix bindings/node/,build dist node_modules) tests/bench/node/node_modules

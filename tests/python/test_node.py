@@ -33,7 +33,6 @@ SAMPLES = ("download", "generate", "mirror", "stream")
 TYPESCRIPT = {
     "compilerOptions": {
         "target": "es2022",
-        "lib": ["es2022", "esnext.disposable"],
         "module": "node16",
         "strict": True,
         "types": ["node"],

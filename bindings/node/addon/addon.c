@@ -444,8 +444,8 @@ static napi_value call_stored(napi_env env, napi_ref function, size_t count, nap
     return result;
 }
 
-/* An Error of JavaScript for a failure; it frees the error. */
-static napi_value error_value(napi_env env, dbss_status status, dbss_error *error)
+/* The fields of a failure; it frees the error. */
+static napi_value failure_value(napi_env env, dbss_status status, dbss_error *error)
 {
     napi_value fields = NULL;
     napi_create_object(env, &fields);
@@ -456,40 +456,48 @@ static napi_value error_value(napi_env env, dbss_status status, dbss_error *erro
         dbss_node_set_text(env, fields, "message", dbss_status_message(status));
     }
     dbss_error_free(error);
+    return fields;
+}
+
+/* The Error of JavaScript for the fields of a failure. */
+static napi_value error_of(napi_env env, napi_value fields)
+{
     environment *e = environment_of(env);
     return e && e->make_error ? call_stored(env, e->make_error, 1, &fields) : NULL;
+}
+
+static void throw_failure(napi_env env, napi_value fields)
+{
+    napi_value error = error_of(env, fields);
+    if (error)
+        napi_throw(env, error);
 }
 
 void dbss_node_set_error(napi_env env, napi_value object, const char *name, dbss_error *error)
 {
     if (error)
-        set(env, object, name, error_value(env, 0, error));
+        set(env, object, name, error_of(env, failure_value(env, 0, error)));
 }
 
-/* An Error for what the addon refuses itself. */
-static napi_value own_error(napi_env env, dbss_status status, const char *parameter, const char *what,
-                            const char *cancelled_by)
+/* The fields of what the addon refuses itself. */
+static napi_value own_failure(napi_env env, dbss_status status, const char *parameter, const char *what)
 {
     napi_value fields = NULL;
     napi_create_object(env, &fields);
-    dbss_node_set_number(env, fields, "status", status, DBSS_NODE_ALWAYS);
     char message[256];
     if (parameter)
         snprintf(message, sizeof message, "%s: %s", parameter, what);
     else
         snprintf(message, sizeof message, "%s", what);
+    dbss_node_set_number(env, fields, "status", status, DBSS_NODE_ALWAYS);
     dbss_node_set_text(env, fields, "message", message);
     dbss_node_set_text(env, fields, "parameter", parameter);
-    dbss_node_set_text(env, fields, "cancelledBy", cancelled_by);
-    environment *e = environment_of(env);
-    return e && e->make_error ? call_stored(env, e->make_error, 1, &fields) : NULL;
+    return fields;
 }
 
 static void throw_own_error(napi_env env, dbss_status status, const char *parameter, const char *what)
 {
-    napi_value error = own_error(env, status, parameter, what, NULL);
-    if (error)
-        napi_throw(env, error);
+    throw_failure(env, own_failure(env, status, parameter, what));
 }
 
 static void free_bytes(napi_env env, void *data, void *hint)
@@ -874,9 +882,7 @@ static bool make_operation(napi_env env, job *j, napi_value settings)
     if (status == DBSS_OK && j->flags & WITH_PROGRESS)
         status = watch(j->environment, j->done.owner, operation);
     if (status != DBSS_OK) {
-        napi_value error = error_value(env, status, dbss_error_take());
-        if (error)
-            napi_throw(env, error);
+        throw_failure(env, failure_value(env, status, dbss_error_take()));
         return false;
     }
     if (j->flags & CANCELLED)
@@ -936,10 +942,11 @@ static bool dispatch(environment *e, int kind, double id, napi_value *more)
 static bool deliver_done(environment *e, job *j, double id)
 {
     napi_value more[3] = {NULL, NULL, NULL};
-    if (j->cancelled_by)
-        more[0] = own_error(e->env, j->status, NULL, "the call was cancelled before it began", j->cancelled_by);
-    else if (j->status)
-        more[0] = error_value(e->env, j->status, j->error);
+    if (j->cancelled_by) {
+        more[0] = own_failure(e->env, j->status, NULL, "the call was cancelled before it began");
+        dbss_node_set_text(e->env, more[0], "cancelledBy", j->cancelled_by);
+    } else if (j->status)
+        more[0] = failure_value(e->env, j->status, j->error);
     j->error = NULL;
     if (!j->cancelled_by)
         more[1] = result_value(e->env, e, j->function, j->values);
@@ -1087,10 +1094,7 @@ static napi_value run_now(napi_env env, environment *e, const dbss_node_function
     if (get_values(env, e, f, given, values, handles)) {
         f->call(values);
         if (f->returns == RETURNS_STATUS && values[0].number) {
-            result = error_value(env, (dbss_status)values[0].number, dbss_error_take());
-            if (result)
-                napi_throw(env, result);
-            result = NULL;
+            throw_failure(env, failure_value(env, (dbss_status)values[0].number, dbss_error_take()));
         } else
             result = result_value(env, e, f, values);
         /* Calls that wait for a thread are calls that run. */

@@ -1,6 +1,8 @@
 // One call: its options, its signal, its progress, and its error.
 
-import { AbortError, makeError, type DbssError, type SystemPath } from './errors.js';
+import { AsyncResource } from 'node:async_hooks';
+
+import { AbortError, makeError, type Failure, type SystemPath } from './errors.js';
 import type { OperationFields, OperationHandle } from './generated/abi.js';
 import type { CallSettings } from './generated/options.js';
 import { STATUSES } from './generated/statuses.js';
@@ -136,7 +138,8 @@ export class Call {
   constructor(client: object, { signal, onProgress, onResult }: CallOptions) {
     this.#client = client;
     this.#signal = signal;
-    this.#onProgress = onProgress;
+    // With the context of the caller, such as that of AsyncLocalStorage.
+    this.#onProgress = onProgress && AsyncResource.bind(onProgress);
     this.#onResult = onResult;
   }
 
@@ -149,11 +152,7 @@ export class Call {
     begin: Begin<T>,
     { projectId, signal, onProgress, onResult, settings: more, ...rest }: CallOptions,
     flags: number,
-    done: (
-      failure: DbssError | undefined,
-      result: T | undefined,
-      fields: OperationFields | undefined,
-    ) => void,
+    done: (failure: Failure | undefined, result: T | undefined, fields: OperationFields | undefined) => void,
   ): void {
     const settings = pairs(rest, more);
     if (settings.length > 0) flags |= WITH_OPERATION;
@@ -180,17 +179,16 @@ export class Call {
   };
 
   /** The error with which the call rejects. */
-  errorOf(failure: DbssError | undefined): Error | undefined {
+  errorOf(failure: Failure | undefined): Error | undefined {
     if (this.#thrown) {
       const own = { status: STATUSES.DBSS_ERR_CANCELLED, message: 'onProgress ended the call' };
-      return makeError(
-        { ...own, attempts: failure?.attempts ?? 0, cancelledBy: 'callback' },
-        { cause: this.#thrown.error },
-      );
+      const attempts = failure?.attempts ?? 0;
+      return makeError({ ...own, attempts, cancelledBy: 'callback' }, { cause: this.#thrown.error });
     }
-    return failure?.cancelledBy === 'signal' && this.#signal?.aborted
-      ? new AbortError(failure, this.#signal.reason)
-      : failure;
+    if (!failure) return undefined;
+    const error = makeError(failure);
+    const signal = this.#signal;
+    return error.cancelledBy === 'signal' && signal?.aborted ? new AbortError(error, signal.reason) : error;
   }
 
   /** Ends what the call has; of a stream, when it is closed. */

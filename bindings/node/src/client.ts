@@ -2,7 +2,15 @@ import { setMaxListeners } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
 import { Call, pairs, resultOf, type Begin, type CallOptions, type CallResult } from './call.js';
-import { AbortError, codeOf, DbssError, makeError, withProperty, type SystemPath } from './errors.js';
+import {
+  AbortError,
+  codeOf,
+  DbssError,
+  makeError,
+  withProperty,
+  type Failure,
+  type SystemPath,
+} from './errors.js';
 import {
   FILE_REPLACE,
   type ContextHandle,
@@ -327,28 +335,43 @@ export class Client {
   }
 
   /** Runs a call. `collect` gets its result, also if it failed, and the operation's fields. */
-  #run<T>(
+  async #run<T>(
     options: CallOptions,
     begin: (context: ContextHandle, ...given: Parameters<Begin<T>>) => Started<T>,
     collect?: (result: T | undefined, fields: OperationFields) => void,
   ): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      const call = new Call(this, options);
-      const context = this.#context;
-      const flags = collect ? WITH_OPERATION | WITH_RESULT : 0;
-      call.begin<T>(
-        (...given) => begin(context, ...given),
-        options,
-        flags,
-        (failure, result, fields) => {
-          call.end(fields);
-          if (fields) collect?.(result, fields);
-          const error = call.errorOf(failure);
-          if (error) reject(this.#explain(error));
-          else resolve(result as T);
-          this.#ended();
-        },
-      );
+    const call = new Call(this, options);
+    const context = this.#context;
+    const flags = collect ? WITH_OPERATION | WITH_RESULT : 0;
+    // The error is made here, so that its stack has the caller.
+    const { failure, result } = await this.#begin<T>(
+      call,
+      (...given) => begin(context, ...given),
+      options,
+      flags,
+      (got, fields) => {
+        call.end(fields);
+        if (fields) collect?.(got, fields);
+      },
+    );
+    const error = call.errorOf(failure);
+    if (error) throw this.#explain(error);
+    return result as T;
+  }
+
+  #begin<T>(
+    call: Call,
+    begin: Begin<T>,
+    options: CallOptions,
+    flags: number,
+    atEnd?: (result: T | undefined, fields: OperationFields | undefined) => void,
+  ): Promise<{ failure: Failure | undefined; result: T | undefined }> {
+    return new Promise((resolve) => {
+      call.begin<T>(begin, options, flags, (failure, result, fields) => {
+        atEnd?.(result, fields);
+        resolve({ failure, result });
+        this.#ended();
+      });
       this.#running++;
     });
   }
@@ -440,28 +463,22 @@ export class Client {
    *
    * @throws as {@link Client.download}.
    */
-  open(options: OpenOptions): Promise<ReportStream> {
+  async open(options: OpenOptions): Promise<ReportStream> {
     const { instanceId, reportId, locale, highWaterMark = 256 << 10, ...rest } = options;
-    return new Promise((resolve, reject) => {
-      const call = new Call(this, options);
-      const context = this.#context;
-      call.begin<ReportStreamHandle>(
-        (id, how, settings, project) =>
-          native.reportOpen(id, how, settings, context, project, instanceId, reportId, locale),
-        rest,
-        WITH_OPERATION,
-        (failure, stream) => {
-          const error = call.errorOf(failure);
-          if (error) {
-            if (stream) native.release(stream);
-            call.end(undefined);
-            reject(this.#explain(error));
-          } else resolve(new ReportStream(stream!, call, highWaterMark));
-          this.#ended();
-        },
-      );
-      this.#running++;
-    });
+    const call = new Call(this, options);
+    const context = this.#context;
+    const { failure, result: stream } = await this.#begin<ReportStreamHandle>(
+      call,
+      (id, how, settings, project) =>
+        native.reportOpen(id, how, settings, context, project, instanceId, reportId, locale),
+      rest,
+      WITH_OPERATION,
+    );
+    const error = call.errorOf(failure);
+    if (!error) return new ReportStream(stream!, call, highWaterMark);
+    if (stream) native.release(stream);
+    call.end(undefined);
+    throw this.#explain(error);
   }
 
   /** Checks that the service accepts the credentials; it downloads and changes nothing. */

@@ -25,7 +25,7 @@ export const WITH_PROGRESS = 2;
 export const CANCELLED = 4;
 export const WITH_RESULT = 8;
 
-type Done = (failure: DbssError | undefined, result: unknown, fields: OperationFields | undefined) => void;
+type Done = (failure: Failure | undefined, result: unknown, fields: OperationFields | undefined) => void;
 
 interface Addon extends Functions {
   setUp(dispatch: (kind: number, id: number, a: never, b: never, c: never) => void, make: unknown): void;
@@ -95,7 +95,7 @@ export function stopWatching(id: number): void {
 
 // The kinds of messages, by their numbers in addon.c.
 const dispatchers = [
-  (id: number, failure: DbssError | undefined, result: unknown, fields: OperationFields | undefined) => {
+  (id: number, failure: Failure | undefined, result: unknown, fields: OperationFields | undefined) => {
     const done = calls.get(id);
     calls.delete(id);
     done?.(failure, result, fields);

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 
 import { addListener, removeListener, type Call } from './call.js';
-import type { DbssError } from './errors.js';
+import type { Failure } from './errors.js';
 import type { ReportStreamFields, ReportStreamHandle } from './generated/abi.js';
 import { STATUSES } from './generated/statuses.js';
 import { native, newId, onDone } from './native.js';
@@ -75,7 +75,7 @@ export class ReportStream extends Readable {
   }
 
   /** What has arrived before a failure is read before it, unless the call was cancelled. */
-  #fail(failure: DbssError): void {
+  #fail(failure: Failure): void {
     this.#failure = this.#call.errorOf(failure);
     if (this.readableLength === 0 || failure.status === STATUSES.DBSS_ERR_CANCELLED)
       this.destroy(this.#failure);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
 import { existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -86,6 +87,34 @@ test('an error has the class of its group and all fields', async (t) => {
   assert.equal(throttled.code, 'DBSS_ERR_THROTTLED');
   assert.equal(throttled.retryAfterMs, 99_000);
   assert.equal(throttled.retryable, true);
+});
+
+test('the stack of an error has the caller', async (t) => {
+  const client = newClient(t);
+  const given = { instanceId, reportId: 'missing-0123456789' };
+  const callers = {
+    downloads: async () => client.download(given),
+    opens: async () => {
+      await client.open(given);
+    },
+    lists: async () => {
+      await client.reports({ instanceId: '0'.repeat(32) }).toArray();
+    },
+  };
+  for (const [name, caller] of Object.entries(callers)) {
+    const wrapped = { [name]: async () => void (await caller()) }[name];
+    await assert.rejects(wrapped(), (error) => error.stack.includes(`at async ${name}`));
+  }
+});
+
+test('onProgress keeps the context of its caller', async (t) => {
+  const client = newClient(t);
+  const storage = new AsyncLocalStorage();
+  const seen = new Set();
+  await storage.run('mine', () =>
+    client.download({ ...report, onProgress: () => seen.add(storage.getStore()) }),
+  );
+  assert.deepEqual([...seen], ['mine']);
 });
 
 test('an error without a response is of the network', async () => {
