@@ -1,7 +1,9 @@
 // What torture.test.mjs runs in other processes and in workers: `program.mjs WHAT`. The
 // variable DBSS_TEST has the address, the token and the ids.
 
+import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -140,6 +142,36 @@ const programs = {
     await delay(50);
     parentPort.postMessage('silent');
     await delay(60_000);
+  },
+  /** Programs that are started during calls have no descriptor of them. */
+  async inherits() {
+    const count = async () => {
+      const { stdout } = await promisify(execFile)('ls', ['/proc/self/fd']);
+      return stdout.split('\n').length - 1;
+    };
+    const before = await count();
+    const client = new Client(options);
+    times(20, () => client.download(silent).catch(ignore));
+    (await client.open(report)).resume();
+    console.log(JSON.stringify({ before, most: Math.max(...(await Promise.all(times(20, count)))) }));
+    process.exit();
+  },
+  /** A hundred calls that wait, aborted one by one at random times. */
+  async aborts() {
+    const client = new Client(options);
+    const late = times(100, async () => {
+      const controller = new AbortController();
+      let aborted;
+      setTimeout(() => {
+        aborted = performance.now();
+        controller.abort();
+      }, Math.random() * 500);
+      const call = Math.random() < 0.5 ? 'download' : 'open';
+      const error = await client[call]({ ...silent, signal: controller.signal }).catch((thrown) => thrown);
+      if (error.name !== 'AbortError') throw error;
+      return performance.now() - aborted;
+    });
+    console.log(JSON.stringify(Math.max(...(await Promise.all(late)))));
   },
   /** A worker that ends by itself, with a client that nobody closed. */
   async leaves() {

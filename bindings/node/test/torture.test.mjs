@@ -64,6 +64,16 @@ test('workers are terminated during calls', () => succeeds('terminate'));
 
 test('a worker ends with a client that is not closed', () => succeeds('leaves'));
 
+test('programs that are started during calls inherit nothing', async () => {
+  const { before, most } = await succeeds('inherits');
+  assert.equal(most, before);
+});
+
+test('a hundred calls are aborted in time', async () => {
+  const late = await succeeds('aborts');
+  assert.ok(late < 250, `${late} ms late`);
+});
+
 test('silent downloads in six workers do not hold up the files', async () => {
   const { threads, median, most } = await succeeds('workers');
   assert.ok(threads > 6 * 64, `${threads} threads`);
