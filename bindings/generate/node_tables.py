@@ -91,6 +91,8 @@ def option_doc(row: Item) -> str:
             default = "Infinity" if default == "-1" else f"{default} ({duration(int(default))})"
     elif row["choices"]:
         bounds = None
+    elif kind == "bytes":
+        bounds += " bytes"
     elif kind == "mode":
         bounds = "0o600 to 0o777"
         default = default and f"0o{default}"

@@ -150,8 +150,8 @@ export interface ClientSettings {
    */
   fileMode?: number;
   /**
-   * The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807.
-   * The default is 1073741824.
+   * The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807
+   * bytes. The default is 1073741824.
    */
   maxMemoryBytes?: number | bigint;
   /**
@@ -206,7 +206,8 @@ export interface CallSettings {
    */
   fileMode?: number;
   /**
-   * The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807.
+   * The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807
+   * bytes.
    */
   maxMemoryBytes?: number | bigint;
   /**
