@@ -219,7 +219,7 @@ $(STATICCHECK): Makefile
 	@touch $@
 
 NODE_TOOLS := bindings/node/node_modules/.bin
-JAVASCRIPT := bindings/node tests/conformance/drivers/node tests/bench/node
+JAVASCRIPT := bindings/node packaging/consumer tests/conformance/drivers/node tests/bench/node
 
 lint-node: bindings/node/node_modules/.installed
 	cd bindings/node && node_modules/.bin/tsc -p . --noEmit
