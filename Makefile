@@ -164,10 +164,10 @@ tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_tsan.py
 
-asan: lib mock venv ## the tests in C, under AddressSanitizer and its sisters
+asan: lib mock node venv ## the tests in C and the addon of Node, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_asan.py tests/python/test_conformance.py \
-		-k "asan or address_sanitizer" $(PYTEST_JOBS)
+		tests/python/test_node.py -k "asan or address_sanitizer" $(PYTEST_JOBS)
 
 # How long each target runs; FUZZ_TARGET names one, or several.
 FUZZ_SECONDS ?= 600

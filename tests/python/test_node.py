@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -323,3 +324,39 @@ def test_node_samples_run(project: Project, mock: MockService, tmp_path: Path) -
     assert "since" in run("mirror", "archive", "soon", code=1)
     for name in SAMPLES:
         assert run(name, code=2).startswith("usage: ")
+
+
+@pytest.mark.parametrize("name", ["client", "lists", "streams", "torture"])
+def test_node_addon_with_address_sanitizer_passes(
+    root: Path, build_dir: Path, name: str, tmp_path: Path, need_tool: Callable[[str], str]
+) -> None:
+    if not (build_dir / "asan").exists():
+        pytest.skip("AddressSanitizer: make asan runs it")
+    gcc, source = need_tool("gcc"), root / "bindings/node"
+    for part in ("dist", "test"):
+        shutil.copytree(source / part, tmp_path / part)
+    shutil.copy(source / "index.mjs", tmp_path)
+    (tmp_path / "build").mkdir()
+    command = [gcc, "-std=c11", "-g", "-O1", "-fPIC", "-shared", "-fsanitize=address,undefined"]
+    command += ["-fno-sanitize-recover=undefined", f"-I{root / 'include'}"]
+    command += [f"-I{source / 'node_modules/node-api-headers/include'}", "-Wl,-z,nodelete"]
+    command += [str(source / "addon" / part) for part in ("addon.c", "abi.c")]
+    command += [f"-L{build_dir / 'lib'}", "-ldbss", f"-Wl,-rpath,{build_dir / 'lib'}"]
+    subprocess.run([*command, "-o", tmp_path / "build/dbss.node"], check=True)
+    libraries = [
+        subprocess.run(
+            [gcc, f"-print-file-name={library}"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for library in ("libasan.so", "libubsan.so")
+    ]
+    # Node itself keeps memory until its end.
+    preload = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
+    done = subprocess.run(
+        ["node", "--test", tmp_path / f"test/{name}.test.mjs"],
+        env={**os.environ, **preload, "DBSS_BUILD_DIR": str(build_dir)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
