@@ -7,7 +7,7 @@ import {
   codeOf,
   DbssError,
   makeError,
-  withProperty,
+  setProperty,
   type Failure,
   type SystemPath,
 } from './errors.js';
@@ -323,15 +323,13 @@ export class Client {
     }
   }
 
-  /** Adds what the provider failed with. */
+  /** Adds what the provider failed with, as the cause. */
   #explain(failure: Error): Error {
     const { message, error } = this.#failure ?? {};
-    const known =
-      failure instanceof DbssError &&
-      failure.status === STATUSES.DBSS_ERR_NO_TOKEN &&
-      message &&
-      failure.message.includes(message);
-    return known ? withProperty(failure, 'cause', error) : failure;
+    if (failure instanceof DbssError && failure.code === 'DBSS_ERR_NO_TOKEN' && message) {
+      if (failure.message.includes(message)) setProperty(failure, 'cause', error);
+    }
+    return failure;
   }
 
   /** Runs a call. `collect` gets its result, also if it failed, and the operation's fields. */
@@ -650,7 +648,8 @@ export class Client {
       );
     } catch (error) {
       const failure = error instanceof AbortError ? error.cause : error;
-      throw result && failure instanceof DbssError ? (withProperty(failure, 'result', result), error) : error;
+      if (result && failure instanceof DbssError) setProperty(failure, 'result', result);
+      throw error;
     }
     return result!;
   }

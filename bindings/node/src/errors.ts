@@ -122,13 +122,8 @@ export class AbortError extends Error {
   }
 }
 
-/** The same error, with another property. */
-export function withProperty(error: DbssError, name: string, value: unknown): DbssError {
-  Object.defineProperty(error, name, {
-    value,
-    enumerable: name !== 'cause',
-    configurable: true,
-    writable: true,
-  });
-  return error;
+/** Sets a property that is known only later. */
+export function setProperty(error: DbssError, name: 'cause' | 'result', value: unknown): void {
+  const enumerable = name !== 'cause';
+  Object.defineProperty(error, name, { value, enumerable, configurable: true, writable: true });
 }
