@@ -502,11 +502,13 @@ export class Client {
     open: (context: ContextHandle, project: string | undefined) => CursorHandle,
     convert: (raw: Fields) => T,
   ): List<T> {
-    const { projectId, ...rest } = options;
+    const { projectId, settings = [], ...rest } = options;
+    // Each page needs them again.
+    const kept = { ...rest, settings: [...settings] };
     return new List(
       () => open(this.#context, projectId),
       (cursor) =>
-        this.#run<PageHandle>(rest, (_, id, how, settings) => native.cursorNext(id, how, settings, cursor)),
+        this.#run<PageHandle>(kept, (_, id, how, settings) => native.cursorNext(id, how, settings, cursor)),
       convert,
     );
   }

@@ -5,6 +5,7 @@ import { existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { test } from 'node:test';
+import { inspect } from 'node:util';
 import { pathToFileURL } from 'node:url';
 
 import * as dbss from '../index.mjs';
@@ -163,6 +164,15 @@ test('options of a client are checked when it is made', () => {
     totalTimeoutMs: Infinity,
     fileMode: 0o640,
   }).close();
+});
+
+test('what has secrets prints none', async (t) => {
+  const secret = 'secret-0123456789';
+  const client = newClient(t, { token: undefined, tokenProvider: () => secret });
+  const error = await client.check().catch((thrown) => thrown);
+  assert.equal(error.code, 'DBSS_ERR_UNAUTHENTICATED');
+  const printed = inspect([client, error], { depth: 9, showHidden: true }) + JSON.stringify([client, error]);
+  assert.ok(!printed.includes('secret-'));
 });
 
 test('options of one call override the client', async (t) => {

@@ -37,6 +37,19 @@ test('lists are read with for await', async (t) => {
   await assert.rejects(client.databases({ instanceId, status: 'MAYBE' }).toArray(), { parameter: 'status' });
 });
 
+test('each page of a list has the options', async (t) => {
+  const client = newClient(t);
+  const { instance } = await addReports(5);
+  function* settings() {
+    yield ['max_attempts', '1'];
+  }
+  const list = client.reports({ instanceId: instance, pageSize: 2, settings: settings() });
+  assert.equal((await list.nextPage()).length, 2);
+  await fault('@reports.list', { status: 500, times: 1 });
+  await assert.rejects(list.nextPage(), { code: 'DBSS_ERR_SERVER' });
+  assert.equal((await list.toArray()).length, 3);
+});
+
 test('a list continues after a break and after a failure', async (t) => {
   const client = newClient(t);
   const { instance, ids } = await addReports(5);
