@@ -22,6 +22,8 @@ OBJCOPY ?= objcopy
 STRIP  ?= strip
 PYTHON ?= python3
 GO     ?= go
+NPM    ?= npm
+NODE   ?= node
 # As many at once as there are processors.
 PYTEST_JOBS ?= -n auto --dist worksteal
 PREFIX ?= /usr/local
@@ -52,7 +54,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-cpp test-go test-java java sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint lint-go lint-java deny dist dist-reproducible deb dist-check dist-check-short oldest-rust licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-cpp test-go test-java java test-node node sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint lint-go lint-java lint-node deny dist dist-reproducible deb dist-check dist-check-short oldest-rust licenses header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -99,6 +101,9 @@ samples: lib ## the sample programs in C and C++, in build/samples
 	$(MAKE) -C bindings/c BUILD=$(BUILD)
 	$(MAKE) -C bindings/cpp BUILD=$(BUILD)
 
+node: lib ## the Node package, in its directory
+	$(MAKE) -C bindings/node BUILD=$(BUILD) NPM=$(NPM)
+
 cli: ## the command dbss, in build/bin
 	$(CARGO_BUILD) --release --locked -p dbss-cli
 	@mkdir -p $(BUILD)/bin
@@ -122,12 +127,12 @@ $(VENV)/.installed: tests/python/requirements.txt
 demo: lib cli mock ## download two reports, with the command dbss and with Python
 	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py
 
-test: test-rust test-python test-go test-java ## all tests, those of C and C++ too
+test: test-rust test-python test-go test-java test-node ## all tests, those of C and C++ too
 
 test-rust:
 	$(CARGO) test --workspace --locked
 
-test-python: lib samples man mock drivers venv
+test-python: lib samples man mock drivers node venv
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	$(MAKE) -C tests/cpp BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python $(PYTEST_JOBS)
@@ -141,6 +146,10 @@ test-go: lib mock ## the tests in Go: under its race detector, and with all chec
 
 test-java: java mock ## the tests in Java, on Java 22 or newer (FFM) and on an older one (JNA)
 	bindings/java/test $(BUILD)
+
+# A test that hangs fails after this many milliseconds.
+test-node: node mock ## the tests in JavaScript
+	cd bindings/node && $(NODE) --test --test-timeout=60000 test/*.test.mjs
 
 test-cpp: lib samples man mock venv ## the tests of C++ alone, with its conformance cases
 	$(MAKE) -C tests/cpp BUILD=$(BUILD)
@@ -163,10 +172,10 @@ tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
 	tests/sanitizers/build thread $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_c.py -k tsan
 
-asan: lib mock venv ## the tests in C, under AddressSanitizer and its sisters
+asan: lib mock node venv ## the tests in C and the addon of Node, under AddressSanitizer and its sisters
 	tests/sanitizers/build address $(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_c.py tests/python/test_conformance.py \
-		-k "asan or address_sanitizer" $(PYTEST_JOBS)
+		tests/python/test_node.py -k "asan or address_sanitizer" $(PYTEST_JOBS)
 
 # How long each target runs; FUZZ_TARGET names one, or several.
 FUZZ_SECONDS ?= 600
@@ -182,20 +191,21 @@ soak: lib mock venv ## a million calls, a hundred thousand contexts and failures
 	$(MAKE) -C tests/c BUILD=$(BUILD)
 	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_c.py -k "test_check_passes and (soak- or download-tenants or each_failed_allocation)"
 
-bench: lib java ## libdbss beside libcurl and the official SDK; ROUNDS=7
+bench: lib java node ## libdbss beside libcurl and the official SDK; ROUNDS=7
 	tests/bench/install
+	cd tests/bench/node && $(NPM) ci --no-audit --no-fund --loglevel=error
 	$(MAKE) -C tests/bench BUILD=$(BUILD)
 	$(PYTHON) -m venv $(BUILD)/bench/venv
 	$(BUILD)/bench/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/requirements.txt
 	$(BUILD)/bench/venv/bin/python tests/bench/run.py $(BUILD) $(ROUNDS)
 
-lint: venv lint-go lint-java ## formatting, lints and types of every language here
+lint: venv lint-go lint-java lint-node ## formatting, lints and types of every language here
 	$(CARGO) fmt --all -- --check
 	cd tests/fuzz && $(CARGO) fmt -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
 	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/conformance/drivers/*.c tests/bench/*.[ch] tests/sanitizers/*.c \
-		include/*.hpp bindings/cpp/*.[ch]pp tests/cpp/*.cpp tests/conformance/drivers/*.cpp
+		include/*.hpp bindings/node/addon/addon.[ch] bindings/cpp/*.[ch]pp tests/cpp/*.cpp tests/conformance/drivers/*.cpp
 	$(VENV)/bin/clang-tidy --quiet bindings/cpp/*.cpp -- -std=c++17 -Iinclude
 	$(VENV)/bin/ruff check bindings packaging tests
 	$(VENV)/bin/ruff format --check bindings packaging tests
@@ -220,10 +230,21 @@ $(STATICCHECK): Makefile
 lint-java:
 	bindings/java/format $(BUILD) --check
 
+NODE_TOOLS := bindings/node/node_modules/.bin
+JAVASCRIPT := bindings/node packaging/consumer tests/conformance/drivers/node tests/bench/node
+
+lint-node: bindings/node/node_modules/.installed
+	cd bindings/node && node_modules/.bin/tsc -p . --noEmit
+	$(NODE_TOOLS)/eslint -c bindings/node/eslint.config.mjs --max-warnings=0 $(JAVASCRIPT)
+	$(NODE_TOOLS)/prettier --config bindings/node/.prettierrc.json --ignore-path bindings/node/.prettierignore --check $(JAVASCRIPT)
+
+bindings/node/node_modules/.installed: bindings/node/package-lock.json
+	$(MAKE) -C bindings/node NPM=$(NPM) node_modules/.installed
+
 deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
 
-dist: ## the release archives, the wheels and the Go module of all platforms, in build/dist/files
+dist: ## the release archives, the wheels, the Go module and the npm packages of all platforms, in build/dist/files
 	packaging/tools $(BUILD) $(DIST_TARGETS)
 	PATH=$(BUILD)/tools/python/bin:$(BUILD)/tools/bin:$$PATH \
 		python3 packaging/dist.py $(BUILD)/dist $(DIST_TARGETS)
@@ -258,6 +279,7 @@ header: ## write include/dbss.h, dbss.cdef.h and dbss-abi.json anew from src/ffi
 abi: header venv ## the same, and the layers of other languages that are made from it
 	$(VENV)/bin/python bindings/generate/python.py
 	$(VENV)/bin/python bindings/generate/go.py
+	$(VENV)/bin/python bindings/generate/node.py
 	$(VENV)/bin/python bindings/generate/cpp.py
 	$(VENV)/bin/python bindings/generate/java.py
 
@@ -342,4 +364,4 @@ uninstall: ## remove what install put into DESTDIR and PREFIX
 
 clean: ## remove what was built, the virtual environment too
 	$(CARGO) clean
-	rm -rf $(BUILD) $(VENV)
+	rm -rf $(BUILD) $(VENV) $(addprefix bindings/node/,build dist node_modules) tests/bench/node/node_modules

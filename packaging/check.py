@@ -248,6 +248,7 @@ class Checks:
         self.check("Go, as its README says", self.go, go_readme, "Install")
         self.check("source distribution without Rust", self.source_without_rust)
         self.check("source distribution", self.source)
+        self.check("npm packages", self.npm)
         self.check("the steps of the Containerfile", self.container)
         for processor in DEBIAN:
             for suite in SUITES:
@@ -519,6 +520,7 @@ class Checks:
         for file, text in (
             ("bindings/python/dbss/__init__.py", '__version__ = "{}"'),
             ("bindings/java/pom.xml", "<version>{}</version>"),
+            ("bindings/node/package.json", '"version": "{}"'),
             ("docs/installing.md", "dbss-{}-linux-x86_64-glibc.tar.gz"),
             ("packaging/container/Containerfile", "ARG VERSION={}\n"),
             ("packaging/debian/changelog", "dbss ({}"),
@@ -622,6 +624,23 @@ class Checks:
             }
             run("bash", "-c", script, cwd=place, env=environment)
             self.compare(place / "downloaded")
+
+    def npm(self) -> None:
+        """They install without a compiler and without a registry, and download."""
+        target = Target(HERE, "gnu")
+        self.archive(target)
+        if not shutil.which("npm"):
+            raise NotTried("no npm")
+        place = self.work / "npm"
+        place.mkdir()
+        (place / "package.json").write_text('{"private": true}\n')
+        packages = [self.file(f"dbss-{name}.tgz") for name in (f"{target.npm}-*", "[0-9]*")]
+        options = ("--offline", "--omit=optional", "--no-audit", "--no-fund")
+        run("npm", "install", *options, *packages, cwd=place)
+        shutil.copy(CONSUMER / "download.mjs", place)
+        environment = {**clean_environment(), **self.environment()}
+        environment["DBSS_CA_FILE"] = self.mock.ca_file
+        run("node", "download.mjs", cwd=place, env=environment)
 
     # The source distribution
 

@@ -1,5 +1,5 @@
 """Builds the release archives, the wheels and the source distribution of Python, the Go
-module, and the Java package.
+module, the Java package and the npm packages.
 
 ``make dist`` runs it with the tools that packaging/tools installs. Its argument is the
 directory for the results; further arguments name the targets to build (all by default).
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import java_package
 from go_module import write_module
+from npm import write_main, write_platform
 from targets import GLIBC, Target, targets_named
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +74,7 @@ class Dist:
             self._wheel(target, source)
         self._go_module()
         self._java_package()
+        self._npm_packages()
         write_sums(self.results)
 
     def stage(self, target: Target) -> Path:
@@ -315,6 +317,20 @@ class Dist:
         jar = java_package.build(self.out / "java", libraries, release=True)
         java_package.write_repository(tree, jar)
         self._pack(tree, self.results / f"{tree.name}.tar.gz")
+
+    def _npm_packages(self) -> None:
+        """Packs the JavaScript, and for each target its library and the addon."""
+        run("make", "-C", ROOT / "bindings/node", "dist/index.js")
+        os.environ["ZIG_GLOBAL_CACHE_DIR"] = str(self.out / "zig")
+        place = self.out / "npm"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        for target in self.targets:
+            compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target.zig]
+            write_platform(place, self.version, target.npm, self.stage(target), compiler)
+        write_main(place, self.version)
+        for package in place.glob("*.tgz"):
+            shutil.copy(package, self.results)
 
 
 def copy_tracked(paths: Iterable[str], destination: Path, strip: str = "") -> None:

@@ -30,6 +30,17 @@ class Target(NamedTuple):
         return f"linux_{processor}_{'glibc' if self.libc == 'gnu' else 'musl'}"
 
     @property
+    def npm(self) -> str:
+        """The name of its npm package, in the scope @dbss."""
+        processor = {"x86_64": "x64", "aarch64": "arm64"}[self.processor]
+        return f"linux-{processor}-{'glibc' if self.libc == 'gnu' else 'musl'}"
+
+    @property
+    def zig(self) -> str:
+        """What Zig's C compiler calls it."""
+        return f"{self.processor}-linux-{f'gnu.{GLIBC}' if self.libc == 'gnu' else 'musl'}"
+
+    @property
     def wheel(self) -> str:
         """The platform of its wheel; of glibc 2.17 also by the name that pip before 20.3 knows,
         as in RHEL 8 and Ubuntu 20.04."""

@@ -349,6 +349,9 @@ class Bench:
         # More, as Java counts CPU time in hundredths of a second.
         java = [str(self.programs / "bench-java")]
         self.plan_language("Java", java, "java.net.http", count=15 * SDK_COUNT)
+        # The official SDK for Node.js has no call of DBSS.
+        node = ["node", str(HERE / "node/main.mjs")]
+        self.plan_language("Node.js", node, "http", "undici", sdk=False)
         imports = {
             "official SDK": lambda: self.importing("huaweicloudsdkdbss.v1"),
             "libdbss": lambda: self.importing("dbss"),
@@ -361,10 +364,11 @@ class Bench:
         program: list[str],
         *clients: str,
         count: int = 5 * SDK_COUNT,
+        sdk: bool = True,
     ) -> None:
         """libdbss beside the official SDK and the usual HTTP clients of a language."""
         arguments = {
-            "official SDK": "sdk",
+            **({"official SDK": "sdk"} if sdk else {}),
             **{client: client for client in clients},
             "libdbss": "libdbss",
         }
@@ -486,6 +490,16 @@ def targets(bench: Bench) -> list[Target]:
     ):
         what = f"CPU relative to {to}, {name}"
         found.append(Target(what, ratio(name, "cpu_s", to), limit))
+    for peer in ("http", "undici"):
+        for work, limit in (("16 KiB reports", 0.9), ("256 MiB streamed", 1.0)):
+            name = f"{work} in Node.js"
+            found.append(
+                Target(
+                    f"CPU relative to {peer}, {name}",
+                    ratio(name, "cpu_s", peer),
+                    limit,
+                )
+            )
     for sink in ("callback", "file"):
         for how in ("plain", "TLS 1.3"):
             name = f"1 GiB to {sink}, {how}"

@@ -45,7 +45,7 @@ def generate(monkeypatch):
     return files
 
 
-@pytest.mark.parametrize("language", ["cpp", "go", "java", "python"])
+@pytest.mark.parametrize("language", ["cpp", "go", "java", "node", "python"])
 def test_generated_files_are_up_to_date(generate, language, description):
     if language == "go":
         need_tool("gofmt")

@@ -278,6 +278,7 @@ TESTS = {
     ".rs": r"#\[test\]\n(?:\s*#\[.*\]\n)*\s*fn (\w+)\(",
     ".go": r"^func (Test\w+)\(",
     ".java": r"^  void (\w+)\(\)",
+    ".mjs": r"^test\('(.+?)', ",
     ".json": r'^  {"name": "(\w+)",$',
 }
 

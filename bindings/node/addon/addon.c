@@ -1,0 +1,1238 @@
+/*
+ * The addon of the Node package. JavaScript calls the functions of libdbss by name. Those
+ * that wait run on threads of the addon; their results, the log records, the progress and
+ * the requests for tokens are messages to the event loop, which passes them to one function
+ * of JavaScript, `dispatch`. No thread waits for the event loop.
+ *
+ * Each environment (the main thread or a worker) has its own threads and messages. When it
+ * ends, its contexts are closed, and its threads end by themselves, without it.
+ */
+#define _GNU_SOURCE
+#include "addon.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* A call of libdbss needs 64 KiB; the rest is for the C library. */
+#define STACK_SIZE ((size_t)256 << 10)
+#define IDLE_SECONDS 10
+#define DEFAULT_THREADS 64
+#define MAX_THREADS 1024
+/* How many log records may wait for the event loop; more are dropped. */
+#define LOG_RECORDS 1000
+/* How many messages are passed on before other events get their turn. */
+#define TURN 256
+/* Smaller reports are copied: that is faster than to have them freed by the collector. */
+#define COPIED ((size_t)64 << 10)
+#define SAFE_INTEGER (((int64_t)1 << 53) - 1)
+
+/* What a message is about: the first argument of `dispatch`. */
+enum { DONE, PROGRESS, LOG, ASK };
+
+/* How a call is made: `flags`. */
+enum {
+    WITH_OPERATION = 1,
+    WITH_PROGRESS = 2,
+    CANCELLED = 4,
+    WITH_RESULT = 8,
+};
+
+typedef struct environment environment;
+
+/* A handle of libdbss: one reference of JavaScript, and one of each call that uses it. */
+typedef struct handle {
+    atomic_int references;
+    unsigned char type;
+    void *pointer;
+} handle;
+
+/* What JavaScript has: its reference, which it can give up before the collector does. */
+typedef struct box {
+    handle *handle;
+    unsigned char type;
+    environment *environment;
+    /* The contexts of an environment, which end with it. */
+    struct box *previous, *next;
+} box;
+
+typedef struct message {
+    struct message *next;
+    int kind;
+    double owner;
+    void *pointer;
+} message;
+
+typedef struct {
+    int64_t received, total, resumed, attempts, percent;
+} progress;
+
+/* Who watches the progress of an operation: it lives as long as that, and its message. */
+typedef struct {
+    message message;
+    atomic_int references;
+    environment *environment;
+    /* Under the lock of the environment: what the message tells. */
+    bool posted, again;
+    progress first, last;
+} watcher;
+
+typedef struct job {
+    struct job *next;
+    message done;
+    bool queued;
+    environment *environment;
+    const dbss_node_function *function;
+    dbss_node_value values[1 + DBSS_NODE_PARAMETERS];
+    handle *handles[1 + DBSS_NODE_PARAMETERS];
+    box *operation;
+    int flags;
+    dbss_status status;
+    dbss_error *error;
+    /* Of a call that was cancelled before it began. */
+    const char *cancelled_by;
+} job;
+
+struct environment {
+    atomic_int references;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    /* Under the lock. */
+    bool alive, posted;
+    job *jobs, **jobs_end;
+    message *messages, **messages_end;
+    int threads, idle, queued, limit;
+    size_t logs, dropped;
+    /* On the thread of the environment. */
+    napi_env env;
+    napi_threadsafe_function poster;
+    napi_ref dispatch, make_error;
+    size_t running;
+    box *contexts;
+};
+
+/* The user data of a stored callback. */
+typedef struct owner {
+    environment *environment;
+    double id;
+} owner;
+
+/* Overwrites what may be a secret, which the compiler must not leave out. */
+static void wipe(char *text, size_t length)
+{
+    volatile char *bytes = text;
+    while (length--)
+        *bytes++ = 0;
+}
+
+static void unreference_environment(environment *e)
+{
+    if (atomic_fetch_sub(&e->references, 1) != 1)
+        return;
+    pthread_mutex_destroy(&e->lock);
+    pthread_cond_destroy(&e->wake);
+    free(e);
+}
+
+static environment *reference_environment(environment *e)
+{
+    atomic_fetch_add(&e->references, 1);
+    return e;
+}
+
+static environment *environment_of(napi_env env)
+{
+    void *data = NULL;
+    napi_get_instance_data(env, &data);
+    return data;
+}
+
+/* Messages to the event loop */
+
+/* With the lock held. False if nobody will receive it. */
+static bool post(environment *e, message *m)
+{
+    if (!e->alive)
+        return false;
+    m->next = NULL;
+    *e->messages_end = m;
+    e->messages_end = &m->next;
+    if (!e->posted)
+        e->posted = napi_call_threadsafe_function(e->poster, NULL, napi_tsfn_nonblocking) == napi_ok;
+    return true;
+}
+
+static message *new_message(int kind, double owner, void *pointer)
+{
+    message *m = calloc(1, sizeof *m);
+    if (m)
+        *m = (message){NULL, kind, owner, pointer};
+    return m;
+}
+
+void dbss_node_log_fn(void *user_data, const dbss_log_record *record)
+{
+    owner *o = user_data;
+    environment *e = o->environment;
+    pthread_mutex_lock(&e->lock);
+    bool room = e->alive && e->logs < LOG_RECORDS;
+    e->logs += room;
+    e->dropped += e->alive && !room;
+    pthread_mutex_unlock(&e->lock);
+    if (!room)
+        return;
+    dbss_log_record *copy = dbss_log_record_copy(record);
+    message *m = copy ? new_message(LOG, o->id, copy) : NULL;
+    pthread_mutex_lock(&e->lock);
+    bool posted = m && post(e, m);
+    e->logs -= !posted;
+    e->dropped += !posted;
+    pthread_mutex_unlock(&e->lock);
+    if (!posted) {
+        dbss_log_record_free(copy);
+        free(m);
+    }
+}
+
+void dbss_node_token_provider_fn(void *user_data, dbss_token_request *request)
+{
+    owner *o = user_data;
+    environment *e = o->environment;
+    message *m = new_message(ASK, o->id, request);
+    pthread_mutex_lock(&e->lock);
+    bool posted = m && post(e, m);
+    pthread_mutex_unlock(&e->lock);
+    if (!posted) {
+        dbss_token_request_free(request);
+        free(m);
+    }
+}
+
+void dbss_node_destroy_fn(void *user_data)
+{
+    owner *o = user_data;
+    unreference_environment(o->environment);
+    free(o);
+}
+
+/* Handles */
+
+static void unreference_handle(handle *h)
+{
+    if (!h || atomic_fetch_sub(&h->references, 1) != 1)
+        return;
+    dbss_node_handle_types[h->type].free(h->pointer);
+    free(h);
+}
+
+/* Progress */
+
+static void unreference_watcher(void *data)
+{
+    watcher *w = data;
+    if (atomic_fetch_sub(&w->references, 1) != 1)
+        return;
+    unreference_environment(w->environment);
+    free(w);
+}
+
+/* A message that waits for the event loop tells the first progress and the last. */
+static int32_t on_progress(void *user_data, const dbss_operation *operation)
+{
+    watcher *w = user_data;
+    environment *e = w->environment;
+    progress now = {
+        dbss_operation_received(operation), dbss_operation_total(operation),   dbss_operation_resumed(operation),
+        dbss_operation_attempts(operation), dbss_operation_percent(operation),
+    };
+    pthread_mutex_lock(&e->lock);
+    bool alive = e->alive;
+    if (w->posted) {
+        w->last = now;
+        w->again = true;
+    } else if (post(e, &w->message)) {
+        w->first = now;
+        w->posted = true;
+        atomic_fetch_add(&w->references, 1);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return !alive;
+}
+
+static dbss_status watch(environment *e, double id, dbss_operation *operation)
+{
+    watcher *w = calloc(1, sizeof *w);
+    if (!w)
+        return DBSS_ERR_OUT_OF_MEMORY;
+    w->message = (message){NULL, PROGRESS, id, w};
+    atomic_init(&w->references, 1);
+    w->environment = reference_environment(e);
+    return dbss_operation_set_progress(operation, on_progress, w, unreference_watcher);
+}
+
+static void empty_box(box *b)
+{
+    environment *e = b->environment;
+    if (b->handle && b->type == HANDLE_CONTEXT) {
+        if (b->previous)
+            b->previous->next = b->next;
+        else
+            e->contexts = b->next;
+        if (b->next)
+            b->next->previous = b->previous;
+    }
+    unreference_handle(b->handle);
+    b->handle = NULL;
+}
+
+static void finalize_box(napi_env env, void *data, void *hint)
+{
+    (void)env;
+    (void)hint;
+    box *b = data;
+    empty_box(b);
+    unreference_environment(b->environment);
+    free(b);
+}
+
+/* Takes what it points to. NULL if there is not enough memory. */
+static box *new_box(environment *e, unsigned char type, void *pointer)
+{
+    box *b = calloc(1, sizeof *b);
+    handle *h = malloc(sizeof *h);
+    if (!b || !h) {
+        dbss_node_handle_types[type].free(pointer);
+        free(b);
+        free(h);
+        return NULL;
+    }
+    atomic_init(&h->references, 1);
+    h->type = type;
+    h->pointer = pointer;
+    b->handle = h;
+    b->type = type;
+    b->environment = reference_environment(e);
+    if (type == HANDLE_CONTEXT) {
+        b->next = e->contexts;
+        if (b->next)
+            b->next->previous = b;
+        e->contexts = b;
+    }
+    return b;
+}
+
+static napi_value external_of(napi_env env, box *b)
+{
+    napi_value external = NULL;
+    if (b && napi_create_external(env, b, finalize_box, NULL, &external) != napi_ok)
+        finalize_box(env, b, NULL);
+    return external;
+}
+
+/* Values for JavaScript */
+
+static void set(napi_env env, napi_value object, const char *name, napi_value value)
+{
+    if (value)
+        napi_set_named_property(env, object, name, value);
+}
+
+static napi_value text_value(napi_env env, const char *text)
+{
+    napi_value value = NULL;
+    if (text)
+        napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &value);
+    return value;
+}
+
+/* Larger ones, which only a service that lies announces, are the largest safe integer. */
+static napi_value number_value(napi_env env, int64_t number)
+{
+    napi_value value = NULL;
+    napi_create_int64(env, number > SAFE_INTEGER ? SAFE_INTEGER : number, &value);
+    return value;
+}
+
+void dbss_node_set_text(napi_env env, napi_value object, const char *name, const char *text)
+{
+    set(env, object, name, text_value(env, text));
+}
+
+static bool is_utf8(const unsigned char *s)
+{
+    while (*s) {
+        int more = *s < 0x80                 ? 0
+                   : *s >= 0xc2 && *s < 0xe0 ? 1
+                   : (*s & 0xf0) == 0xe0     ? 2
+                   : *s >= 0xf0 && *s < 0xf5 ? 3
+                                             : -1;
+        unsigned char first = *s++, second = *s;
+        if (more < 0 || (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f)
+            || (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f))
+            return false;
+        for (; more; more--, s++)
+            if ((*s & 0xc0) != 0x80)
+                return false;
+    }
+    return true;
+}
+
+void dbss_node_set_bytes(napi_env env, napi_value object, const char *name, const char *bytes)
+{
+    napi_value value = NULL;
+    if (bytes && !is_utf8((const unsigned char *)bytes))
+        napi_create_buffer_copy(env, strlen(bytes), bytes, NULL, &value);
+    else
+        value = text_value(env, bytes);
+    set(env, object, name, value);
+}
+
+void dbss_node_set_boolean(napi_env env, napi_value object, const char *name, int32_t value)
+{
+    napi_value boolean = NULL;
+    napi_get_boolean(env, value != 0, &boolean);
+    set(env, object, name, boolean);
+}
+
+void dbss_node_set_number(napi_env env, napi_value object, const char *name, int64_t value, int64_t none)
+{
+    if (value != none)
+        set(env, object, name, number_value(env, value));
+}
+
+void dbss_node_set_word(napi_env env, napi_value object, const char *name, int32_t value, const char *const *words,
+                        size_t count)
+{
+    if (value >= 0 && (size_t)value < count)
+        dbss_node_set_text(env, object, name, words[value]);
+}
+
+napi_value dbss_node_list(napi_env env, napi_value object, const char *name)
+{
+    napi_value list = NULL;
+    napi_create_array(env, &list);
+    set(env, object, name, list);
+    return list;
+}
+
+napi_value dbss_node_item(napi_env env, napi_value list, size_t index)
+{
+    napi_value item = NULL;
+    napi_create_object(env, &item);
+    napi_set_element(env, list, (uint32_t)index, item);
+    return item;
+}
+
+void dbss_node_add_text(napi_env env, napi_value list, size_t index, const char *text)
+{
+    if (text)
+        napi_set_element(env, list, (uint32_t)index, text_value(env, text));
+}
+
+static napi_value call_stored(napi_env env, napi_ref function, size_t count, napi_value *given)
+{
+    napi_value stored = NULL, receiver = NULL, result = NULL;
+    napi_get_reference_value(env, function, &stored);
+    napi_get_undefined(env, &receiver);
+    if (!stored || napi_call_function(env, receiver, stored, count, given, &result) != napi_ok)
+        return NULL;
+    return result;
+}
+
+/* The fields of a failure; it frees the error. */
+static napi_value failure_value(napi_env env, dbss_status status, dbss_error *error)
+{
+    napi_value fields = NULL;
+    napi_create_object(env, &fields);
+    if (error)
+        dbss_node_read_error(env, error, fields);
+    else {
+        dbss_node_set_number(env, fields, "status", status, DBSS_NODE_ALWAYS);
+        dbss_node_set_text(env, fields, "message", dbss_status_message(status));
+    }
+    dbss_error_free(error);
+    return fields;
+}
+
+/* The Error of JavaScript for the fields of a failure. */
+static napi_value error_of(napi_env env, napi_value fields)
+{
+    environment *e = environment_of(env);
+    return e && e->make_error ? call_stored(env, e->make_error, 1, &fields) : NULL;
+}
+
+static void throw_failure(napi_env env, napi_value fields)
+{
+    napi_value error = error_of(env, fields);
+    if (error)
+        napi_throw(env, error);
+}
+
+void dbss_node_set_error(napi_env env, napi_value object, const char *name, dbss_error *error)
+{
+    if (error)
+        set(env, object, name, error_of(env, failure_value(env, 0, error)));
+}
+
+/* The fields of what the addon refuses itself. */
+static napi_value own_failure(napi_env env, dbss_status status, const char *parameter, const char *what)
+{
+    napi_value fields = NULL;
+    napi_create_object(env, &fields);
+    char message[256];
+    if (parameter)
+        snprintf(message, sizeof message, "%s: %s", parameter, what);
+    else
+        snprintf(message, sizeof message, "%s", what);
+    dbss_node_set_number(env, fields, "status", status, DBSS_NODE_ALWAYS);
+    dbss_node_set_text(env, fields, "message", message);
+    dbss_node_set_text(env, fields, "parameter", parameter);
+    return fields;
+}
+
+static void throw_own_error(napi_env env, dbss_status status, const char *parameter, const char *what)
+{
+    throw_failure(env, own_failure(env, status, parameter, what));
+}
+
+static void free_bytes(napi_env env, void *data, void *hint)
+{
+    (void)env;
+    dbss_buffer buffer = {data, (size_t)hint};
+    dbss_buffer_free(&buffer);
+}
+
+static void free_read(napi_env env, void *data, void *hint)
+{
+    (void)env;
+    (void)hint;
+    free(data);
+}
+
+/* Takes the bytes, whose length is the hint of the function that frees them. */
+static napi_value buffer_value(napi_env env, void *data, size_t length, napi_finalize release)
+{
+    napi_value buffer = NULL;
+    if (length >= COPIED && napi_create_external_buffer(env, length, data, release, (void *)length, &buffer) == napi_ok)
+        return buffer;
+    napi_create_buffer_copy(env, length, length ? data : "", NULL, &buffer);
+    release(env, data, (void *)length);
+    return buffer;
+}
+
+/* What a function that succeeded has returned. It takes the results. */
+static napi_value result_value(napi_env env, environment *e, const dbss_node_function *f, dbss_node_value *values)
+{
+    if (f->returns == RETURNS_TEXT)
+        return text_value(env, values[0].text);
+    if (f->returns == RETURNS_NUMBER)
+        return number_value(env, values[0].number);
+    napi_value result = NULL;
+    for (int i = 1; i <= f->count; i++) {
+        dbss_node_value *v = &values[i];
+        switch (f->parameters[i - 1].kind) {
+        case OUT_HANDLE:
+            if (v->handle)
+                result = external_of(env, new_box(e, f->parameters[i - 1].handle, v->handle));
+            v->handle = NULL;
+            break;
+        case OUT_BUFFER:
+            result = buffer_value(env, v->buffer.data, v->buffer.len, free_bytes);
+            v->buffer = (dbss_buffer){NULL, 0};
+            break;
+        case OUT_LENGTH:
+            /* Of the bytes, which come two parameters before. */
+            result = buffer_value(env, values[i - 2].handle, v->length, free_read);
+            values[i - 2].handle = NULL;
+            break;
+        case OUT_ID: result = text_value(env, v->id); break;
+        }
+    }
+    return result;
+}
+
+/* Frees what the values of a call have. */
+static void free_values(const dbss_node_function *f, dbss_node_value *values, handle **handles)
+{
+    for (int i = 1; i <= f->count; i++) {
+        dbss_node_value *v = &values[i];
+        switch (f->parameters[i - 1].kind) {
+        case TEXT:
+        case OPTIONAL_TEXT:
+            if (v->text)
+                wipe((char *)v->text, strlen(v->text));
+            free((char *)v->text);
+            break;
+        case OUT_HANDLE:
+            if (v->handle)
+                dbss_node_handle_types[f->parameters[i - 1].handle].free(v->handle);
+            break;
+        case OUT_BUFFER: dbss_buffer_free(&v->buffer); break;
+        case OUT_BYTES: free(v->handle); break;
+        }
+        unreference_handle(handles[i]);
+    }
+}
+
+/* Values from JavaScript. Each returns false after it has thrown an exception. */
+
+static box *box_of(napi_env env, napi_value value, unsigned char type)
+{
+    napi_valuetype kind = napi_undefined;
+    void *data = NULL;
+    napi_typeof(env, value, &kind);
+    if (kind == napi_external)
+        napi_get_value_external(env, value, &data);
+    box *b = data;
+    return b && (!type || b->type == type) ? b : NULL;
+}
+
+static bool get_handle(napi_env env, napi_value value, const dbss_node_parameter *p, handle **out, dbss_node_value *v)
+{
+    napi_valuetype kind = napi_undefined;
+    napi_typeof(env, value, &kind);
+    v->handle = NULL;
+    if (p->kind == OPTIONAL_HANDLE && kind == napi_undefined)
+        return true;
+    box *b = box_of(env, value, p->handle);
+    if (!b) {
+        napi_throw_type_error(env, NULL, p->name);
+        return false;
+    }
+    if (!b->handle) {
+        char message[64];
+        snprintf(message, sizeof message, "the %s is closed",
+                 p->handle == HANDLE_CONTEXT ? "client" : "stream or list");
+        throw_own_error(env, DBSS_ERR_CLOSED, p->name, message);
+        return false;
+    }
+    atomic_fetch_add(&b->handle->references, 1);
+    *out = b->handle;
+    v->handle = b->handle->pointer;
+    return true;
+}
+
+static char *copy_text(const char *bytes, size_t length)
+{
+    char *text = malloc(length + 1);
+    if (text) {
+        memcpy(text, bytes, length);
+        text[length] = 0;
+    }
+    return text;
+}
+
+/* A string, or bytes that need not be UTF-8. `subject` is what the error names. */
+static bool get_text(napi_env env, napi_value value, const char *subject, bool of_option, dbss_node_value *v)
+{
+    char small[256];
+    size_t length = 0;
+    napi_valuetype kind = napi_undefined;
+    bool is_bytes = false;
+    char *text = NULL;
+    v->text = NULL;
+    napi_typeof(env, value, &kind);
+    if (kind == napi_undefined || kind == napi_null) {
+        if (of_option)
+            throw_own_error(env, DBSS_ERR_NULL_ARGUMENT, subject, "must not be null");
+        return !of_option;
+    }
+    napi_is_buffer(env, value, &is_bytes);
+    if (is_bytes) {
+        void *data = NULL;
+        napi_get_buffer_info(env, value, &data, &length);
+        text = copy_text(data ? data : "", length);
+    } else if (napi_get_value_string_utf8(env, value, small, sizeof small, &length) != napi_ok) {
+        char message[128];
+        snprintf(message, sizeof message, "%s: must be a string", subject);
+        napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", message);
+        return false;
+    } else if (length + 4 < sizeof small) {
+        text = copy_text(small, length);
+    } else if (napi_get_value_string_utf8(env, value, NULL, 0, &length) == napi_ok) {
+        text = malloc(length + 1);
+        if (text)
+            napi_get_value_string_utf8(env, value, text, length + 1, &length);
+    }
+    wipe(small, sizeof small);
+    if (!text) {
+        throw_own_error(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
+        return false;
+    }
+    v->text = text;
+    if (!memchr(text, 0, length))
+        return true;
+    const dbss_node_invalid *known = dbss_node_invalids;
+    while (known->name && strcmp(known->name, subject) != 0)
+        known++;
+    throw_own_error(env, known->status, subject, "must not hold a NUL byte");
+    return false;
+}
+
+static bool get_callback(napi_env env, environment *e, napi_value value, dbss_node_value *v)
+{
+    double id = 0;
+    v->handle = NULL;
+    if (napi_get_value_double(env, value, &id) != napi_ok)
+        return true;
+    owner *o = malloc(sizeof *o);
+    if (!o) {
+        throw_own_error(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
+        return false;
+    }
+    *o = (owner){reference_environment(e), id};
+    v->handle = o;
+    return true;
+}
+
+static bool get_values(napi_env env, environment *e, const dbss_node_function *f, const napi_value *given,
+                       dbss_node_value *values, handle **handles)
+{
+    for (int i = 1; i <= f->count; i++) {
+        const dbss_node_parameter *p = &f->parameters[i - 1];
+        dbss_node_value *v = &values[i];
+        bool by_key = i > 1 && strcmp(p->name, "value") == 0 && values[i - 1].text;
+        bool fine = true;
+        switch (p->kind) {
+        case HANDLE:
+        case OPTIONAL_HANDLE: fine = get_handle(env, *given++, p, &handles[i], v); break;
+        case TEXT:
+        case OPTIONAL_TEXT: fine = get_text(env, *given++, by_key ? values[i - 1].text : p->name, by_key, v); break;
+        case NUMBER:
+            if (napi_get_value_int64(env, *given++, &v->number) != napi_ok) {
+                napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", p->name);
+                fine = false;
+            }
+            break;
+        case CALLBACK: fine = get_callback(env, e, *given++, v); break;
+        }
+        if (!fine)
+            return false;
+    }
+    return true;
+}
+
+/* Calls that wait */
+
+static void free_job(job *j)
+{
+    free_values(j->function, j->values, j->handles);
+    dbss_error_free(j->error);
+    unreference_environment(j->environment);
+    free(j);
+}
+
+/* On a thread of its own. */
+static void run_job(job *j)
+{
+    const dbss_node_function *f = j->function;
+    for (int i = 1; i <= f->count; i++)
+        if (f->parameters[i - 1].kind == OUT_BYTES)
+            j->values[i].handle = malloc((size_t)j->values[i + 1].number);
+    f->call(j->values);
+    j->status = (dbss_status)j->values[0].number;
+    if (j->status)
+        j->error = dbss_error_take();
+}
+
+static job *pop_job(environment *e)
+{
+    job *j = e->jobs;
+    e->jobs = j->next;
+    if (!e->jobs)
+        e->jobs_end = &e->jobs;
+    e->queued--;
+    j->queued = false;
+    return j;
+}
+
+static void *run_thread(void *data)
+{
+    environment *e = data;
+    pthread_mutex_lock(&e->lock);
+    for (;;) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += IDLE_SECONDS;
+        int waited = 0;
+        while (e->alive && !e->jobs && waited != ETIMEDOUT && e->threads <= e->limit) {
+            e->idle++;
+            waited = pthread_cond_timedwait(&e->wake, &e->lock, &until);
+            e->idle--;
+        }
+        if (!e->alive || !e->jobs || e->threads > e->limit)
+            break;
+        job *j = pop_job(e);
+        pthread_mutex_unlock(&e->lock);
+        run_job(j);
+        pthread_mutex_lock(&e->lock);
+        if (!post(e, &j->done)) {
+            pthread_mutex_unlock(&e->lock);
+            free_job(j);
+            pthread_mutex_lock(&e->lock);
+        }
+    }
+    e->threads--;
+    pthread_mutex_unlock(&e->lock);
+    unreference_environment(e);
+    return NULL;
+}
+
+/* With the lock held. */
+static bool start_thread(environment *e)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    pthread_attr_setstacksize(&attributes, STACK_SIZE);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    /* Signals are for the threads of Node. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool started = pthread_create(&thread, &attributes, run_thread, reference_environment(e)) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (started)
+        e->threads++;
+    else
+        atomic_fetch_sub(&e->references, 1);
+    return started;
+}
+
+static void submit(job *j)
+{
+    environment *e = j->environment;
+    if (e->running++ == 0)
+        napi_ref_threadsafe_function(e->env, e->poster);
+    pthread_mutex_lock(&e->lock);
+    j->queued = true;
+    j->next = NULL;
+    *e->jobs_end = j;
+    e->jobs_end = &j->next;
+    e->queued++;
+    if (e->queued <= e->idle)
+        pthread_cond_signal(&e->wake);
+    else if (e->threads < e->limit && !start_thread(e) && e->threads == 0) {
+        pop_job(e);
+        j->status = DBSS_ERR_RESOURCE;
+        post(e, &j->done);
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Ends the calls that no thread has begun: one, or all that use a handle. */
+static void cancel_queued(environment *e, const job *one, const handle *user, const char *cancelled_by)
+{
+    pthread_mutex_lock(&e->lock);
+    job *rest = e->jobs;
+    e->jobs = NULL;
+    e->jobs_end = &e->jobs;
+    for (job *j = rest, *next; j; j = next) {
+        next = j->next;
+        bool uses = j == one;
+        for (int i = 1; user && i <= j->function->count; i++)
+            uses = uses || j->handles[i] == user;
+        if (uses) {
+            e->queued--;
+            j->queued = false;
+            j->status = DBSS_ERR_CANCELLED;
+            j->cancelled_by = cancelled_by;
+            post(e, &j->done);
+        } else {
+            j->next = NULL;
+            *e->jobs_end = j;
+            e->jobs_end = &j->next;
+        }
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* The operation of a call with its options; false after an exception. */
+static bool make_operation(napi_env env, job *j, napi_value settings)
+{
+    dbss_operation *operation = NULL;
+    dbss_status status = dbss_operation_new(&operation);
+    uint32_t count = 0;
+    if (status == DBSS_OK) {
+        j->operation = new_box(j->environment, HANDLE_OPERATION, operation);
+        status = j->operation ? DBSS_OK : DBSS_ERR_OUT_OF_MEMORY;
+    }
+    napi_get_array_length(env, settings, &count);
+    for (uint32_t i = 0; status == DBSS_OK && i + 1 < count; i += 2) {
+        dbss_node_value key = {NULL}, text = {NULL};
+        napi_value element = NULL;
+        napi_get_element(env, settings, i, &element);
+        bool fine = get_text(env, element, "key", false, &key);
+        napi_get_element(env, settings, i + 1, &element);
+        fine = fine && get_text(env, element, key.text ? key.text : "value", key.text, &text);
+        if (fine)
+            status = dbss_operation_set(operation, key.text, text.text);
+        free((char *)key.text);
+        free((char *)text.text);
+        if (!fine)
+            return false;
+    }
+    if (status == DBSS_OK && j->flags & WITH_PROGRESS)
+        status = watch(j->environment, j->done.owner, operation);
+    if (status != DBSS_OK) {
+        throw_failure(env, failure_value(env, status, dbss_error_take()));
+        return false;
+    }
+    if (j->flags & CANCELLED)
+        dbss_operation_cancel(operation);
+    return true;
+}
+
+/* (id, flags, settings, ...parameters): the operation, if the call has one. */
+static napi_value start_job(napi_env env, environment *e, const dbss_node_function *f, napi_value *given)
+{
+    job *j = calloc(1, sizeof *j);
+    if (!j) {
+        throw_own_error(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
+        return NULL;
+    }
+    double id = 0;
+    napi_get_value_double(env, given[0], &id);
+    napi_get_value_int32(env, given[1], &j->flags);
+    j->function = f;
+    j->environment = reference_environment(e);
+    j->done = (message){NULL, DONE, id, j};
+    napi_value external = NULL;
+    bool fine = get_values(env, e, f, given + 3, j->values, j->handles);
+    if (fine && j->flags & WITH_OPERATION) {
+        fine = make_operation(env, j, given[2]);
+        if (fine)
+            external = external_of(env, j->operation);
+        else if (j->operation)
+            finalize_box(env, j->operation, NULL);
+    }
+    if (!fine || (j->flags & WITH_OPERATION && !external)) {
+        free_job(j);
+        return NULL;
+    }
+    for (int i = 1; j->operation && i <= f->count; i++)
+        if (f->parameters[i - 1].kind == OPERATION) {
+            atomic_fetch_add(&j->operation->handle->references, 1);
+            j->handles[i] = j->operation->handle;
+            j->values[i].handle = j->operation->handle->pointer;
+        }
+    submit(j);
+    return external;
+}
+
+/* Passes a message to JavaScript; false if that failed. */
+static bool dispatch(environment *e, int kind, double id, napi_value *more)
+{
+    napi_value given[5] = {NULL, NULL, more[0], more[1], more[2]}, undefined = NULL;
+    napi_get_undefined(e->env, &undefined);
+    napi_create_int32(e->env, kind, &given[0]);
+    napi_create_double(e->env, id, &given[1]);
+    for (int i = 2; i < 5; i++)
+        given[i] = given[i] ? given[i] : undefined;
+    return call_stored(e->env, e->dispatch, 5, given) != NULL;
+}
+
+static bool deliver_done(environment *e, job *j, double id)
+{
+    napi_value more[3] = {NULL, NULL, NULL};
+    if (j->cancelled_by) {
+        more[0] = own_failure(e->env, j->status, NULL, "the call was cancelled before it began");
+        dbss_node_set_text(e->env, more[0], "cancelledBy", j->cancelled_by);
+    } else if (j->status)
+        more[0] = failure_value(e->env, j->status, j->error);
+    j->error = NULL;
+    if (!j->cancelled_by)
+        more[1] = result_value(e->env, e, j->function, j->values);
+    handle *operation = NULL;
+    for (int i = 1; i <= j->function->count; i++)
+        if (j->function->parameters[i - 1].kind == OPERATION)
+            operation = j->handles[i];
+    if (operation && j->flags & WITH_RESULT) {
+        napi_create_object(e->env, &more[2]);
+        dbss_node_read_operation(e->env, operation->pointer, more[2]);
+    }
+    free_job(j);
+    if (--e->running == 0)
+        napi_unref_threadsafe_function(e->env, e->poster);
+    return dispatch(e, DONE, id, more);
+}
+
+static bool deliver_progress(environment *e, watcher *w, double id)
+{
+    pthread_mutex_lock(&e->lock);
+    progress told[] = {w->first, w->last};
+    int count = w->again ? 2 : 1;
+    w->posted = w->again = false;
+    pthread_mutex_unlock(&e->lock);
+    unreference_watcher(w);
+    bool fine = true;
+    for (int i = 0; fine && i < count; i++) {
+        napi_value more[3] = {NULL, NULL, NULL};
+        napi_create_object(e->env, &more[0]);
+        dbss_node_set_number(e->env, more[0], "received", told[i].received, DBSS_NODE_ALWAYS);
+        dbss_node_set_number(e->env, more[0], "total", told[i].total, -1);
+        dbss_node_set_number(e->env, more[0], "resumed", told[i].resumed, DBSS_NODE_ALWAYS);
+        dbss_node_set_number(e->env, more[0], "attempts", told[i].attempts, DBSS_NODE_ALWAYS);
+        dbss_node_set_number(e->env, more[0], "percent", told[i].percent, -1);
+        fine = dispatch(e, PROGRESS, id, more);
+    }
+    return fine;
+}
+
+static bool deliver(environment *e, message *m)
+{
+    napi_value more[3] = {NULL, NULL, NULL};
+    double id = m->owner;
+    watcher *w = m->pointer;
+    int kind = m->kind;
+    size_t dropped = 0;
+    switch (kind) {
+    case DONE: return deliver_done(e, m->pointer, id);
+    case PROGRESS: return deliver_progress(e, w, id);
+    case LOG:
+        pthread_mutex_lock(&e->lock);
+        e->logs--;
+        dropped = e->dropped;
+        e->dropped = 0;
+        pthread_mutex_unlock(&e->lock);
+        napi_create_object(e->env, &more[0]);
+        dbss_node_read_log_record(e->env, m->pointer, more[0]);
+        dbss_node_set_error(e->env, more[0], "error", dbss_log_record_error(m->pointer));
+        napi_create_int64(e->env, (int64_t)dropped, &more[1]);
+        dbss_log_record_free(m->pointer);
+        break;
+    default:
+        napi_create_object(e->env, &more[1]);
+        dbss_node_read_token_request(e->env, m->pointer, more[1]);
+        more[0] = external_of(e->env, new_box(e, HANDLE_TOKEN_REQUEST, m->pointer));
+    }
+    free(m);
+    return dispatch(e, kind, id, more);
+}
+
+/* On the event loop. */
+static void on_posted(napi_env env, napi_value unused, void *context, void *data)
+{
+    (void)unused;
+    (void)data;
+    environment *e = context;
+    if (!env)
+        return;
+    for (int turn = 0;; turn++) {
+        pthread_mutex_lock(&e->lock);
+        message *m = e->messages;
+        if (m && turn < TURN) {
+            e->messages = m->next;
+            if (!e->messages)
+                e->messages_end = &e->messages;
+        } else {
+            e->posted = m && napi_call_threadsafe_function(e->poster, NULL, napi_tsfn_nonblocking) == napi_ok;
+            m = NULL;
+        }
+        pthread_mutex_unlock(&e->lock);
+        if (!m)
+            return;
+        napi_handle_scope scope;
+        if (napi_open_handle_scope(env, &scope) != napi_ok)
+            return;
+        bool fine = deliver(e, m);
+        napi_close_handle_scope(env, scope);
+        if (!fine)
+            turn = TURN;
+    }
+}
+
+/* When the environment ends. Its threads may still be inside of libdbss. */
+static void on_end(void *data)
+{
+    environment *e = data;
+    pthread_mutex_lock(&e->lock);
+    e->alive = false;
+    job *jobs = e->jobs;
+    message *messages = e->messages;
+    e->jobs = NULL;
+    e->messages = NULL;
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    for (box *b = e->contexts; b; b = b->next)
+        dbss_context_close(b->handle->pointer);
+    while (jobs) {
+        job *j = jobs;
+        jobs = j->next;
+        free_job(j);
+    }
+    while (messages) {
+        message *m = messages;
+        messages = m->next;
+        if (m->kind == DONE)
+            free_job(m->pointer);
+        else if (m->kind == PROGRESS)
+            unreference_watcher(m->pointer);
+        else {
+            int type = m->kind == LOG ? HANDLE_LOG_RECORD : HANDLE_TOKEN_REQUEST;
+            dbss_node_handle_types[type].free(m->pointer);
+            free(m);
+        }
+    }
+    unreference_environment(e);
+}
+
+/* The functions of the addon */
+
+static napi_value run_now(napi_env env, environment *e, const dbss_node_function *f, napi_value *given)
+{
+    dbss_node_value values[1 + DBSS_NODE_PARAMETERS] = {{NULL}};
+    handle *handles[1 + DBSS_NODE_PARAMETERS] = {NULL};
+    napi_value result = NULL;
+    if (get_values(env, e, f, given, values, handles)) {
+        f->call(values);
+        if (f->returns == RETURNS_STATUS && values[0].number) {
+            throw_failure(env, failure_value(env, (dbss_status)values[0].number, dbss_error_take()));
+        } else
+            result = result_value(env, e, f, values);
+        /* Calls that wait for a thread are calls that run. */
+        if (strcmp(f->name, "contextClose") == 0 || strcmp(f->name, "reportStreamClose") == 0)
+            cancel_queued(e, NULL, handles[1], "close");
+        else if (strcmp(f->name, "contextCancelAll") == 0)
+            cancel_queued(e, NULL, handles[1], "context");
+        else if (strcmp(f->name, "operationCancel") == 0)
+            cancel_queued(e, NULL, handles[1], "operation");
+    }
+    free_values(f, values, handles);
+    return result;
+}
+
+static napi_value call_function(napi_env env, napi_callback_info info)
+{
+    napi_value given[3 + DBSS_NODE_PARAMETERS];
+    size_t count = sizeof given / sizeof *given;
+    void *data = NULL;
+    napi_get_cb_info(env, info, &count, given, NULL, &data);
+    const dbss_node_function *f = data;
+    environment *e = environment_of(env);
+    return f->blocks ? start_job(env, e, f, given) : run_now(env, e, f, given);
+}
+
+/* (dispatch, makeError) */
+static napi_value set_up(napi_env env, napi_callback_info info)
+{
+    napi_value given[2];
+    size_t count = 2;
+    napi_get_cb_info(env, info, &count, given, NULL, NULL);
+    environment *e = environment_of(env);
+    napi_create_reference(env, given[0], 1, &e->dispatch);
+    napi_create_reference(env, given[1], 1, &e->make_error);
+    return NULL;
+}
+
+/* (handle): its fields. */
+static napi_value read_fields(napi_env env, napi_callback_info info)
+{
+    napi_value given[1], object = NULL;
+    size_t count = 1;
+    napi_get_cb_info(env, info, &count, given, NULL, NULL);
+    box *b = box_of(env, given[0], 0);
+    if (!b || !b->handle || !dbss_node_handle_types[b->type].read)
+        return NULL;
+    napi_create_object(env, &object);
+    dbss_node_handle_types[b->type].read(env, b->handle->pointer, object);
+    return object;
+}
+
+/* (handle): gives it up before the collector does. */
+static napi_value release(napi_env env, napi_callback_info info)
+{
+    napi_value given[1];
+    size_t count = 1;
+    napi_get_cb_info(env, info, &count, given, NULL, NULL);
+    box *b = box_of(env, given[0], 0);
+    if (b)
+        empty_box(b);
+    return NULL;
+}
+
+/* (count): how many calls of this environment run at once. */
+static napi_value set_threads(napi_env env, napi_callback_info info)
+{
+    napi_value given[1];
+    size_t count = 1;
+    int64_t limit = 0;
+    napi_get_cb_info(env, info, &count, given, NULL, NULL);
+    if (napi_get_value_int64(env, given[0], &limit) != napi_ok || limit < 1 || limit > MAX_THREADS) {
+        napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "the number of threads is 1 to 1024");
+        return NULL;
+    }
+    environment *e = environment_of(env);
+    pthread_mutex_lock(&e->lock);
+    e->limit = (int)limit;
+    while (e->queued > e->idle && e->threads < e->limit && start_thread(e))
+        ;
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    return NULL;
+}
+
+static void drop_instance(napi_env env, void *data, void *hint)
+{
+    (void)env;
+    (void)hint;
+    unreference_environment(data);
+}
+
+static environment *new_environment(napi_env env)
+{
+    environment *e = calloc(1, sizeof *e);
+    pthread_condattr_t attributes;
+    if (!e || pthread_condattr_init(&attributes) != 0)
+        return NULL;
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&e->lock, NULL);
+    /* One for the instance data, one for the end of the environment. */
+    atomic_init(&e->references, 2);
+    e->alive = true;
+    e->limit = DEFAULT_THREADS;
+    e->jobs_end = &e->jobs;
+    e->messages_end = &e->messages;
+    e->env = env;
+    napi_value name = NULL;
+    napi_create_string_utf8(env, "dbss", NAPI_AUTO_LENGTH, &name);
+    if (napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, NULL, NULL, e, on_posted, &e->poster) != napi_ok)
+        return NULL;
+    /* It keeps the event loop running only while calls run. */
+    napi_unref_threadsafe_function(env, e->poster);
+    napi_set_instance_data(env, e, drop_instance, NULL);
+    /* After the threadsafe function, so that it runs before that one's end. */
+    napi_add_env_cleanup_hook(env, on_end, e);
+    return e;
+}
+
+static void define(napi_env env, napi_value exports, const char *name, napi_callback callback, const void *data)
+{
+    napi_value function = NULL;
+    napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, (void *)data, &function);
+    set(env, exports, name, function);
+}
+
+NAPI_MODULE_INIT()
+{
+    if (!new_environment(env)) {
+        napi_throw_error(env, NULL, "the addon of dbss could not start");
+        return NULL;
+    }
+    for (size_t i = 0; i < dbss_node_function_count; i++)
+        define(env, exports, dbss_node_functions[i].name, call_function, &dbss_node_functions[i]);
+    define(env, exports, "setUp", set_up, NULL);
+    define(env, exports, "readFields", read_fields, NULL);
+    define(env, exports, "release", release, NULL);
+    define(env, exports, "setThreads", set_threads, NULL);
+    return exports;
+}

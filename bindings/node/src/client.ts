@@ -1,0 +1,722 @@
+import { setMaxListeners } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+import { Call, pairs, resultOf, type Begin, type CallOptions, type CallResult } from './call.js';
+import {
+  AbortError,
+  codeOf,
+  DbssError,
+  makeError,
+  setProperty,
+  type Failure,
+  type SystemPath,
+} from './errors.js';
+import {
+  FILE_REPLACE,
+  type ContextHandle,
+  type CredentialsFields,
+  type CursorHandle,
+  type LogRecordFields,
+  type MirrorResultFields,
+  type MirrorResultHandle,
+  type OperationFields,
+  type PageHandle,
+  type ReportStreamHandle,
+  type TokenRequestHandle,
+} from './generated/abi.js';
+import {
+  toDatabase,
+  toInstance,
+  toReport,
+  toSchedule,
+  toTemplate,
+  type Database,
+  type Instance,
+  type MirrorCounts,
+  type Report,
+  type Schedule,
+  type Template,
+} from './generated/items.js';
+import type { ClientSettings, MirrorOptions, ReportSpec, ScheduleChanges } from './generated/options.js';
+import { STATUSES, type StatusCode } from './generated/statuses.js';
+import { List, readPage, type Fields } from './lists.js';
+import {
+  addReceiver,
+  native,
+  throwLater,
+  WITH_OPERATION,
+  WITH_RESULT,
+  type Receiver,
+  type Started,
+  type Text,
+} from './native.js';
+import { ReportStream } from './stream.js';
+
+/** A token, and when it expires, by the clock of this machine. */
+export interface Token {
+  /** 1 to 98304 visible ASCII characters. */
+  token: string;
+  /** A date, or milliseconds since 1970. Without it, it is not known. */
+  expiresAt?: Date | number;
+}
+
+/** What a provider is asked for. */
+export interface ProviderRequest {
+  /** Whether the service rejected the last token, or IAM the last passcode. */
+  readonly refused: boolean;
+  /** Aborts when the client is closed. */
+  readonly signal: AbortSignal;
+}
+
+/** A log record. No record has a secret. */
+export interface LogRecord extends Omit<LogRecordFields, 'status'> {
+  /** The code of the failed call, or of the failure that caused another attempt. */
+  code?: StatusCode | 'DBSS_ERR_UNKNOWN';
+  /** The failure that the record is about. */
+  error?: DbssError;
+  /** How many records before this one were dropped, because 1000 waited already. */
+  dropped?: number;
+}
+
+/** The options of a client. */
+export interface ClientOptions extends ClientSettings {
+  /**
+   * The URL of the service, or up to 16 in the order of preference: if one cannot be reached,
+   * the next one is tried, and used from then on. It takes precedence over the region's.
+   */
+  endpoint?: string | URL | readonly (string | URL)[];
+  /**
+   * Gets the log records, `logLevel` and above. It is called on the event loop a moment
+   * later; no call waits for it. What it throws is an uncaught exception.
+   */
+  log?: (record: LogRecord) => void;
+  /**
+   * Provides tokens, instead of other credentials: when the first call needs one, before it
+   * expires, and when the service has rejected it. It runs once for all calls that wait. Its
+   * exception is the cause of their `DBSS_ERR_NO_TOKEN`.
+   */
+  tokenProvider?: (request: ProviderRequest) => string | Token | Promise<string | Token>;
+  /** Provides passcodes of the MFA device of `iamUserId`, one before each login. */
+  passcodeProvider?: (request: ProviderRequest) => string | Promise<string>;
+  /**
+   * Other options by their keys in libdbss and values as text, for those that are newer than
+   * this package. They are set last, in this order.
+   */
+  settings?: Iterable<readonly [key: string, value: Text]>;
+}
+
+/** The result of a download to a file. */
+export interface SavedReport extends CallResult {
+  path: SystemPath;
+  filename: string;
+}
+
+/** The options of calls about an instance. */
+export interface InstanceOptions extends CallOptions {
+  /** The id of the audit instance: 32 to 64 ASCII letters, digits, "-" and "_". */
+  instanceId: string;
+}
+
+/** The options of calls about a report. */
+export interface ReportOptions extends InstanceOptions {
+  /** The id of the report: 16 to 64 ASCII letters, digits, "-" and "_". */
+  reportId: string;
+}
+
+export interface DownloadOptions extends ReportOptions {
+  /** The language of the report: `en-us`, which is the default, or `zh-cn`. */
+  locale?: string;
+}
+
+export interface SaveOptions extends DownloadOptions {
+  /** Whether an existing file may be replaced, when the new one is complete. */
+  replace?: boolean;
+}
+
+export interface OpenOptions extends DownloadOptions {
+  /** How many bytes are read ahead at most: 256 KiB by default. */
+  highWaterMark?: number;
+}
+
+export interface TemplateOptions extends InstanceOptions {
+  /** The id of the template: 16 to 64 characters. */
+  templateId: string;
+}
+
+export interface PageOptions {
+  /** How many items a request fetches: 1 to 1000, of databases 1 to 10000; 100 by default. */
+  pageSize?: number;
+}
+
+/** The credentials of a client, without secrets. */
+export interface Credentials {
+  /** `token`, `access_key`, `token_provider`, `iam_user`, `profile` and so on. */
+  source: string;
+  /** The same in words, with the variable, file or address. */
+  description: string;
+  /** The user's name, or the access key with its middle masked. */
+  name: string | undefined;
+  /** The default project of calls, if it is known without a look-up. */
+  projectId: string | undefined;
+  /** When they expire, if they do and it is known. */
+  expiresAt: Date | undefined;
+}
+
+/** A report, or a list of reports, that a mirror failed to get. */
+export interface MirrorFailure {
+  instanceId: string;
+  /** Undefined if the list of the instance's reports failed. */
+  reportId: string | undefined;
+  error: DbssError;
+}
+
+/** A day, week or month without a report. */
+export interface Gap {
+  instanceId: string;
+  /** The type of the report that is missing. */
+  type: string;
+  /** The first day of the period, such as `2026-11-24`. */
+  period: string;
+}
+
+/** The result of a mirror. */
+export interface MirrorResult extends MirrorCounts {
+  failures: MirrorFailure[];
+  gaps: Gap[];
+}
+
+// Which options are which credentials.
+const CREDENTIALS: Readonly<Record<string, string>> = {
+  token: 'token',
+  accessKey: 'accessKey',
+  secretKey: 'accessKey',
+  securityToken: 'accessKey',
+  iamUser: 'iamUser',
+  iamPassword: 'iamUser',
+  iamDomain: 'iamUser',
+  iamUserId: 'iamUser',
+  passcodeProvider: 'iamUser',
+  credentials: 'credentials',
+  tokenProvider: 'tokenProvider',
+};
+
+function pathOf(path: string | Buffer | URL): Text {
+  return path instanceof URL ? fileURLToPath(path) : path;
+}
+
+function pageSizeOf(size = 0): number {
+  // libdbss refuses what is out of range, unless it does not fit.
+  return Number.isInteger(size) && size >= 0 && size < 2 ** 31 ? size : 2 ** 31 - 1;
+}
+
+/** Makes an object of options, uses it and releases it. */
+function filled<H, R>(
+  handle: H,
+  set: (handle: H, key: Text, value: Text) => void,
+  options: object,
+  use: (handle: H) => R,
+): R {
+  try {
+    const texts = pairs(options);
+    for (let i = 0; i < texts.length; i += 2) set(handle, texts[i]!, texts[i + 1]!);
+    return use(handle);
+  } finally {
+    native.release(handle);
+  }
+}
+
+/**
+ * A client of the service, with its credentials and its connections, which stay open between
+ * calls. Make one and share it. The collector frees one that is not closed.
+ */
+export class Client {
+  readonly #context: ContextHandle;
+  readonly #log: ClientOptions['log'];
+  readonly #provide: ((request: ProviderRequest) => unknown) | undefined;
+  readonly #closing = new AbortController();
+  // It lives as long as the client, which every call keeps.
+  readonly #receiver: Receiver = {
+    receiveLog: (record, dropped) => this.#receiveLog(record, dropped),
+    receiveRequest: (request, { refused }) => void this.#answer(request, refused),
+  };
+  #failure: { message: string; error: unknown } | undefined;
+  #running = 0;
+  #whenIdle: (() => void)[] = [];
+
+  /**
+   * Sends no request, but reads files and the environment: the trusted certificates, the
+   * endpoint of a region, and the credentials that `credentials` names.
+   *
+   * @throws {ArgumentError} such as `DBSS_ERR_NOT_CONFIGURED` without a region and an
+   * endpoint; {@link FileError} if a file cannot be read.
+   */
+  constructor(options: ClientOptions) {
+    const { endpoint, log, tokenProvider, passcodeProvider, settings, ...rest } = options;
+    const kinds = new Set(
+      Object.entries(options)
+        .filter(([, value]) => value !== undefined)
+        .map(([name]) => CREDENTIALS[name])
+        .filter(Boolean),
+    );
+    if (kinds.size > 1) {
+      const message = `${[...kinds].join(' and ')} exclude each other; give one of them`;
+      throw makeError({ status: STATUSES.DBSS_ERR_ARGUMENT, message });
+    }
+    this.#log = log;
+    this.#provide = tokenProvider ?? passcodeProvider;
+    setMaxListeners(0, this.#closing.signal);
+    const config = native.configNew();
+    try {
+      if (endpoint !== undefined) {
+        const urls = (Array.isArray(endpoint) ? endpoint : [endpoint]).map(String);
+        if (urls.length > 1 && urls.some((url) => url.includes(','))) {
+          const message = 'endpoint: a URL must not have a comma';
+          throw makeError({ status: STATUSES.DBSS_ERR_INVALID_ENDPOINT, parameter: 'endpoint', message });
+        }
+        native.configSet(config, 'endpoint', urls.join(','));
+      }
+      const texts = pairs(rest, settings);
+      for (let i = 0; i < texts.length; i += 2) native.configSet(config, texts[i]!, texts[i + 1]!);
+      const id = (log ?? this.#provide) ? addReceiver(this.#receiver) : undefined;
+      if (log) native.configSetLog(config, id);
+      if (tokenProvider) native.configSetTokenProvider(config, id);
+      if (passcodeProvider) native.configSetPasscodeProvider(config, id);
+      this.#context = native.contextNew(config);
+    } finally {
+      native.release(config);
+    }
+  }
+
+  #receiveLog({ status, ...record }: LogRecordFields & { error?: DbssError }, dropped: number): void {
+    const made: LogRecord = record;
+    if (status) made.code = codeOf(status);
+    if (dropped) made.dropped = dropped;
+    try {
+      this.#log?.(made);
+    } catch (error) {
+      throwLater(error);
+    }
+  }
+
+  async #answer(request: TokenRequestHandle, refused: boolean): Promise<void> {
+    try {
+      const given = await this.#provide?.({ refused, signal: this.#closing.signal });
+      const { token, expiresAt } = typeof given === 'string' ? { token: given } : (given as Token);
+      if (typeof token !== 'string') throw new TypeError('the provider must return a string');
+      const expires = expiresAt === undefined ? -1 : Math.max(0, Math.ceil(Number(expiresAt)));
+      native.tokenRequestSet(request, token, expires);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      // Of what libdbss repeats, 512 bytes, and without control characters.
+      const message = Buffer.from(reason.replace(/[\p{C}\0]/gu, ' '))
+        .subarray(0, 500)
+        .toString()
+        .replace(/\ufffd+$/, '');
+      this.#failure = { message, error };
+      try {
+        native.tokenRequestFail(request, message);
+      } catch {
+        // It was completed, by a wrong token.
+      }
+    } finally {
+      native.release(request);
+    }
+  }
+
+  /** Adds what the provider failed with, as the cause. */
+  #explain(failure: Error): Error {
+    const { message, error } = this.#failure ?? {};
+    if (failure instanceof DbssError && failure.code === 'DBSS_ERR_NO_TOKEN' && message) {
+      if (failure.message.includes(message)) setProperty(failure, 'cause', error);
+    }
+    return failure;
+  }
+
+  /** Runs a call. `collect` gets its result, also if it failed, and the operation's fields. */
+  async #run<T>(
+    options: CallOptions,
+    begin: (context: ContextHandle, ...given: Parameters<Begin<T>>) => Started<T>,
+    collect?: (result: T | undefined, fields: OperationFields) => void,
+  ): Promise<T> {
+    const call = new Call(this, options);
+    const context = this.#context;
+    const flags = collect ? WITH_OPERATION | WITH_RESULT : 0;
+    // The error is made here, so that its stack has the caller.
+    const { failure, result } = await this.#begin<T>(
+      call,
+      (...given) => begin(context, ...given),
+      options,
+      flags,
+      (got, fields) => {
+        call.end(fields);
+        if (fields) collect?.(got, fields);
+      },
+    );
+    const error = call.errorOf(failure);
+    if (error) throw this.#explain(error);
+    return result as T;
+  }
+
+  #begin<T>(
+    call: Call,
+    begin: Begin<T>,
+    options: CallOptions,
+    flags: number,
+    atEnd?: (result: T | undefined, fields: OperationFields | undefined) => void,
+  ): Promise<{ failure: Failure | undefined; result: T | undefined }> {
+    return new Promise((resolve) => {
+      call.begin<T>(begin, options, flags, (failure, result, fields) => {
+        atEnd?.(result, fields);
+        resolve({ failure, result });
+        this.#ended();
+      });
+      this.#running++;
+    });
+  }
+
+  #ended(): void {
+    if (--this.#running === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
+  }
+
+  /**
+   * Downloads an audit report, a PDF or a ZIP file: into memory; or to `file`, or into
+   * `directory` under a safe form of its own name, where it appears only when it is complete
+   * and on the disk; or to the descriptor `fd`, as it arrives. Anything less than the whole
+   * report is an error. A transfer that breaks is resumed or restarted.
+   *
+   * @throws {ArgumentError} before any request; {@link ServiceError} such as
+   * `DBSS_ERR_NOT_FOUND`; {@link NetworkError}; {@link FileError} such as
+   * `DBSS_ERR_FILE_EXISTS` without `replace`; {@link ResourceError} such as
+   * `DBSS_ERR_LIMIT_EXCEEDED` above `maxMemoryBytes`; {@link AbortError}.
+   */
+  download(options: SaveOptions & { file: string | Buffer | URL }): Promise<SavedReport>;
+  download(options: SaveOptions & { directory: string | Buffer | URL }): Promise<SavedReport>;
+  download(options: DownloadOptions & { fd: number }): Promise<CallResult>;
+  download(options: DownloadOptions & { file?: never; directory?: never; fd?: never }): Promise<Buffer>;
+  async download(
+    options: SaveOptions & { file?: string | Buffer | URL; directory?: string | Buffer | URL; fd?: number },
+  ): Promise<unknown> {
+    const { instanceId, reportId, locale, file, directory, fd, replace, ...rest } = options;
+    if ([file, directory, fd].filter((one) => one !== undefined).length > 1) {
+      const message = 'file, directory and fd exclude each other; give one of them';
+      throw makeError({ status: STATUSES.DBSS_ERR_ARGUMENT, parameter: 'file', message });
+    }
+    let saved: CallResult | undefined;
+    const save = (_: unknown, fields: OperationFields): void => void (saved = resultOf(fields));
+    const flags = replace ? FILE_REPLACE : 0;
+    if (file !== undefined) {
+      await this.#run(
+        rest,
+        (context, id, how, settings, project) =>
+          native.reportDownloadToFile(
+            id,
+            how,
+            settings,
+            context,
+            project,
+            instanceId,
+            reportId,
+            locale,
+            pathOf(file),
+            flags,
+          ),
+        save,
+      );
+    } else if (directory !== undefined) {
+      await this.#run(
+        rest,
+        (context, id, how, settings, project) =>
+          native.reportDownloadToDirectory(
+            id,
+            how,
+            settings,
+            context,
+            project,
+            instanceId,
+            reportId,
+            locale,
+            pathOf(directory),
+            flags,
+          ),
+        save,
+      );
+    } else if (fd !== undefined) {
+      await this.#run(
+        rest,
+        (context, id, how, settings, project) =>
+          native.reportDownloadToFd(id, how, settings, context, project, instanceId, reportId, locale, fd),
+        save,
+      );
+    } else {
+      return this.#run(rest, (context, id, how, settings, project) =>
+        native.reportDownloadToMemory(id, how, settings, context, project, instanceId, reportId, locale),
+      );
+    }
+    return saved;
+  }
+
+  /**
+   * Opens a report for reading, when its first bytes have arrived. The signal counts until the
+   * stream is closed.
+   *
+   * @throws as {@link Client.download}.
+   */
+  async open(options: OpenOptions): Promise<ReportStream> {
+    const { instanceId, reportId, locale, highWaterMark = 256 << 10, ...rest } = options;
+    const call = new Call(this, options);
+    const context = this.#context;
+    const { failure, result: stream } = await this.#begin<ReportStreamHandle>(
+      call,
+      (id, how, settings, project) =>
+        native.reportOpen(id, how, settings, context, project, instanceId, reportId, locale),
+      rest,
+      WITH_OPERATION,
+    );
+    const error = call.errorOf(failure);
+    if (!error) return new ReportStream(stream!, call, highWaterMark);
+    if (stream) native.release(stream);
+    call.end(undefined);
+    throw this.#explain(error);
+  }
+
+  /** Checks that the service accepts the credentials; it downloads and changes nothing. */
+  async check(options: CallOptions = {}): Promise<void> {
+    await this.#run(options, (context, id, how, settings, project) =>
+      native.contextCheck(id, how, settings, context, project),
+    );
+  }
+
+  /** Finds the credentials that a call would use now, as a call does. */
+  async findCredentials(options: Omit<CallOptions, 'projectId'> = {}): Promise<Credentials> {
+    const found = await this.#run(options, (context, id, how, settings) =>
+      native.contextFindCredentials(id, how, settings, context),
+    );
+    const { source, description, name, project, expiresMs } = native.readFields(found) as CredentialsFields;
+    native.release(found);
+    const expiresAt = expiresMs === undefined ? undefined : new Date(expiresMs);
+    return { source, description, name, projectId: project, expiresAt };
+  }
+
+  #list<T>(
+    options: CallOptions,
+    open: (context: ContextHandle, project: string | undefined) => CursorHandle,
+    convert: (raw: Fields) => T,
+  ): List<T> {
+    const { projectId, settings = [], ...rest } = options;
+    // Each page needs them again.
+    const kept = { ...rest, settings: [...settings] };
+    return new List(
+      () => open(this.#context, projectId),
+      (cursor) =>
+        this.#run<PageHandle>(kept, (_, id, how, settings) => native.cursorNext(id, how, settings, cursor)),
+      convert,
+    );
+  }
+
+  /** Lists the audit instances of the project. The options are those of each page's call. */
+  instances({ pageSize, ...rest }: CallOptions & PageOptions = {}): List<Instance> {
+    return this.#list(
+      rest,
+      (context, project) => native.instancesList(context, project, pageSizeOf(pageSize)),
+      toInstance,
+    );
+  }
+
+  /** Lists the reports of an instance; only those of a name, 1 to 256 bytes, if it is given. */
+  reports({
+    instanceId,
+    name,
+    pageSize,
+    ...rest
+  }: InstanceOptions & PageOptions & { name?: string }): List<Report> {
+    return this.#list(
+      rest,
+      (context, project) => native.reportsList(context, project, instanceId, name, pageSizeOf(pageSize)),
+      toReport,
+    );
+  }
+
+  /** Lists the report templates of an instance. */
+  templates({ instanceId, ...rest }: InstanceOptions): List<Template> {
+    return this.#list(
+      rest,
+      (context, project) => native.templatesList(context, project, instanceId),
+      toTemplate,
+    );
+  }
+
+  /** Lists the databases that an instance audits; only those that are on or off, if given. */
+  databases({
+    instanceId,
+    status,
+    pageSize,
+    ...rest
+  }: InstanceOptions & PageOptions & { status?: 'ON' | 'OFF' }): List<Database> {
+    return this.#list(
+      rest,
+      (context, project) => native.databasesList(context, project, instanceId, status, pageSizeOf(pageSize)),
+      toDatabase,
+    );
+  }
+
+  /**
+   * Starts the creation of a report. The service returns no id: {@link Client.generate} finds
+   * the new report and waits for it. A request that may have reached it is not sent again.
+   */
+  async create({ instanceId, spec, ...rest }: InstanceOptions & { spec: ReportSpec }): Promise<void> {
+    await this.#run(rest, (context, id, how, settings, project) =>
+      filled(native.reportSpecNew(), native.reportSpecSet, spec, (made) =>
+        native.reportCreate(id, how, settings, context, project, instanceId, made),
+      ),
+    );
+  }
+
+  /**
+   * Creates a report, waits until it is ready, and resolves to its id.
+   *
+   * @throws as {@link Client.download}, and `DBSS_ERR_AMBIGUOUS`, `DBSS_ERR_NOT_READY` after
+   * `waitTimeoutMs`, `DBSS_ERR_REJECTED`.
+   */
+  generate({ instanceId, spec, ...rest }: InstanceOptions & { spec: ReportSpec }): Promise<string> {
+    return this.#run(rest, (context, id, how, settings, project) =>
+      filled(native.reportSpecNew(), native.reportSpecSet, spec, (made) =>
+        native.reportGenerate(id, how, settings, context, project, instanceId, made),
+      ),
+    );
+  }
+
+  /** Waits until a report can be downloaded. */
+  async wait({ instanceId, reportId, ...rest }: ReportOptions): Promise<void> {
+    await this.#run(rest, (context, id, how, settings, project) =>
+      native.reportWait(id, how, settings, context, project, instanceId, reportId),
+    );
+  }
+
+  /** Deletes a report at the service, permanently. */
+  async delete({ instanceId, reportId, ...rest }: ReportOptions): Promise<void> {
+    await this.#run(rest, (context, id, how, settings, project) =>
+      native.reportDelete(id, how, settings, context, project, instanceId, reportId),
+    );
+  }
+
+  /** The schedule on which the service generates reports from a template. */
+  async schedule({ instanceId, templateId, ...rest }: TemplateOptions): Promise<Schedule> {
+    const page = await this.#run<PageHandle>(rest, (context, id, how, settings, project) =>
+      native.scheduleShow(id, how, settings, context, project, instanceId, templateId),
+    );
+    return readPage(page, toSchedule)[0]!;
+  }
+
+  /**
+   * Changes the schedule of a template. It gets the present one and sends all of it back with
+   * the changes, so a change that somebody else makes in between is lost.
+   */
+  async updateSchedule({
+    instanceId,
+    templateId,
+    changes,
+    ...rest
+  }: TemplateOptions & { changes: ScheduleChanges }): Promise<void> {
+    await this.#run(rest, (context, id, how, settings, project) =>
+      filled(native.scheduleChangesNew(), native.scheduleChangesSet, changes, (made) =>
+        native.scheduleUpdate(id, how, settings, context, project, instanceId, templateId, made),
+      ),
+    );
+  }
+
+  /**
+   * Brings a local archive of reports up to date: downloads every report that is ready and not
+   * there, several at once, into files `{instance}/{year}/{name}_{id}.pdf` or `.zip`, and
+   * writes manifest.jsonl and SHA256SUMS. It deletes nothing. After a failure or an abort the
+   * next call continues.
+   *
+   * @throws {@link DbssError} with the partial `result`: `DBSS_ERR_PARTIAL` if some reports
+   * failed and the others are there.
+   */
+  async mirror({
+    directory,
+    options = {},
+    ...rest
+  }: CallOptions & { directory: string | Buffer | URL; options?: MirrorOptions }): Promise<MirrorResult> {
+    let result: MirrorResult | undefined;
+    try {
+      await this.#run<MirrorResultHandle>(
+        rest,
+        (context, id, how, settings, project) =>
+          filled(native.mirrorOptionsNew(), native.mirrorOptionsSet, options, (made) =>
+            native.reportsMirror(id, how, settings, context, project, pathOf(directory), made),
+          ),
+        (handle) => void (result = handle && toMirrorResult(handle)),
+      );
+    } catch (error) {
+      const failure = error instanceof AbortError ? error.cause : error;
+      if (result && failure instanceof DbssError) setProperty(failure, 'result', result);
+      throw error;
+    }
+    return result!;
+  }
+
+  /**
+   * Replaces the credentials by a token, 1 to 98304 visible ASCII characters, for all requests
+   * that start later, also those of running calls.
+   */
+  setToken(token: string): void {
+    native.contextSetToken(this.#context, token);
+  }
+
+  /** Cancels all calls of the client that run, including open streams. */
+  cancelAll(): void {
+    native.contextCancelAll(this.#context);
+  }
+
+  /**
+   * Closes the client: calls that run, and open streams, end with `DBSS_ERR_CANCELLED`, and
+   * later ones with `DBSS_ERR_CLOSED`. It does not wait, and does nothing the second time.
+   */
+  close(): void {
+    if (this.#closing.signal.aborted) return;
+    native.contextClose(this.#context);
+    native.release(this.#context);
+    this.#closing.abort();
+  }
+
+  /** Closes the client, and waits until its calls have ended. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    if (this.#running > 0) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
+  }
+}
+
+function toMirrorResult(handle: MirrorResultHandle): MirrorResult {
+  const { failures, gaps, ...counts } = native.readFields(handle) as MirrorResultFields;
+  native.release(handle);
+  return {
+    ...counts,
+    failures: failures.map(({ id, instance, error }) => ({
+      instanceId: instance ?? '',
+      reportId: id === '' ? undefined : id,
+      error: error as DbssError,
+    })),
+    gaps: gaps.map(({ instance, type, period }) => ({
+      instanceId: instance ?? '',
+      type: type ?? '',
+      period: period ?? '',
+    })),
+  };
+}
+
+/** The version of libdbss, such as `0.1.0`. */
+export function version(): string {
+  return native.version()!;
+}
+
+/** The features of libdbss, by name, with their descriptions. */
+export function features(): Record<string, string> {
+  const names = Array.from({ length: native.featureCount() }, (_, index) => index);
+  return Object.fromEntries(names.map((index) => [native.featureName(index)!, native.featureHelp(index)!]));
+}
+
+/** How many calls of this thread run at once: 1 to 1024, 64 at first. Others wait. */
+export function setMaxThreads(count: number): void {
+  native.setThreads(count);
+}

@@ -1,0 +1,129 @@
+import type { ErrorFields } from './generated/abi.js';
+import { STATUSES, type StatusCode } from './generated/statuses.js';
+import type { MirrorResult } from './client.js';
+
+const CODES = new Map<number, string>(Object.entries(STATUSES).map(([code, status]) => [status, code]));
+
+/** The code of a status, such as `DBSS_ERR_NOT_FOUND`. */
+export function codeOf(status: number): StatusCode | 'DBSS_ERR_UNKNOWN' {
+  return (CODES.get(status) ?? 'DBSS_ERR_UNKNOWN') as StatusCode;
+}
+
+/**
+ * A path as the system has it. It is text, unless it is not UTF-8.
+ */
+export type SystemPath = string | Buffer;
+
+/** The fields of an error that libdbss returns, without what they are made of. */
+export type Failure = Partial<Omit<ErrorFields, 'status'>> & { status: number };
+
+/**
+ * The error of a call. Its class tells the group of its code. No text in it has a secret.
+ */
+export class DbssError extends Error {
+  /** Why the call failed, such as `DBSS_ERR_NOT_FOUND`. */
+  declare readonly code: StatusCode | 'DBSS_ERR_UNKNOWN';
+  /** The number of the code in libdbss, also of one that is newer than this package. */
+  declare readonly status: number;
+  /** The parameter or option at fault, by its name in libdbss, such as `max_attempts`. */
+  declare readonly parameter: string | undefined;
+  /** The HTTP status of the response. */
+  declare readonly httpStatus: number | undefined;
+  /** The service's own code, such as `DBSS.10021004`. */
+  declare readonly serviceCode: string | undefined;
+  /** The service's own message. It may have control characters. */
+  declare readonly serviceMessage: string | undefined;
+  /** The service's id of the request, for its support. */
+  declare readonly requestId: string | undefined;
+  /** The encoded message that explains a refused authorization. */
+  declare readonly encodedAuthorizationMessage: string | undefined;
+  /** The entries of "details" in the response. */
+  declare readonly details: readonly { code?: string; message?: string }[];
+  /** What cancelled the call, for `DBSS_ERR_CANCELLED`. Newer versions may add values. */
+  declare readonly cancelledBy: 'signal' | 'client' | 'close' | 'callback' | undefined;
+  /** The ids of the reports that may be the created one, for `DBSS_ERR_AMBIGUOUS`. */
+  declare readonly candidates: readonly string[];
+  /** Where the service redirected to, for `DBSS_ERR_REDIRECTED`. */
+  declare readonly redirectTarget: string | undefined;
+  /** The file or directory at fault. */
+  declare readonly path: SystemPath | undefined;
+  /** The number (errno) of the operating system's error. */
+  declare readonly osCode: number | undefined;
+  /** Whether the cause is temporary, so that the same call may succeed later. */
+  declare readonly retryable: boolean;
+  /** The wait before the next attempt that the service requests, in milliseconds. */
+  declare readonly retryAfterMs: number | undefined;
+  /** The number of requests before the call gave up. */
+  declare readonly attempts: number;
+  /** What a mirror that failed has done. */
+  declare readonly result: MirrorResult | undefined;
+
+  constructor(failure: Failure, options?: ErrorOptions) {
+    super(failure.message ?? codeOf(failure.status), options);
+    const { message: _, cancelledBy: by, ...rest } = failure;
+    const cancelledBy = by === 'operation' ? 'signal' : by === 'context' ? 'client' : by;
+    const defaults = {
+      code: codeOf(failure.status),
+      details: [],
+      candidates: [],
+      retryable: false,
+      attempts: 0,
+    };
+    Object.assign(this, defaults, rest, cancelledBy && { cancelledBy });
+  }
+
+  override get name(): string {
+    return this.constructor.name;
+  }
+}
+
+/** An argument or an option is at fault (`DBSS_ERR_ARGUMENT` and its group). */
+export class ArgumentError extends DbssError {}
+/** The service responded, but not with the requested result (`DBSS_ERR_SERVICE`). */
+export class ServiceError extends DbssError {}
+/** The connection failed (`DBSS_ERR_NETWORK`). */
+export class NetworkError extends DbssError {}
+/** A file or the disk failed (`DBSS_ERR_FILE`). */
+export class FileError extends DbssError {}
+/** Memory, threads or descriptors are used up (`DBSS_ERR_RESOURCE`). */
+export class ResourceError extends DbssError {}
+/** The call was cancelled (`DBSS_ERR_CANCELLED`); if by its signal, see {@link AbortError}. */
+export class CancelledError extends DbssError {}
+/** A fault of libdbss (`DBSS_ERR_INTERNAL`). */
+export class InternalError extends DbssError {}
+
+const CLASSES = [
+  InternalError,
+  ArgumentError,
+  ServiceError,
+  NetworkError,
+  FileError,
+  ResourceError,
+  CancelledError,
+];
+
+/** The error of the class that belongs to a status. */
+export function makeError(failure: Failure, options?: ErrorOptions): DbssError {
+  const group = CLASSES[Math.floor(failure.status / 100)] ?? InternalError;
+  return new group(failure, options);
+}
+
+/** The signal of the call aborted it. The cause is the error of libdbss. */
+export class AbortError extends Error {
+  override readonly name = 'AbortError';
+  readonly code = 'ABORT_ERR';
+  declare readonly cause: DbssError;
+  /** The reason of the signal. */
+  readonly reason: unknown;
+
+  constructor(cause: DbssError, reason: unknown) {
+    super('The operation was aborted', { cause });
+    this.reason = reason;
+  }
+}
+
+/** Sets a property that is known only later. */
+export function setProperty(error: DbssError, name: 'cause' | 'result', value: unknown): void {
+  const enumerable = name !== 'cause';
+  Object.defineProperty(error, name, { value, enumerable, configurable: true, writable: true });
+}

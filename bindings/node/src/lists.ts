@@ -1,0 +1,129 @@
+import type { CursorHandle, PageHandle } from './generated/abi.js';
+import { native } from './native.js';
+
+/** The fields of an item as the service sent them, by name. */
+export type Fields = Readonly<Record<string, unknown>>;
+
+// Fields of items, leniently: the service has changed types between its versions.
+
+function value(raw: Fields, names: string[]): unknown {
+  for (const name of names) {
+    const found = raw[name];
+    if (found !== undefined && found !== null) return found;
+  }
+  return undefined;
+}
+
+/** A text; of another value its JSON. */
+export function text(raw: Fields, ...names: string[]): string | undefined {
+  const found = value(raw, names);
+  if (found === undefined || typeof found === 'string') return found;
+  if (typeof found === 'bigint') return String(found);
+  return JSON.stringify(found, (_, one: unknown) => (typeof one === 'bigint' ? Number(one) : one));
+}
+
+/** A number, also from a text or with a fraction. */
+export function integer(raw: Fields, ...names: string[]): number | undefined {
+  const found = value(raw, names);
+  if (typeof found !== 'number' && typeof found !== 'bigint' && typeof found !== 'string') return undefined;
+  const number = found === '' ? NaN : Math.trunc(Number(found));
+  return Number.isFinite(number) ? number : undefined;
+}
+
+export function boolean(raw: Fields, ...names: string[]): boolean | undefined {
+  const found = value(raw, names);
+  return typeof found === 'boolean' ? found : undefined;
+}
+
+export function list(raw: Fields, ...names: string[]): unknown[] | undefined {
+  const found = value(raw, names);
+  return Array.isArray(found) ? found : undefined;
+}
+
+/** Parses JSON; an integer that a number cannot hold exactly becomes a bigint. */
+export function parse(json: string): unknown {
+  if (!/\d{16}/.test(json)) return JSON.parse(json);
+  const marked = json.replace(/"(?:[^"\\]|\\.)*"|-?\d{16,}(?![\d.eE])/g, (part) =>
+    part.startsWith('"') || Number.isSafeInteger(Number(part)) ? part : `{"\\u0000":"${part}"}`,
+  );
+  return JSON.parse(marked, (_, one: unknown) => {
+    const digits = typeof one === 'object' && one !== null ? (one as Fields)['\0'] : undefined;
+    return typeof digits === 'string' ? BigInt(digits) : one;
+  });
+}
+
+/** The items of a page, which is released. */
+export function readPage<T>(page: PageHandle, convert: (raw: Fields) => T): T[] {
+  try {
+    const { items } = parse(native.pageJson(page).toString()) as { items: Fields[] };
+    return items.map(convert);
+  } finally {
+    native.release(page);
+  }
+}
+
+/**
+ * A list of the service, read page by page:
+ *
+ *     for await (const report of client.reports({ instanceId })) ...
+ *
+ * The list may change meanwhile: no item comes twice, and a deletion does not hide the items
+ * that remain. After a failure, another loop continues with the same page; after a `break`,
+ * with the next item.
+ */
+export class List<T> implements AsyncIterable<T> {
+  readonly #open: () => CursorHandle;
+  readonly #fetch: (cursor: CursorHandle) => Promise<PageHandle | undefined>;
+  readonly #convert: (raw: Fields) => T;
+  #cursor: CursorHandle | undefined;
+  #items: T[] = [];
+  #atEnd = false;
+  #total: number | undefined;
+
+  /** @internal */
+  constructor(
+    open: () => CursorHandle,
+    fetch: (cursor: CursorHandle) => Promise<PageHandle | undefined>,
+    convert: (raw: Fields) => T,
+  ) {
+    this.#open = open;
+    this.#fetch = fetch;
+    this.#convert = convert;
+  }
+
+  /** The number of items in the whole list, as the service told with the last page. */
+  get total(): number | undefined {
+    return this.#total;
+  }
+
+  /** The next page: the items that no loop has got yet; none at the end. */
+  async nextPage(): Promise<T[]> {
+    if (this.#items.length === 0 && !this.#atEnd) {
+      this.#cursor ??= this.#open();
+      const page = await this.#fetch(this.#cursor);
+      if (page) {
+        this.#total = (native.readFields(page) as { total?: number }).total;
+        return readPage(page, this.#convert);
+      }
+      this.#atEnd = true;
+      native.release(this.#cursor);
+    }
+    return this.#items.splice(0);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
+    for (;;) {
+      const page = await this.nextPage();
+      if (page.length === 0) return;
+      this.#items = page;
+      for (let item = page.shift(); item !== undefined; item = page.shift()) yield item;
+    }
+  }
+
+  /** All items that remain. */
+  async toArray(): Promise<T[]> {
+    const items: T[] = [];
+    for await (const item of this) items.push(item);
+    return items;
+  }
+}

@@ -1,0 +1,147 @@
+// The addon: finding it, starting calls, and passing its messages on.
+
+import { createRequire } from 'node:module';
+import * as path from 'node:path';
+
+import { makeError, type DbssError, type Failure } from './errors.js';
+import type {
+  Functions,
+  LogRecordFields,
+  OperationFields,
+  OperationHandle,
+  TokenRequestFields,
+  TokenRequestHandle,
+} from './generated/abi.js';
+
+/** Text for libdbss: a string, or bytes that need not be UTF-8. */
+export type Text = string | Uint8Array;
+/** Options of one call: keys and values in turn. */
+export type Settings = readonly Text[] | undefined;
+/** The operation of a call that has begun; T is the type of its result. */
+export type Started<T> = (OperationHandle & { readonly result?: T }) | undefined;
+
+export const WITH_OPERATION = 1;
+export const WITH_PROGRESS = 2;
+export const CANCELLED = 4;
+export const WITH_RESULT = 8;
+
+type Done = (failure: Failure | undefined, result: unknown, fields: OperationFields | undefined) => void;
+
+interface Addon extends Functions {
+  setUp(dispatch: (kind: number, id: number, a: never, b: never, c: never) => void, make: unknown): void;
+  readFields(handle: unknown): unknown;
+  release(handle: unknown): void;
+  setThreads(count: number): void;
+}
+
+/** What receives the log records and token requests of a client. */
+export interface Receiver {
+  receiveLog(record: LogRecordFields & { error?: DbssError }, dropped: number): void;
+  receiveRequest(request: TokenRequestHandle, fields: TokenRequestFields): void;
+}
+
+function load(): Addon {
+  const tried: string[] = [];
+  const from = createRequire(__filename);
+  for (const libc of ['glibc', 'musl']) {
+    const name = `@dbss/${process.platform}-${process.arch}-${libc}`;
+    try {
+      return from(name) as Addon;
+    } catch (error) {
+      tried.push(`${name}: ${(error as Error).message.split('\n')[0] ?? ''}`);
+    }
+  }
+  try {
+    // In the repository, which builds it here.
+    return from(path.join(__dirname, '../build/dbss.node')) as Addon;
+  } catch {
+    throw new Error(
+      'dbss: no prebuilt package for this platform is installed. There are packages for Linux on ' +
+        'x64 and arm64, with glibc and musl; npm installs the right one unless it omits optional ' +
+        `dependencies. Tried: ${tried.join('; ')}`,
+    );
+  }
+}
+
+export const native = load();
+
+const calls = new Map<number, Done>();
+const watchers = new Map<number, (fields: OperationFields) => void>();
+const receivers = new Map<number, WeakRef<Receiver>>();
+const collected = new FinalizationRegistry<number>((id) => receivers.delete(id));
+let lastId = 0;
+
+export function newId(): number {
+  return ++lastId;
+}
+
+/** Registers a client, which is not kept by that. */
+export function addReceiver(receiver: Receiver): number {
+  const id = newId();
+  receivers.set(id, new WeakRef(receiver));
+  collected.register(receiver, id);
+  return id;
+}
+
+/** Registers what is called at the end of the call that has begun with this id. */
+export function onDone(id: number, done: Done, watcher?: (fields: OperationFields) => void): void {
+  calls.set(id, done);
+  if (watcher) watchers.set(id, watcher);
+}
+
+export function stopWatching(id: number): void {
+  watchers.delete(id);
+}
+
+// The kinds of messages, by their numbers in addon.c.
+const dispatchers = [
+  (id: number, failure: Failure | undefined, result: unknown, fields: OperationFields | undefined) => {
+    const done = calls.get(id);
+    calls.delete(id);
+    done?.(failure, result, fields);
+  },
+  (id: number, fields: OperationFields) => watchers.get(id)?.(fields),
+  (id: number, record: LogRecordFields, dropped: number) =>
+    receivers.get(id)?.deref()?.receiveLog(record, dropped),
+  (id: number, request: TokenRequestHandle, fields: TokenRequestFields) => {
+    const receiver = receivers.get(id)?.deref();
+    if (receiver) receiver.receiveRequest(request, fields);
+    else native.release(request);
+  },
+];
+
+function dispatch(kind: number, id: number, a: never, b: never, c: never): void {
+  dispatchers[kind]?.(id, a, b, c);
+}
+
+native.setUp(dispatch, (failure: Failure) => makeError(failure));
+
+/** Lets an exception of a function of the user end like one in an event handler. */
+export function throwLater(error: unknown): void {
+  process.nextTick(() => {
+    throw error;
+  });
+}
+
+/** The value of an option as libdbss takes it. */
+export function textOf(key: string, value: unknown): Text {
+  if (typeof value === 'string' || value instanceof Uint8Array) return value;
+  if (value === Infinity) return '-1';
+  if (value instanceof Date) return value.toISOString().slice(0, 10);
+  if (key === 'file_mode' && typeof value === 'number') return value.toString(8);
+  if (typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean')
+    return String(value);
+  throw new TypeError(`${key}: must be a string, a number or a boolean`);
+}
+
+const keys = new Map<string, string>();
+
+/** The key of libdbss for the name of an option here. */
+export function keyOf(name: string): string {
+  let key = keys.get(name);
+  if (key === undefined) {
+    key = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    keys.set(name, key);
+  }
+  return key;
+}

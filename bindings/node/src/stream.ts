@@ -1,0 +1,103 @@
+import { Readable } from 'node:stream';
+
+import { addListener, removeListener, type Call } from './call.js';
+import type { Failure } from './errors.js';
+import type { ReportStreamFields, ReportStreamHandle } from './generated/abi.js';
+import { STATUSES } from './generated/statuses.js';
+import { native, newId, onDone } from './native.js';
+
+/**
+ * A report that is read in parts. Nothing is read ahead of `highWaterMark` bytes. Its end
+ * comes only when the report is complete; everything less is an error. Without reading it to
+ * the end, destroy it.
+ */
+export class ReportStream extends Readable {
+  /** The size in bytes that the service announced. */
+  readonly size: number | undefined;
+  /** The format of the report, by its first bytes. */
+  readonly format: 'pdf' | 'zip' | 'unknown';
+  /** A safe form of the report's own name. */
+  readonly filename: string;
+  /** The header Content-Type. */
+  readonly contentType: string | undefined;
+  /** The service's id of the request. */
+  readonly requestId: string | undefined;
+
+  readonly #stream: ReportStreamHandle;
+  readonly #call: Call;
+  readonly #onAbort: () => void;
+  #reading = false;
+  #atEnd = false;
+  #failure: Error | undefined;
+  #closed: (() => void) | undefined;
+
+  /** @internal */
+  constructor(stream: ReportStreamHandle, call: Call, highWaterMark: number) {
+    super({ highWaterMark });
+    const fields = native.readFields(stream) as ReportStreamFields;
+    this.size = fields.size;
+    this.format = fields.format;
+    this.filename = fields.filename;
+    this.contentType = fields.contentType;
+    this.requestId = fields.requestId;
+    this.#stream = stream;
+    this.#call = call;
+    // The call has cancelled its operation. The error of libdbss comes with a read.
+    this.#onAbort = () => {
+      if (!this.#atEnd) this._read();
+    };
+    if (call.signal) addListener(call.signal, this.#onAbort);
+    if (call.signal?.aborted) this.#onAbort();
+  }
+
+  /** @internal */
+  override _read(): void {
+    if (this.#reading) return;
+    this.#reading = true;
+    const id = newId();
+    try {
+      native.reportStreamRead(id, 0, undefined, this.#stream, this.readableHighWaterMark);
+    } catch (error) {
+      this.#reading = false;
+      this.destroy(error as Error);
+      return;
+    }
+    onDone(id, (failure, chunk) => {
+      this.#reading = false;
+      if (this.#closed) this.#closed();
+      else if (failure) this.#fail(failure);
+      else if ((chunk as Buffer).length > 0) this.push(chunk);
+      else {
+        this.#atEnd = true;
+        this.push(null);
+      }
+    });
+  }
+
+  /** What has arrived before a failure is read before it, unless the call was cancelled. */
+  #fail(failure: Failure): void {
+    this.#failure = this.#call.errorOf(failure);
+    if (this.readableLength === 0 || failure.status === STATUSES.DBSS_ERR_CANCELLED)
+      this.destroy(this.#failure);
+  }
+
+  /** @internal */
+  override read(size?: number): unknown {
+    const chunk: unknown = super.read(size);
+    if (this.#failure && this.readableLength === 0) process.nextTick(() => this.destroy(this.#failure));
+    return chunk;
+  }
+
+  /** @internal */
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    if (this.#call.signal) removeListener(this.#call.signal, this.#onAbort);
+    native.reportStreamClose(this.#stream);
+    // The call is over when no read runs any more.
+    this.#closed = () => {
+      native.release(this.#stream);
+      this.#call.end(undefined);
+      callback(error);
+    };
+    if (!this.#reading) this.#closed();
+  }
+}

@@ -1,0 +1,433 @@
+import assert from 'node:assert/strict';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { createHash } from 'node:crypto';
+import { existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { test } from 'node:test';
+import { inspect } from 'node:util';
+import { pathToFileURL } from 'node:url';
+
+import * as dbss from '../index.mjs';
+import {
+  addReport,
+  control,
+  fault,
+  instanceId,
+  mock,
+  newClient,
+  options,
+  pdf,
+  report,
+  requests,
+  silent,
+  temporary,
+} from './mock.mjs';
+
+const { Client } = dbss;
+const sum = (bytes) => createHash('sha256').update(bytes).digest('hex');
+
+test('a report is downloaded into memory', async (t) => {
+  const client = newClient(t);
+  const bytes = await client.download(report);
+  assert.ok(Buffer.isBuffer(bytes));
+  assert.equal(sum(bytes), pdf.sha256['en-us']);
+  assert.equal(sum(await client.download({ ...report, locale: 'zh-cn' })), pdf.sha256['zh-cn']);
+  const large = await addReport({ format: 'zip', size: 5_000_000 });
+  assert.equal(sum(await client.download(large)), large.sha256['en-us']);
+});
+
+test('a report is saved to a file, a directory, a URL and a descriptor', async (t) => {
+  const client = newClient(t);
+  const directory = temporary(t);
+  const file = path.join(directory, 'report.pdf');
+  const saved = await client.download({ ...report, file });
+  assert.equal(saved.path, file);
+  assert.equal(saved.format, 'pdf');
+  assert.equal(saved.received, readFileSync(file).length);
+  await assert.rejects(client.download({ ...report, file: pathToFileURL(file) }), (error) => {
+    assert.ok(error instanceof dbss.FileError);
+    assert.equal(error.code, 'DBSS_ERR_FILE_EXISTS');
+    assert.equal(error.path, file);
+    return true;
+  });
+  await client.download({ ...report, file: Buffer.from(file), replace: true });
+  const named = await client.download({ ...report, directory });
+  assert.equal(named.path, path.join(directory, named.filename));
+  const fd = openSync(path.join(directory, 'other'), 'w');
+  const { received } = await client.download({ ...report, fd });
+  assert.equal(readFileSync(path.join(directory, 'other')).length, received);
+  await assert.rejects(client.download({ ...report, file, fd }), { code: 'DBSS_ERR_ARGUMENT' });
+});
+
+test('a path that is not UTF-8 is bytes', async (t) => {
+  const client = newClient(t);
+  const file = Buffer.concat([Buffer.from(path.join(temporary(t), 'x')), Buffer.from([0xff, 0xc3])]);
+  const saved = await client.download({ ...report, file });
+  assert.deepEqual(saved.path, file);
+  await assert.rejects(client.download({ ...report, file }), (error) => file.equals(error.path));
+});
+
+test('an error has the class of its group and all fields', async (t) => {
+  const client = newClient(t);
+  const reportId = 'missing-0123456789';
+  const error = await client.download({ instanceId, reportId }).catch((thrown) => thrown);
+  assert.ok(error instanceof dbss.ServiceError && error instanceof dbss.DbssError && error instanceof Error);
+  assert.equal(error.name, 'ServiceError');
+  assert.equal(error.code, 'DBSS_ERR_NOT_FOUND');
+  assert.equal(error.status, 204);
+  assert.equal(error.httpStatus, 404);
+  assert.equal(error.serviceCode, 'DBSS.10021004');
+  assert.match(error.requestId, /^[0-9a-f]{32}$/);
+  assert.equal(error.attempts, 1);
+  assert.equal(error.retryable, false);
+  assert.deepEqual(error.candidates, []);
+  assert.match(String(error), /no such report/);
+  await fault(reportId, { status: 429, headers: [['Retry-After', '99']], times: 1 });
+  const throttled = await client.download({ instanceId, reportId, maxAttempts: 1 }).catch((thrown) => thrown);
+  assert.equal(throttled.code, 'DBSS_ERR_THROTTLED');
+  assert.equal(throttled.retryAfterMs, 99_000);
+  assert.equal(throttled.retryable, true);
+});
+
+test('the stack of an error has the caller', async (t) => {
+  const client = newClient(t);
+  const given = { instanceId, reportId: 'missing-0123456789' };
+  const callers = {
+    downloads: async () => client.download(given),
+    opens: async () => {
+      await client.open(given);
+    },
+    lists: async () => {
+      await client.reports({ instanceId: '0'.repeat(32) }).toArray();
+    },
+  };
+  for (const [name, caller] of Object.entries(callers)) {
+    const wrapped = { [name]: async () => void (await caller()) }[name];
+    await assert.rejects(wrapped(), (error) => error.stack.includes(`at async ${name}`));
+  }
+});
+
+test('onProgress keeps the context of its caller', async (t) => {
+  const client = newClient(t);
+  const storage = new AsyncLocalStorage();
+  const seen = new Set();
+  await storage.run('mine', () =>
+    client.download({ ...report, onProgress: () => seen.add(storage.getStore()) }),
+  );
+  assert.deepEqual([...seen], ['mine']);
+});
+
+test('an error without a response is of the network', async () => {
+  const client = new Client({ ...options, endpoint: 'http://127.0.0.1:1', maxAttempts: 1 });
+  await assert.rejects(client.check(), (error) => error instanceof dbss.NetworkError && error.osCode === 111);
+});
+
+test('arguments are refused before any request', async (t) => {
+  const client = newClient(t);
+  const refused = async (given, code, parameter) =>
+    assert.rejects(client.download(given), (error) => {
+      assert.ok(error instanceof dbss.ArgumentError);
+      assert.deepEqual([error.code, error.parameter], [code, parameter]);
+      return true;
+    });
+  await refused({ instanceId, reportId: 'short' }, 'DBSS_ERR_INVALID_ID', 'id');
+  await refused({ instanceId, reportId: 'a\0b-0123456789abcdef' }, 'DBSS_ERR_INVALID_ID', 'id');
+  await refused({ reportId: pdf.id }, 'DBSS_ERR_NULL_ARGUMENT', 'instance');
+  await refused({ ...report, locale: 'fr' }, 'DBSS_ERR_INVALID_LOCALE', 'locale');
+  await refused({ ...report, maxAttempts: 0 }, 'DBSS_ERR_INVALID_VALUE', 'max_attempts');
+  await refused({ ...report, stallTimeoutMs: NaN }, 'DBSS_ERR_INVALID_VALUE', 'stall_timeout_ms');
+  await refused({ ...report, pageSize: 1 }, 'DBSS_ERR_UNKNOWN_KEY', 'key');
+  await refused({ ...report, settings: [['no_such', '1']] }, 'DBSS_ERR_UNKNOWN_KEY', 'key');
+  await assert.rejects(client.download({ instanceId, reportId: 7 }), TypeError);
+  await assert.rejects(client.download({ ...report, maxAttempts: {} }), TypeError);
+  for (const pageSize of [-1, 1.5, 2 ** 32 + 1, 1001]) {
+    await assert.rejects(client.instances({ pageSize }).toArray(), { code: 'DBSS_ERR_INVALID_VALUE' });
+  }
+});
+
+test('options of a client are checked when it is made', () => {
+  assert.throws(() => new Client({}), { code: 'DBSS_ERR_NOT_CONFIGURED' });
+  assert.throws(() => new Client({ ...options, connectTimeoutMs: -5 }), { parameter: 'connect_timeout_ms' });
+  assert.throws(() => new Client({ ...options, token: 'a\0b' }), {
+    code: 'DBSS_ERR_INVALID_TOKEN',
+    parameter: 'token',
+  });
+  assert.throws(() => new Client({ ...options, accessKey: 'a', secretKey: 'b' }), /exclude each other/);
+  assert.throws(
+    () => new Client({ ...options, endpoint: ['http://127.0.0.1:1,http://127.0.0.1:2', mock.http] }),
+    /comma/,
+  );
+  new Client({
+    ...options,
+    endpoint: [new URL(mock.http), mock.http],
+    totalTimeoutMs: Infinity,
+    fileMode: 0o640,
+  }).close();
+});
+
+test('what has secrets prints none', async (t) => {
+  const secret = 'secret-0123456789';
+  const client = newClient(t, { token: undefined, tokenProvider: () => secret });
+  const error = await client.check().catch((thrown) => thrown);
+  assert.equal(error.code, 'DBSS_ERR_UNAUTHENTICATED');
+  const printed = inspect([client, error], { depth: 9, showHidden: true }) + JSON.stringify([client, error]);
+  assert.ok(!printed.includes('secret-'));
+});
+
+test('options of one call override the client', async (t) => {
+  const client = newClient(t, { maxMemoryBytes: 10 });
+  await assert.rejects(client.download(report), (error) => error instanceof dbss.ResourceError);
+  await client.download({ ...report, maxMemoryBytes: 2n ** 63n - 1n });
+  const file = path.join(temporary(t), 'report');
+  await client.download({ ...report, file, fileMode: 0o644 });
+  assert.equal(existsSync(file), true);
+});
+
+test('progress and result are told', async (t) => {
+  const client = newClient(t);
+  const large = await addReport({ format: 'pdf', size: 3 << 20 });
+  const told = [];
+  let result;
+  await client.download({ ...large, onProgress: (one) => told.push(one), onResult: (one) => (result = one) });
+  assert.equal(told[0].received, 0);
+  assert.deepEqual(told.at(-1), {
+    received: 3 << 20,
+    total: 3 << 20,
+    resumed: 0,
+    attempts: 1,
+    percent: undefined,
+  });
+  assert.equal(result.received, 3 << 20);
+  await client
+    .download({ instanceId, reportId: 'missing-0123456789', onResult: (one) => (result = one) })
+    .catch(() => {});
+  assert.equal(result.attempts, 1);
+});
+
+test('an exception of onProgress ends the call', async (t) => {
+  const client = newClient(t);
+  const mine = new Error('mine');
+  const fails = () => {
+    throw mine;
+  };
+  for (const begin of [() => client.download, () => client.open]) {
+    const call = begin();
+    const error = await call
+      .call(client, { ...(await silent()), onProgress: fails })
+      .catch((thrown) => thrown);
+    assert.equal(error.code, 'DBSS_ERR_CANCELLED');
+    assert.equal(error.cancelledBy, 'callback');
+    assert.equal(error.cause, mine);
+  }
+});
+
+test('a signal aborts a call within 250 ms', async (t) => {
+  const client = newClient(t);
+  const lost = await silent();
+  for (const call of [client.download, client.open]) {
+    const controller = new AbortController();
+    const running = call.call(client, { ...lost, signal: controller.signal }).catch((thrown) => thrown);
+    while ((await requests(lost.reportId)).length === 0);
+    await control('DELETE', '/requests');
+    const started = performance.now();
+    controller.abort(new Error('why'));
+    const error = await running;
+    assert.ok(performance.now() - started < 250);
+    assert.ok(error instanceof dbss.AbortError);
+    assert.deepEqual([error.name, error.code, error.reason.message], ['AbortError', 'ABORT_ERR', 'why']);
+    assert.ok(error.cause instanceof dbss.CancelledError);
+    assert.equal(error.cause.cancelledBy, 'signal');
+  }
+});
+
+test('a signal that is aborted already makes no request', async (t) => {
+  const client = newClient(t);
+  const reportId = 'never-0123456789abcdef';
+  const given = { instanceId, reportId, signal: AbortSignal.abort() };
+  await assert.rejects(client.download(given), { name: 'AbortError' });
+  await assert.rejects(client.open(given), { name: 'AbortError' });
+  await assert.rejects(client.reports({ instanceId, signal: given.signal }).toArray(), {
+    name: 'AbortError',
+  });
+  assert.deepEqual(await requests(reportId), []);
+});
+
+test('one signal serves many calls, without a warning', async (t) => {
+  const client = newClient(t);
+  const warnings = [];
+  process.on('warning', (warning) => warnings.push(warning));
+  const { signal } = new AbortController();
+  await Promise.all(Array.from({ length: 50 }, () => client.download({ ...report, signal })));
+  await new Promise(setImmediate);
+  assert.deepEqual(warnings, []);
+});
+
+test('closing ends calls, and later ones fail', async (t) => {
+  const client = newClient(t);
+  const running = client.download(await silent()).catch((thrown) => thrown);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  client.close();
+  client.close();
+  assert.equal((await running).code, 'DBSS_ERR_CANCELLED');
+  assert.equal((await running).cancelledBy, 'close');
+  await assert.rejects(client.download(report), { code: 'DBSS_ERR_CLOSED', parameter: 'ctx' });
+  assert.throws(() => client.setToken('x'), { code: 'DBSS_ERR_CLOSED' });
+  assert.throws(() => client.cancelAll(), { code: 'DBSS_ERR_CLOSED' });
+});
+
+test('disposing of a client waits for its calls', async () => {
+  const client = new Client(options);
+  let ended = false;
+  const running = client.download(await silent()).catch(() => (ended = true));
+  await client[Symbol.asyncDispose]();
+  await running;
+  assert.equal(ended, true);
+});
+
+test('cancelling all ends calls, and later ones work', async (t) => {
+  const client = newClient(t);
+  const running = client.download(await silent()).catch((thrown) => thrown);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  client.cancelAll();
+  assert.equal((await running).cancelledBy, 'client');
+  await client.download(report);
+});
+
+test('calls beyond the limit of threads wait, and can be cancelled', async (t) => {
+  dbss.setMaxThreads(2);
+  t.after(() => dbss.setMaxThreads(64));
+  const client = newClient(t);
+  const lost = await silent();
+  const controller = new AbortController();
+  t.after(() => controller.abort());
+  const running = [client, client].map((one) =>
+    one.download({ ...lost, signal: controller.signal }).catch((thrown) => thrown),
+  );
+  const alone = new AbortController();
+  const waiting = client.download({ ...report, signal: alone.signal }).catch((thrown) => thrown);
+  const closing = newClient(t);
+  const closed = closing.download(report).catch((thrown) => thrown);
+  alone.abort();
+  assert.equal((await waiting).name, 'AbortError');
+  closing.close();
+  assert.equal((await closed).cancelledBy, 'close');
+  const last = client.download(report);
+  controller.abort();
+  await Promise.all([...running, last]);
+  assert.throws(() => dbss.setMaxThreads(0), RangeError);
+});
+
+test('the log gets records without secrets', async (t) => {
+  const records = [];
+  const client = newClient(t, { log: (record) => records.push(record) });
+  const reportId = 'logged-0123456789';
+  await client.download({ instanceId, reportId }).catch(() => {});
+  assert.deepEqual([...new Set(records.map((one) => one.level))].sort(), ['debug', 'error']);
+  const record = records.find((one) => one.level === 'error');
+  assert.equal(record.code, 'DBSS_ERR_NOT_FOUND');
+  assert.equal(record.reportId, reportId);
+  assert.equal(record.error.code, 'DBSS_ERR_NOT_FOUND');
+  assert.equal(record.attempt, 1);
+  assert.equal(typeof record.durationMs, 'number');
+  assert.ok(!JSON.stringify(records).includes(mock.token));
+});
+
+test('log records that nobody takes in time are dropped, and counted', async (t) => {
+  const records = [];
+  const client = newClient(t, { log: (record) => records.push(record) });
+  const calls = Array.from({ length: 1500 }, () => client.download(report));
+  // The event loop is busy, while the threads of the calls go on.
+  const until = performance.now() + 1500;
+  while (performance.now() < until);
+  await Promise.all(calls);
+  const dropped = records.reduce((all, one) => all + (one.dropped ?? 0), 0);
+  assert.ok(dropped > 0);
+  assert.equal(records.length + dropped, 3000);
+});
+
+const tokens = (t, tokenProvider) => newClient(t, { token: undefined, tokenProvider });
+
+test('a token provider runs once for all calls', async (t) => {
+  let calls = 0;
+  const client = tokens(t, async ({ refused }) => {
+    calls++;
+    assert.equal(refused, false);
+    return { token: mock.token, expiresAt: new Date(Date.now() + 3_600_000) };
+  });
+  await Promise.all(Array.from({ length: 20 }, () => client.check()));
+  assert.equal(calls, 1);
+  const found = await client.findCredentials();
+  assert.equal(found.source, 'token_provider');
+  assert.ok(found.expiresAt.getTime() - Date.now() > 3_500_000);
+});
+
+test('a token provider is asked again for a refused token', async (t) => {
+  await tokens(t, ({ refused }) => (refused ? mock.token : 'old')).check();
+});
+
+test('the exception of a token provider is the cause', async (t) => {
+  const mine = new Error('the vault\nis closed' + '\u00e9'.repeat(600));
+  const client = tokens(t, async () => {
+    throw mine;
+  });
+  const error = await client.check().catch((thrown) => thrown);
+  assert.equal(error.code, 'DBSS_ERR_NO_TOKEN');
+  assert.equal(error.cause, mine);
+  await assert.rejects(
+    tokens(t, () => 'a b').check(),
+    (thrown) => thrown.code === 'DBSS_ERR_NO_TOKEN' && !thrown.message.includes('a b'),
+  );
+  await assert.rejects(tokens(t, () => 7).check(), { code: 'DBSS_ERR_NO_TOKEN' });
+});
+
+test('a signal ends a call that waits for a token provider', async (t) => {
+  const client = tokens(
+    t,
+    ({ signal }) =>
+      new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('closed')))),
+  );
+  await assert.rejects(client.check({ signal: AbortSignal.timeout(50) }), { name: 'AbortError' });
+  const running = client.check().catch((thrown) => thrown);
+  client.close();
+  // It may not have begun.
+  assert.match((await running).code, /CANCELLED|CLOSED/);
+});
+
+test('a passcode provider logs in', async (t) => {
+  await control('POST', '/iam', { passcodes: ['123456'] });
+  t.after(() => control('POST', '/iam', {}));
+  const client = new Client({
+    endpoint: mock.http,
+    region: mock.region,
+    iamEndpoint: mock.iam,
+    iamUser: mock.user,
+    iamPassword: mock.password,
+    iamDomain: mock.domain,
+    iamUserId: mock.user_id,
+    passcodeProvider: async () => '123456',
+  });
+  await client.check();
+  client.close();
+});
+
+test('ESM and CommonJS are the same package', () => {
+  const required = createRequire(import.meta.url)('../dist/index.js');
+  assert.equal(required.Client, Client);
+  assert.deepEqual(
+    Object.keys(required).sort(),
+    Object.keys(dbss)
+      .filter((name) => name !== '__esModule')
+      .sort(),
+  );
+  assert.match(dbss.version(), /^\d+\.\d+\.\d+$/);
+  assert.ok('download' in dbss.features());
+});
+
+test('a file that is there stays after a failure', async (t) => {
+  const client = newClient(t);
+  const file = path.join(temporary(t), 'report');
+  writeFileSync(file, 'mine');
+  await client.download({ instanceId, reportId: 'missing-0123456789', file, replace: true }).catch(() => {});
+  assert.equal(readFileSync(file, 'utf8'), 'mine');
+});

@@ -1,0 +1,79 @@
+// The mock service for the tests: the program dbss-mock, which tests/mock/README.md describes.
+
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { after } from 'node:test';
+
+import { Client } from '../index.mjs';
+
+const build = process.env.DBSS_BUILD_DIR ?? fileURLToPath(new URL('../../../build', import.meta.url));
+
+// Credentials and proxies of the user must not reach the tests.
+for (const name of ['http_proxy', 'HTTP_PROXY', 'HUAWEICLOUD_SDK_AK', 'HUAWEICLOUD_SDK_SK'])
+  delete process.env[name];
+
+// It ends with its input.
+const program = spawn(path.join(build, 'bin/dbss-mock'), { stdio: ['pipe', 'pipe', 'inherit'] });
+const [line] = await once(createInterface({ input: program.stdout }), 'line');
+after(() => program.stdin.end());
+
+/** What the mock service has: its addresses, ids and secrets. */
+export const mock = JSON.parse(line);
+export const instanceId = mock.instance_id;
+export const pdf = mock.reports.find((one) => one.format === 'pdf');
+/** The arguments of a call about the report that is there. */
+export const report = { instanceId, reportId: pdf.id };
+
+export async function control(method, route, body) {
+  const headers = { 'Content-Type': 'application/json' };
+  const response = await fetch(mock.control + route, { method, headers, body: JSON.stringify(body ?? {}) });
+  if (!response.ok) throw new Error(`${method} ${route}: ${await response.text()}`);
+  return response.json().catch(() => undefined);
+}
+
+/** The ids of a new report, which inherits the rest. */
+export async function addReport(fields = { format: 'pdf' }) {
+  const added = await control('POST', '/reports', fields);
+  return Object.assign(Object.create(added), {
+    instanceId: fields.instance ?? instanceId,
+    reportId: added.id,
+  });
+}
+
+export const fault = (reportId, how) => control('POST', '/faults', { report: reportId, ...how });
+
+/** The ids of a report whose download never gets an answer. */
+export async function silent() {
+  const reportId = `silent-${randomBytes(8).toString('hex')}`;
+  await fault(reportId, { no_answer: true });
+  return { instanceId, reportId };
+}
+
+/** The requests for a report that the service has received. */
+export const requests = (reportId) =>
+  fetch(`${mock.control}/requests?report=${reportId}`).then((got) => got.json());
+
+export async function addInstance() {
+  return (await control('POST', '/instances', { name: 'audit' })).ids[0];
+}
+
+export const options = { endpoint: mock.http, token: mock.token, projectId: mock.project_id };
+
+/** A client for the mock service; it is closed at the end of the test. */
+export function newClient(t, more = {}) {
+  const client = new Client({ ...options, ...more });
+  t.after(() => client.close());
+  return client;
+}
+
+export function temporary(t) {
+  const directory = mkdtempSync(path.join(tmpdir(), 'dbss-node-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  return directory;
+}

@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { createReadStream, createWriteStream } from 'node:fs';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { AbortError, DbssError } from '../index.mjs';
+import { addReport, fault, instanceId, newClient, pdf, report, silent, temporary } from './mock.mjs';
+
+async function sum(stream) {
+  const hash = createHash('sha256');
+  for await (const chunk of stream) hash.update(chunk);
+  return hash.digest('hex');
+}
+
+test('a report is a Readable with its facts', async (t) => {
+  const client = newClient(t);
+  const stream = await client.open({ ...report, locale: 'zh-cn' });
+  assert.equal(stream.size, pdf.sizes['zh-cn']);
+  assert.deepEqual([stream.format, stream.contentType], ['pdf', 'application/pdf']);
+  assert.match(stream.filename, /\.pdf$/);
+  assert.match(stream.requestId, /^[0-9a-f]{32}$/);
+  assert.equal(await sum(stream), pdf.sha256['zh-cn']);
+  assert.equal(stream.destroyed, true);
+});
+
+test('a report is piped to a file', async (t) => {
+  const client = newClient(t);
+  const large = await addReport({ format: 'pdf', size: 5_000_000 });
+  const file = path.join(temporary(t), 'report');
+  let result;
+  const onResult = (one) => (result = one);
+  await pipeline(await client.open({ ...large, onResult }), createWriteStream(file));
+  assert.equal(await sum(createReadStream(file)), large.sha256['en-us']);
+  assert.equal(result.received, 5_000_000);
+});
+
+test('nothing is read ahead of the high-water mark', async (t) => {
+  const client = newClient(t);
+  const large = await addReport({ format: 'pdf', size: 64 << 20 });
+  let received = 0;
+  const onProgress = (progress) => (received = progress.received);
+  const stream = await client.open({ ...large, highWaterMark: 64 << 10, onProgress });
+  const chunk = await new Promise((resolve) => stream.once('readable', () => resolve(stream.read())));
+  assert.ok(chunk.length > 0);
+  await delay(100);
+  assert.ok(stream.readableLength <= 128 << 10);
+  assert.ok(received < 32 << 20);
+  stream.destroy();
+});
+
+test('what has arrived is read before a failure', async (t) => {
+  const client = newClient(t, { maxAttempts: 1 });
+  const large = await addReport({ format: 'pdf', size: 500_000 });
+  await fault(large.reportId, { cut_after: 40_000 });
+  const stream = await client.open(large);
+  let length = 0;
+  await assert.rejects(
+    async () => {
+      for await (const chunk of stream) length += chunk.length;
+    },
+    { code: 'DBSS_ERR_TRUNCATED' },
+  );
+  assert.equal(length, 40_000);
+});
+
+test('a signal aborts a stream, with a read and without', async (t) => {
+  const client = newClient(t);
+  const large = await addReport({ format: 'pdf', size: 1 << 20 });
+  await fault(large.reportId, { stall_after: 1000 });
+  for (const reads of [true, false]) {
+    const controller = new AbortController();
+    const stream = await client.open({ ...large, signal: controller.signal });
+    if (reads) stream.resume();
+    await delay(20);
+    const ended = new Promise((resolve) => stream.once('error', resolve));
+    const started = performance.now();
+    controller.abort();
+    const error = await ended;
+    assert.ok(performance.now() - started < 250);
+    assert.ok(error instanceof AbortError);
+    assert.ok(error.cause instanceof DbssError);
+  }
+});
+
+test('a stream is destroyed before its end, and while it is read', async (t) => {
+  const client = newClient(t);
+  const large = await addReport({ format: 'pdf', size: 1 << 20 });
+  await fault(large.reportId, { stall_after: 1000 });
+  for (const reads of [true, false]) {
+    let result;
+    const stream = await client.open({ ...large, onResult: (one) => (result = one) });
+    if (reads) stream.resume();
+    const closed = new Promise((resolve) => stream.once('close', resolve));
+    stream.destroy();
+    await closed;
+    assert.ok(result.received < 1 << 20);
+  }
+});
+
+test('closing the client ends a stream', async (t) => {
+  const client = newClient(t);
+  const large = await addReport({ format: 'pdf', size: 1 << 20 });
+  await fault(large.reportId, { stall_after: 1000 });
+  const stream = await client.open(large);
+  setTimeout(() => client.close(), 20);
+  await assert.rejects(sum(stream), { code: 'DBSS_ERR_CANCELLED', cancelledBy: 'close' });
+});
+
+test('an exception of onProgress ends a stream', async (t) => {
+  const client = newClient(t);
+  const large = await addReport({ format: 'pdf', size: 1 << 20 });
+  await fault(large.reportId, { stall_after: 1000 });
+  let opened = false;
+  const onProgress = () => {
+    if (opened) throw new Error('mine');
+  };
+  const stream = await client.open({ ...large, onProgress });
+  opened = true;
+  await assert.rejects(
+    sum(stream),
+    (error) => error.cancelledBy === 'callback' && error.cause.message === 'mine',
+  );
+});
+
+test('a report that cannot be opened is an error', async (t) => {
+  const client = newClient(t);
+  await assert.rejects(client.open({ instanceId, reportId: 'missing-0123456789' }), {
+    code: 'DBSS_ERR_NOT_FOUND',
+  });
+  await assert.rejects(client.open({ ...(await silent()), totalTimeoutMs: 50 }), {
+    code: 'DBSS_ERR_TOTAL_TIMEOUT',
+  });
+});

@@ -1,0 +1,96 @@
+// What a program of its own must survive; program.mjs has the programs.
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+import { addReport, options, silent } from './mock.mjs';
+
+const program = fileURLToPath(new URL('program.mjs', import.meta.url));
+const report = await addReport({ format: 'pdf', size: 300_000 });
+const small = await addReport({ format: 'pdf', size: 16_384 });
+// The engine's own heap grows in large steps.
+const FLAGS = ['--expose-gc', '--max-semi-space-size=2'];
+const env = { ...process.env, DBSS_TEST: '' };
+
+/** How a program ends, and what it prints. */
+function run(what, { of = report, limit = 40_000 } = {}) {
+  return new Promise((resolve) => {
+    silent().then((lost) => {
+      env.DBSS_TEST = JSON.stringify({ options, report: of, silent: lost });
+      const started = performance.now();
+      const child = execFile(
+        process.execPath,
+        [...FLAGS, program, what],
+        { env, timeout: limit },
+        (_, stdout, stderr) => {
+          resolve({
+            code: child.exitCode,
+            signal: child.signalCode,
+            stdout,
+            stderr,
+            took: performance.now() - started,
+          });
+        },
+      );
+    });
+  });
+}
+
+async function succeeds(what, more) {
+  const { code, signal, stdout, stderr } = await run(what, more);
+  assert.deepEqual([code, signal, stderr], [0, null, '']);
+  return stdout && JSON.parse(stdout);
+}
+
+test('a process that exits during calls exits at once', async () => {
+  const { code, signal, stderr, took } = await run('exit');
+  assert.deepEqual([code, signal, stderr], [7, null, '']);
+  assert.ok(took < 5000, `${took} ms`);
+});
+
+test('a process ends although a client and a stream are open', () => succeeds('ends'));
+
+test('an exception of the log is an uncaught exception', async () => {
+  const { code, stderr } = await run('throws');
+  assert.equal(code, 1);
+  assert.match(stderr, /Error: from the log\n +at Client.log /);
+});
+
+test('the collector frees what is not closed, while calls run', () => succeeds('storm'));
+
+test('workers are terminated during calls', () => succeeds('terminate'));
+
+test('a worker ends with a client that is not closed', () => succeeds('leaves'));
+
+test('programs that are started during calls inherit nothing', async () => {
+  const { before, most } = await succeeds('inherits');
+  assert.equal(most, before);
+});
+
+test('a hundred calls are aborted in time', async () => {
+  const late = await succeeds('aborts');
+  assert.ok(late < 250, `${late} ms late`);
+});
+
+test('silent downloads in six workers do not hold up the files', async () => {
+  const { threads, median, most } = await succeeds('workers');
+  assert.ok(threads > 6 * 64, `${threads} threads`);
+  assert.ok(median < 50, `median ${median} ms, most ${most} ms`);
+});
+
+test('ten thousand calls leave nothing', async () => {
+  // Memory grows at first, as the allocators keep what they have freed.
+  const rounds = await succeeds('leaks', { of: small });
+  const growth = rounds.slice(1).map(([resident], index) => resident - rounds[index][0]);
+  assert.ok(Math.min(...growth) < 4 << 10, `resident memory grows by ${growth} KiB`);
+  const [[, files, threads], [, filesAtEnd, threadsAtEnd]] = [rounds[0], rounds.at(-1)];
+  assert.ok(filesAtEnd <= files + 2, `descriptors from ${files} to ${filesAtEnd}`);
+  assert.ok(threadsAtEnd <= threads + 10, `threads from ${threads} to ${threadsAtEnd}`);
+});
+
+test('threads that nobody needs end', async () => {
+  const { many, few } = await succeeds('idle');
+  assert.ok(few < many - 5, `${many} threads, then ${few}`);
+});
