@@ -322,7 +322,7 @@ def test_node_addon_with_address_sanitizer_passes(name, tmp_path):
     subprocess.run([*command, "-o", tmp_path / "build/dbss.node"], check=True)
     libraries = [
         subprocess.run(
-            [gcc, f"-print-file-name={LIBRARY}"], check=True, capture_output=True, text=True
+            [gcc, f"-print-file-name={library}"], check=True, capture_output=True, text=True
         ).stdout.strip()
         for library in ("libasan.so", "libubsan.so")
     ]
