@@ -119,8 +119,11 @@
  * - Signals. The library installs no handler. A signal that your program
  *   handles does not end a call, unless the option "interruptible" is set. Then
  *   signals are blocked in the call's thread, except while it waits and in
- *   your callbacks, which run with your signal mask. Only
- *   dbss_operation_cancel() may be called from a signal handler.
+ *   your callbacks, which run with your signal mask. A signal that arrives
+ *   during a callback is for the callback: it ends the call only if the
+ *   interrupt function, which is asked afterwards, says so, or if the callback
+ *   itself ends it. Only dbss_operation_cancel() may be called from a signal
+ *   handler.
  * - pthread_cancel() of a thread inside a function takes effect when the
  *   function returns. A stack of 64 KiB is enough for every call.
  * - Memory. A call that gets no memory fails with DBSS_ERR_OUT_OF_MEMORY: a
