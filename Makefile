@@ -24,8 +24,8 @@ PYTHON ?= python3
 GO     ?= go
 NPM    ?= npm
 NODE   ?= node
-# Twice as many at once as there are processors: tests wait more than they compute.
-PYTEST_JOBS ?= -n $(shell expr 2 \* $$(nproc)) --dist worksteal
+# More than twice as many at once as there are processors: tests wait more than they compute.
+PYTEST_JOBS ?= -n $(shell expr 2 \* $$(nproc) + 1) --dist worksteal
 PREFIX ?= /usr/local
 
 ROOT    := $(CURDIR)
@@ -130,7 +130,9 @@ $(VENV)/.installed: tests/python/requirements.txt
 demo: lib cli mock ## download two reports, with the command dbss and with Python
 	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py
 
-test: test-rust test-python test-go test-java test-node ## all tests, those of C and C++ too
+# The last three wait more than they compute.
+test: test-rust test-python ## all tests, those of C and C++ too
+	$(MAKE) --no-print-directory -j3 test-go test-java test-node
 
 test-rust:
 	$(CARGO) test --workspace --locked
