@@ -41,7 +41,7 @@ VALGRIND = [
     "--quiet",
     "--error-exitcode=99",
     "--leak-check=full",
-    "--show-leak-kinds=definite,indirect,possible",
+    "--show-leak-kinds=definite,indirect",
     "--errors-for-leak-kinds=definite,indirect",
     "--track-fds=no",
     f"--suppressions={ROOT / 'tests/c/valgrind.supp'}",
