@@ -316,6 +316,8 @@ class Dist:
         libraries = {one.name: self.stage(one) / "lib/libdbss.so.0" for one in self.targets}
         jar = java_package.build(self.out / "java", libraries, release=True)
         java_package.write_repository(tree, jar)
+        for file in ("LICENSE", "THIRD-PARTY-LICENSES", self.bills / "libdbss.cdx.json"):
+            shutil.copy(ROOT / file, tree)
         self._pack(tree, self.results / f"{tree.name}.tar.gz")
 
     def _npm_packages(self) -> None:
