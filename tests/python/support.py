@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -97,6 +98,28 @@ def run(*command, code=0, **options):
     done = subprocess.run(words, check=False, **options)
     assert done.returncode == code, f"{done.stdout}{done.stderr}"
     return done
+
+
+def expect_samples_work(sample, mock, directory, no_template):
+    """The samples of a package in another language: `sample` runs one, and gives what it printed,
+    or what it complained about. `no_template` is what one says of an unknown template.
+    """
+    pdf, instance = mock.pdf, mock.instance_id
+    assert sample("download", instance, pdf["id"], "report.pdf") == "saved report.pdf\n"
+    assert sha256(directory / "report.pdf") == pdf["sha256"]["en-us"]
+    assert "exists" in sample("download", instance, pdf["id"], "report.pdf", code=1)
+    assert sample("stream", instance, pdf["id"]).split()[0] == pdf["sha256"]["zh-cn"]
+    mock.set("generation", percent_per_list=100)
+    printed = sample("generate", instance, mock.templates[0]["id"], *TIME_RANGE, "new.pdf")
+    assert printed == f"saved {mock.made()[-1]} as new.pdf\n"
+    unknown = sample("generate", instance, "0" * 32, *TIME_RANGE, "other.pdf", code=1)
+    assert no_template in unknown
+    mock.set("generation")
+    assert re.match(r"\d+ new, 0 already there, ", sample("mirror", "archive"))
+    assert sample("mirror", "archive").startswith("0 new, ")
+    assert "since" in sample("mirror", "archive", "soon", code=1)
+    for name in ("download", "generate", "mirror", "stream"):
+        assert sample(name, code=2).startswith("usage: ")
 
 
 def output(*command, **options):

@@ -7,14 +7,23 @@ import json
 import os
 import platform
 import re
-import subprocess
 import zipfile
 from pathlib import Path
 
 import java_package
 import pytest
 
-from support import BUILD, LIBRARY, ROOT, need_jdk, need_tool, sha256
+import support
+from support import (
+    BUILD,
+    LIBRARY,
+    ROOT,
+    expect_samples_work,
+    need_jdk,
+    need_tool,
+    service_of,
+    sha256,
+)
 
 VERSION = "0.1.0"
 # As outside of the tests, whose home directory is empty.
@@ -126,15 +135,11 @@ class Project:
         (directory / "pom.xml").write_text(pom)
         local = f"-Dmaven.repo.local={local_repository(directory / 'local')}"
         command = ["mvn", "-q", "-B", local, "compile"]
-        done = subprocess.run(
-            [*command, "dependency:copy-dependencies", "-DoutputDirectory=libraries"],
+        support.run(
+            *(*command, "dependency:copy-dependencies", "-DoutputDirectory=libraries"),
             cwd=directory,
             env={**os.environ, "JAVA_HOME": str(home)},
-            capture_output=True,
-            text=True,
-            timeout=300,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
         jars = sorted((directory / "libraries").glob("*.jar"))
         assert len(jars) == 2, jars
         self.classpath = ":".join(map(str, [directory / "target/classes", *jars]))
@@ -198,12 +203,9 @@ def java(request, project):
 
 @pytest.fixture
 def service(mock, environment):
-    return {
-        **{key: value for key, value in environment.items() if key != "DBSS_LIBRARY"},
-        "DBSS_ENDPOINT": mock.http,
-        "DBSS_TOKEN": mock.token,
-        "DBSS_PROJECT_ID": mock.project_id,
-    }
+    """The environment of a program, which takes the library in the jar."""
+    given = service_of(mock, environment)
+    return {key: value for key, value in given.items() if key != "DBSS_LIBRARY"}
 
 
 def test_java_calls_every_function_of_the_abi():
@@ -251,16 +253,8 @@ def test_java_jar_has_both_implementations_and_the_licences(repository):
 
 
 def run(java, name, *arguments, env, cwd, code=0):
-    done = subprocess.run(
-        [*java, name, *arguments],
-        env=env,
-        cwd=cwd,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=60,
-    )
-    assert done.returncode == code, done.stderr
+    text = {"encoding": "utf-8", "errors": "replace"}
+    done = support.run(*java, name, *arguments, env=env, cwd=cwd, code=code, **text)
     assert env["DBSS_TOKEN"] not in done.stdout + done.stderr
     return done
 
@@ -294,25 +288,10 @@ def test_java_samples_are_short():
 
 def test_java_samples_run(java, mock, service, tmp_path):
     def sample(name, *arguments, code=0):
-        done = run(java, name, *arguments, env=service, cwd=tmp_path, code=code)
+        done = run(java, name.title(), *arguments, env=service, cwd=tmp_path, code=code)
         return done.stderr if code else done.stdout
 
-    pdf, instance = mock.pdf, mock.instance_id
-    assert sample("Download", instance, pdf["id"], "report.pdf") == "saved report.pdf\n"
-    assert sha256(tmp_path / "report.pdf") == pdf["sha256"]["en-us"]
-    assert "exists" in sample("Download", instance, pdf["id"], "report.pdf", code=1)
-    assert sample("Stream", instance, pdf["id"]).split()[0] == pdf["sha256"]["zh-cn"]
-    mock.set("generation", percent_per_list=100)
-    times = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
-    printed = sample("Generate", instance, mock.templates[0]["id"], *times, "new.pdf")
-    assert printed == f"saved {mock.made()[-1]} as new.pdf\n"
-    assert "no such" in sample("Generate", instance, "0" * 32, *times, "other.pdf", code=1)
-    mock.set("generation")
-    assert re.match(r"\d+ new, 0 already there, ", sample("Mirror", "archive"))
-    assert sample("Mirror", "archive").startswith("0 new, ")
-    assert "since" in sample("Mirror", "archive", "soon", code=1)
-    for name in SAMPLES:
-        assert sample(name, code=2).startswith("usage: ")
+    expect_samples_work(sample, mock, tmp_path, "no such")
 
 
 def test_java_module_is_found_on_the_module_path(java, mock, service, tmp_path, project):

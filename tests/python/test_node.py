@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import threading
@@ -19,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from support import BUILD, ROOT, need_tool, sha256
+import support
+from support import BUILD, ROOT, expect_samples_work, need_tool, sha256
 
 VERSION = "0.1.0"
 PLATFORM = {"x86_64": "linux-x64-glibc", "aarch64": "linux-arm64-glibc"}[platform.machine()]
@@ -112,16 +112,8 @@ class Project:
         return self.run("npm", *arguments, *cache)
 
     def run(self, *command, code=0, cwd=None):
-        done = subprocess.run(
-            command,
-            cwd=cwd or self.directory,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
+        place = cwd or self.directory
+        done = support.run(*command, cwd=place, env=self.environment, code=code)
         return done.stderr if code else done.stdout
 
     def compile(self, **programs):
@@ -145,7 +137,7 @@ def packages(tmp_path_factory):
         pytest.fail("bindings/node is not built; try: make node")
     out = tmp_path_factory.mktemp("packages")
     command = [sys.executable, ROOT / "packaging/npm.py", out, VERSION, f"{PLATFORM}={BUILD}"]
-    subprocess.run(command, check=True)
+    support.run(*command)
     return out
 
 
@@ -287,22 +279,7 @@ def test_node_samples_run(project, mock, tmp_path):
         assert mock.token not in printed
         return printed
 
-    pdf, instance = mock.pdf, mock.instance_id
-    assert run("download", instance, pdf["id"], "report.pdf") == "saved report.pdf\n"
-    assert sha256(tmp_path / "report.pdf") == pdf["sha256"]["en-us"]
-    assert "exists" in run("download", instance, pdf["id"], "report.pdf", code=1)
-    assert run("stream", instance, pdf["id"]).split()[0] == pdf["sha256"]["zh-cn"]
-    mock.set("generation", percent_per_list=100)
-    times = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")
-    printed = run("generate", instance, mock.templates[0]["id"], *times, "new.pdf")
-    assert printed == f"saved {mock.made()[-1]} as new.pdf\n"
-    assert "has no template" in run("generate", instance, "0" * 32, *times, "other.pdf", code=1)
-    mock.set("generation")
-    assert re.match(r"\d+ new, 0 already there, ", run("mirror", "archive"))
-    assert run("mirror", "archive").startswith("0 new, ")
-    assert "since" in run("mirror", "archive", "soon", code=1)
-    for name in SAMPLES:
-        assert run(name, code=2).startswith("usage: ")
+    expect_samples_work(run, mock, tmp_path, "has no template")
 
 
 @pytest.mark.parametrize("name", ["client", "lists", "streams", "torture"])
@@ -319,21 +296,15 @@ def test_node_addon_with_address_sanitizer_passes(name, tmp_path):
     command += [f"-I{source / 'node_modules/node-api-headers/include'}", "-Wl,-z,nodelete"]
     command += [str(source / "addon" / part) for part in ("addon.c", "abi.c")]
     command += [f"-L{BUILD / 'lib'}", "-ldbss", f"-Wl,-rpath,{BUILD / 'lib'}"]
-    subprocess.run([*command, "-o", tmp_path / "build/dbss.node"], check=True)
+    support.run(*command, "-o", tmp_path / "build/dbss.node")
     libraries = [
-        subprocess.run(
-            [gcc, f"-print-file-name={library}"], check=True, capture_output=True, text=True
-        ).stdout.strip()
+        support.output(gcc, f"-print-file-name={library}").strip()
         for library in ("libasan.so", "libubsan.so")
     ]
     # Node itself keeps memory until its end.
     preload = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
-    done = subprocess.run(
-        ["node", "--test", tmp_path / f"test/{name}.test.mjs"],
+    support.run(
+        *("node", "--test", tmp_path / f"test/{name}.test.mjs"),
         env={**os.environ, **preload, "DBSS_BUILD_DIR": str(BUILD)},
-        capture_output=True,
-        text=True,
         timeout=300,
-        check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
