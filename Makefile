@@ -25,7 +25,8 @@ GO     ?= go
 NPM    ?= npm
 NODE   ?= node
 # More than twice as many at once as there are processors: tests wait more than they compute.
-PYTEST_JOBS ?= -n $(shell expr 2 \* $$(nproc) + 1) --dist worksteal
+JOBS   := $(shell nproc)
+PYTEST_JOBS ?= -n $(shell expr 2 \* $(JOBS) + 1) --dist worksteal
 PREFIX ?= /usr/local
 
 ROOT    := $(CURDIR)
@@ -81,7 +82,7 @@ lib: ## the shared and the static library, in build/lib
 	install -m 644 $(HEADERS) $(BUILD)/include
 
 mock: ## the mock service, for the demonstration and the tests
-	$(CARGO) build --locked -p dbss-mock
+	$(CARGO) build --locked $(or $(TEST_BUILD),-p dbss-mock)
 	@mkdir -p $(BUILD)/bin
 	install -m 755 $(MADE)/debug/dbss-mock $(BUILD)/bin/dbss-mock
 
@@ -93,7 +94,7 @@ java: lib ## the Java package, with the library for this machine, in build/java
 GO_LINK = -ldflags "-X main.library=$$(cksum < $(BUILD)/lib/libdbss.a | cut -d' ' -f1)"
 
 drivers: lib java ## the drivers of the conformance suite in Rust, Go and Java, in build/tests/conformance
-	$(CARGO) build --locked -p dbss-driver
+	$(CARGO) build --locked $(or $(TEST_BUILD),-p dbss-driver)
 	@mkdir -p $(BUILD)/tests/conformance
 	install -m 755 $(MADE)/debug/driver-rust $(BUILD)/tests/conformance/driver-rust
 	cd tests/conformance/drivers/go && $(GO) build -buildvcs=false -tags dbss_repository $(GO_LINK) \
@@ -101,8 +102,8 @@ drivers: lib java ## the drivers of the conformance suite in Rust, Go and Java, 
 	tests/conformance/drivers/java/build $(BUILD)
 
 samples: lib ## the sample programs in C and C++, in build/samples
-	$(MAKE) -C bindings/c BUILD=$(BUILD)
-	$(MAKE) -C bindings/cpp BUILD=$(BUILD)
+	$(MAKE) -C bindings/c -j$(JOBS) BUILD=$(BUILD)
+	$(MAKE) -C bindings/cpp -j$(JOBS) BUILD=$(BUILD)
 
 node: lib ## the Node package, in its directory
 	$(MAKE) -C bindings/node BUILD=$(BUILD) NPM=$(NPM)
@@ -127,8 +128,14 @@ $(VENV)/.installed: tests/python/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt
 	@touch $@
 
+DEMO_DIR ?= $(BUILD)/demo
+
 demo: lib cli mock ## download two reports, with the command dbss and with Python
-	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py
+	PYTHONPATH=$(ROOT)/bindings/python:$(ROOT)/tests/python $(PYTHON) bindings/demo.py $(DEMO_DIR)
+
+# With the packages and the targets of `cargo test`, the crates below have the same
+# features as there, so that they are not built a second time.
+test: export TEST_BUILD := --workspace --bins --tests
 
 # The last three wait more than they compute.
 test: test-rust test-python ## all tests, those of C and C++ too
@@ -138,8 +145,8 @@ test-rust:
 	$(CARGO) test --workspace --locked
 
 test-python: lib samples man mock drivers node venv
-	$(MAKE) -C tests/c BUILD=$(BUILD)
-	$(MAKE) -C tests/cpp BUILD=$(BUILD)
+	$(MAKE) -C tests/c -j$(JOBS) BUILD=$(BUILD)
+	$(MAKE) -C tests/cpp -j$(JOBS) BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python $(PYTEST_JOBS)
 
 # Links what `make lib` has built. Each sees a different kind of mistake.
@@ -157,7 +164,7 @@ test-node: node mock ## the tests in JavaScript
 	cd bindings/node && $(NODE) --test --test-timeout=60000 test/*.test.mjs
 
 test-cpp: lib samples man mock venv ## the tests of C++ alone, with its conformance cases
-	$(MAKE) -C tests/cpp BUILD=$(BUILD)
+	$(MAKE) -C tests/cpp -j$(JOBS) BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python/test_cpp.py tests/python/test_samples.py tests/python/test_library.py \
 		tests/python/test_conformance.py -k "cpp" $(PYTEST_JOBS)
 
@@ -170,7 +177,7 @@ sdk-comparison: lib mock venv ## write docs/sdk-comparison.md anew
 	$(VENV)/bin/python tests/sdk/comparison.py
 
 valgrind: lib samples man mock venv ## the tests in C, the samples and the command, under valgrind
-	$(MAKE) -C tests/c BUILD=$(BUILD)
+	$(MAKE) -C tests/c -j$(JOBS) BUILD=$(BUILD)
 	$(VENV)/bin/python -m pytest tests/python -m valgrind $(PYTEST_JOBS)
 
 tsan: lib mock venv ## the tests with many threads, under ThreadSanitizer
@@ -193,7 +200,7 @@ fuzz-short: FUZZ_SECONDS = 15
 fuzz-short: fuzz ## the same for 15 seconds each
 
 soak: lib mock venv ## a million calls, a hundred thousand contexts and failures of each kind; failed allocations
-	$(MAKE) -C tests/c BUILD=$(BUILD)
+	$(MAKE) -C tests/c -j$(JOBS) BUILD=$(BUILD)
 	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_c.py -k "test_check_passes and (soak- or download-tenants or each_failed_allocation)"
 
 bench: lib java node ## libdbss beside libcurl and the official SDK; ROUNDS=7

@@ -3,7 +3,8 @@
 By default it uses a mock service on this machine. If the environment has DBSS_REGION or
 DBSS_ENDPOINT, and DBSS_INSTANCE_ID and DBSS_REPORT_ID, it uses the real service. The
 credentials are DBSS_TOKEN, or those that the official SDKs would find. `make demo` runs
-it with the paths of the build.
+it with the paths of the build. Its argument is the directory for the reports, which is
+emptied first.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import dbss
 from mock_service import MockService
 
 BUILD = Path(os.environ["DBSS_BUILD_DIR"])
-OUT = BUILD / "demo"
+OUT = Path(sys.argv[1])
 
 REPORT_VARIABLES = ("DBSS_INSTANCE_ID", "DBSS_REPORT_ID")
 

@@ -329,7 +329,8 @@ func startAgain(t *testing.T, test string) *exec.Cmd {
 	program, err := os.Executable()
 	check(t, err)
 	command := exec.Command(program, "-test.run=^"+test+"$")
-	command.Env = append(os.Environ(), "DBSS_TEST_CHILD=1")
+	// It may exit without removing its temporary files.
+	command.Env = append(os.Environ(), "DBSS_TEST_CHILD=1", "TMPDIR="+t.TempDir())
 	return command
 }
 

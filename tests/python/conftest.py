@@ -55,10 +55,14 @@ def pytest_pyfunc_call(pyfuncitem):
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory):
-    """An empty home directory, for this process and its children."""
+    """An empty home directory, for this process and its children.
+
+    What a child that is killed leaves in its temporary directory goes with this run's.
+    """
     directory = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(directory))
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
         yield directory
 
 

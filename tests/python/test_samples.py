@@ -330,7 +330,7 @@ def test_links_between_files_lead_somewhere(monkeypatch):
 
 
 @pytest.mark.parametrize("service_of", ["none", "token", "found"])
-def test_demo_saves_reports(environment, mock, service_of):
+def test_demo_saves_reports(environment, mock, tmp_path, service_of):
     service = {
         "DBSS_ENDPOINT": mock.https,
         "DBSS_CA_FILE": mock.ca_file,
@@ -349,8 +349,8 @@ def test_demo_saves_reports(environment, mock, service_of):
         },
     }[service_of]
     given = {**environment, "PYTHON": sys.executable, **credentials}
-    out = run("make", "-C", ROOT, "demo", env=given).stdout
-    files = sorted((BUILD / "demo").iterdir())
+    out = run("make", "-C", ROOT, "demo", f"DEMO_DIR={tmp_path}", env=given).stdout
+    files = sorted(tmp_path.iterdir())
     for file in files:
         assert str(file) in out
         assert sha256(file) in out
