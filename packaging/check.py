@@ -24,6 +24,7 @@ from itertools import pairwise, product
 from pathlib import Path
 
 import contents
+import java_package
 from targets import GLIBC, TARGETS, Target, targets_named
 
 ROOT = Path(__file__).parents[1]
@@ -246,6 +247,8 @@ class Checks:
         self.check("Go, as docs/installing.md says", self.go, ROOT / "docs/installing.md", "Go")
         go_readme = ROOT / "bindings/go/README.md"
         self.check("Go, as its README says", self.go, go_readme, "Install")
+        for first in (11, java_package.FFM):
+            self.check(f"Java, {first} or the next that is installed", self.java, first)
         self.check("source distribution without Rust", self.source_without_rust)
         self.check("source distribution", self.source)
         self.check("npm packages", self.npm)
@@ -624,6 +627,39 @@ class Checks:
             }
             run("bash", "-c", script, cwd=place, env=environment)
             self.compare(place / "downloaded")
+
+    def java(self, first: int) -> None:
+        """A Maven project gets the package from the archive, and downloads."""
+        self.archive(Target(HERE, "gnu"))
+        home = java_package.jdk(first)
+        if not home or not shutil.which("mvn"):
+            raise NotTried(f"no JDK from {first} on, or no Maven")
+        place = self.work / f"java-{first}"
+        code = place / "src/main/java"
+        code.mkdir(parents=True)
+        shutil.copy(CONSUMER / "pom.xml", place)
+        shutil.copy(ROOT / "bindings/java/samples/Download.java", code)
+        shutil.unpack_archive(self.file("dbss-java-*.tar.gz"), place, filter="data")
+        [repository] = place.glob("dbss-java-*")
+        settings = {
+            "dbss.repository": repository.as_uri(),
+            "dbss.version": repository.name.removeprefix("dbss-java-"),
+            "maven.repo.local": place / "local",
+            "outputDirectory": place / "libraries",
+        }
+        words = [f"-D{name}={value}" for name, value in settings.items()]
+        environment = {**clean_environment(), **self.environment(), "JAVA_HOME": str(home)}
+        # The sample takes no authority of its own.
+        environment["DBSS_ENDPOINT"] = self.mock.http
+        goals = ("compile", "dependency:copy-dependencies")
+        run("mvn", "-q", "-B", *goals, *words, cwd=place, env=environment)
+        native = ["--enable-native-access=ALL-UNNAMED"] if first == java_package.FFM else []
+        classpath = ("-cp", f"{place}/target/classes:{place}/libraries/*")
+        report = place / "downloaded"
+        ids = (self.mock.instance_id, self.mock.pdf["id"])
+        program = (*native, *classpath, "Download", *ids, report)
+        run(home / "bin/java", *program, cwd=place, env=environment)
+        self.compare(report)
 
     def npm(self) -> None:
         """They install without a compiler and without a registry, and download."""

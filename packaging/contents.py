@@ -52,9 +52,9 @@ def unpack(data: bytes) -> dict[str, bytes]:
 
 def problems(package: Path) -> Iterator[str]:
     files = files_in(package)
-    inner = [name for name in files if name.endswith(".zip")]
+    # A Go proxy and a Maven repository have their packages inside.
+    inner = [name for name in files if name.endswith((".zip", ".jar"))]
     for name in inner:
-        # A Go proxy has its modules inside.
         for problem in problems_of(unpack(files[name]), is_debug=False):
             yield f"{package.name}: {name}: {problem}"
     if not inner:

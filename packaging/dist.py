@@ -314,9 +314,10 @@ class Dist:
         tree = self.out / f"dbss-java-{self.version}"
         shutil.rmtree(tree, ignore_errors=True)
         libraries = {one.name: self.stage(one) / "lib/libdbss.so.0" for one in self.targets}
-        jar = java_package.build(self.out / "java", libraries, release=True)
+        bill = self.bills / "libdbss.cdx.json"
+        jar = java_package.build(self.out / "java", libraries, release=True, bill=bill)
         java_package.write_repository(tree, jar)
-        for file in ("LICENSE", "THIRD-PARTY-LICENSES", self.bills / "libdbss.cdx.json"):
+        for file in ("LICENSE", "THIRD-PARTY-LICENSES"):
             shutil.copy(ROOT / file, tree)
         self._pack(tree, self.results / f"{tree.name}.tar.gz")
 

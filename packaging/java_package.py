@@ -61,8 +61,10 @@ def local_platform() -> str:
     return f"linux-{platform.machine()}-{libc}"
 
 
-def build(out: Path, libraries: dict[str, Path], *, release: bool) -> Path:
-    """Makes the jars, and returns that of the package."""
+def build(
+    out: Path, libraries: dict[str, Path], *, release: bool, bill: Path | None = None
+) -> Path:
+    """Makes the jars, and returns that of the package; bill says what the library is made of."""
     home = jdk(FFM) or jdk(11)
     if home is None:
         raise SystemExit("no JDK is installed; Java 11 or newer is needed")
@@ -76,6 +78,9 @@ def build(out: Path, libraries: dict[str, Path], *, release: bool) -> Path:
             shutil.copyfile(libraries[name], out / "natives" / name / "libdbss.so.0")
         else:
             print(f"the jar has no library for {name}", file=sys.stderr)
+    (out / "bills").mkdir()
+    if bill:
+        shutil.copy(bill, out / "bills")
     command = ["mvn", "-q", "-B", f"-Ddbss.build={out}", *(["-Prelease"] if release else [])]
     # Newer Java complains about what Maven itself uses.
     quiet = "--sun-misc-unsafe-memory-access=allow" if home == jdk(FFM) else ""

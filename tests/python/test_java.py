@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -30,47 +31,7 @@ VERSION = "0.1.0"
 REPOSITORY = Path.home() / ".m2/repository"
 SAMPLES = ("Download", "Generate", "Mirror", "Stream")
 FENCE = re.compile(r"^```java\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-PROJECT = """<?xml version="1.0" encoding="UTF-8"?>
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>org.example</groupId>
-  <artifactId>project</artifactId>
-  <version>1</version>
-  <properties>
-    <maven.compiler.release>11</maven.compiler.release>
-    <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding>
-  </properties>
-  <repositories>
-    <repository><id>dbss</id><url>{url}</url></repository>
-  </repositories>
-  <dependencies>
-    <dependency>
-      <groupId>com.example</groupId>
-      <artifactId>dbss</artifactId>
-      <version>{version}</version>
-    </dependency>
-  </dependencies>
-  <build>
-    <plugins>
-      <plugin>
-        <artifactId>maven-resources-plugin</artifactId>
-        <version>3.3.1</version>
-      </plugin>
-      <plugin>
-        <artifactId>maven-compiler-plugin</artifactId>
-        <version>3.14.0</version>
-        <configuration>
-          <compilerArgs><arg>-Xlint:all</arg><arg>-Werror</arg></compilerArgs>
-        </configuration>
-      </plugin>
-      <plugin>
-        <artifactId>maven-dependency-plugin</artifactId>
-        <version>3.8.1</version>
-      </plugin>
-    </plugins>
-  </build>
-</project>
-"""
+PROJECT = ROOT / "packaging/consumer/pom.xml"
 README = """
 import com.example.dbss.*;
 import java.nio.file.Path;
@@ -131,12 +92,16 @@ class Project:
         code.mkdir(parents=True)
         for one in sources:
             (code / one.name).write_text(one.read_text())
-        pom = PROJECT.format(url=repository.as_uri(), version=VERSION)
-        (directory / "pom.xml").write_text(pom)
-        local = f"-Dmaven.repo.local={local_repository(directory / 'local')}"
-        command = ["mvn", "-q", "-B", local, "compile"]
+        shutil.copy(PROJECT, directory)
+        settings = {
+            "maven.repo.local": local_repository(directory / "local"),
+            "dbss.repository": repository.as_uri(),
+            "dbss.version": VERSION,
+            "outputDirectory": "libraries",
+        }
         support.run(
-            *(*command, "dependency:copy-dependencies", "-DoutputDirectory=libraries"),
+            *("mvn", "-q", "-B", "compile", "dependency:copy-dependencies"),
+            *(f"-D{name}={value}" for name, value in settings.items()),
             cwd=directory,
             env={**os.environ, "JAVA_HOME": str(home)},
         )
