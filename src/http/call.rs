@@ -51,6 +51,8 @@ struct State {
     opened_connection: bool,
     /// Whether its connection was already closed, so nothing was sent.
     unsent: bool,
+    /// Whether its connection ended before any of the response.
+    unanswered: bool,
     /// Whether an auxiliary request runs, such as a login, and its deadline.
     auxiliary: bool,
     auxiliary_until: Option<Instant>,
@@ -192,6 +194,7 @@ impl Call {
         }
         state.overhead = 0;
         state.opened_connection = false;
+        state.unanswered = false;
         state.body_until = None;
     }
 
@@ -206,11 +209,16 @@ impl Call {
         self.state().unsent
     }
 
-    /// Whether the current request was sent on a reused connection and no byte came back.
+    /// Records that the connection ended before any of the response.
+    pub(super) fn mark_unanswered(&self) {
+        self.state().unanswered = true;
+    }
+
+    /// Whether the current request was sent on a reused connection and nothing was answered.
     /// Then the server had probably closed it before it saw the request.
     pub(super) fn is_stale_connection(&self) -> bool {
         let state = self.state();
-        !state.opened_connection && state.overhead == 0
+        !state.opened_connection && state.unanswered
     }
 
     /// Starts the connect timeout, which [`Call::end_connecting`] ends.

@@ -390,6 +390,8 @@ struct Connection<S> {
     inspector: Inspector,
     /// Whether a request was sent and nothing has arrived since.
     awaits_response: bool,
+    /// Whether some of the response has arrived.
+    is_answered: bool,
     /// Whether it has already served a request.
     is_reused: bool,
 }
@@ -401,6 +403,7 @@ impl<S: Stream> Connection<S> {
             buffers: ConnectionBuffers::new()?,
             inspector: Inspector::default(),
             awaits_response: false,
+            is_answered: false,
             is_reused: false,
         })
     }
@@ -425,11 +428,47 @@ impl<S: Stream> Transport for Connection<S> {
         // The request contained the token, and the buffer is reused.
         output.zeroize();
         self.awaits_response = true;
+        self.is_answered = false;
         self.inspector.expect_response();
+        if sent.is_err() {
+            self.note_end();
+        }
         sent.map_err(|e| to_ureq(from_io(e)))
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
+        let received = self.receive();
+        match received {
+            Ok(true) => self.is_answered = true,
+            _ => self.note_end(),
+        }
+        received
+    }
+
+    /// Always true: ureq calls this when it puts a connection into its pool and, under the
+    /// pool's lock, when it takes it out. The socket is checked before the next request.
+    fn is_open(&mut self) -> bool {
+        self.is_reused = true;
+        true
+    }
+
+    fn is_tls(&self) -> bool {
+        S::TLS
+    }
+}
+
+impl<S: Stream> Connection<S> {
+    /// Tells the call that the connection ended, if it did so before any of the response. What
+    /// TLS says for itself, such as that the server closes, is no part of one.
+    fn note_end(&self) {
+        if !self.is_answered
+            && let Ok(call) = Call::current()
+        {
+            call.mark_unanswered();
+        }
+    }
+
+    fn receive(&mut self) -> Result<bool, ureq::Error> {
         if std::mem::take(&mut self.awaits_response) {
             // The response cannot be there yet: wait, instead of a read that would fail.
             self.stream.wait_for_response().map_err(|e| to_ureq(from_io(e)))?;
@@ -448,17 +487,6 @@ impl<S: Stream> Transport for Connection<S> {
         let is_reused = self.inspector.inspect(bytes).map_err(to_ureq)?;
         self.buffers.shorten_input(received - is_reused);
         Ok(true)
-    }
-
-    /// Always true: ureq calls this when it puts a connection into its pool and, under the
-    /// pool's lock, when it takes it out. The socket is checked before the next request.
-    fn is_open(&mut self) -> bool {
-        self.is_reused = true;
-        true
-    }
-
-    fn is_tls(&self) -> bool {
-        S::TLS
     }
 }
 
