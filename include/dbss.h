@@ -1159,8 +1159,7 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  *   taken from https_proxy, http_proxy, all_proxy and no_proxy (also in upper
  *   case, except HTTP_PROXY) when the context is made.
  * - "file_mode" (mode: 600 to 777; default 600): The permissions of a saved
- *   file in octal digits, independent of the umask. The owner can always read
- *   and write.
+ *   file, independent of the umask. The owner can always read and write.
  * - "max_memory_bytes" (bytes: 1 to 9223372036854775807; default 1073741824):
  *   The maximum size of a report that is downloaded into memory.
  * - "wait_timeout_ms" (milliseconds: 1 to 2592000000, or -1 for no limit;
@@ -2020,8 +2019,8 @@ DBSS_API void dbss_operation_free(dbss_operation *operation);
  *   call when the connection fails or breaks, or the service returns 429, 500,
  *   502, 503 or 504. The count restarts after an attempt that received 1 MiB.
  *   1 means no retries.
- * - "file_mode" (mode: 600 to 777): The permissions of a saved file in octal
- *   digits, independent of the umask. The owner can always read and write.
+ * - "file_mode" (mode: 600 to 777): The permissions of a saved file,
+ *   independent of the umask. The owner can always read and write.
  * - "max_memory_bytes" (bytes: 1 to 9223372036854775807): The maximum size of
  *   a report that is downloaded into memory.
  * - "wait_timeout_ms" (milliseconds: 1 to 2592000000, or -1 for no limit): The

@@ -743,8 +743,8 @@ template <class Self> class config_option_setters {
     /// Whether the proxy is taken from https_proxy, http_proxy, all_proxy and no_proxy (also in upper case,
     /// except HTTP_PROXY) when the context is made. The default is false.
     Self &proxy_from_environment(bool value) { return put("proxy_from_environment", detail::option_text(value)); }
-    /// The permissions of a saved file in octal digits, independent of the umask. The owner can always read and
-    /// write. 600 to 777 in octal digits. The default is 600.
+    /// The permissions of a saved file, independent of the umask. The owner can always read and write. 600 to 777
+    /// in octal digits. The default is 600.
     Self &file_mode(std::filesystem::perms value) { return put("file_mode", detail::option_text(value)); }
     /// The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807. The default is
     /// 1073741824.
@@ -785,8 +785,8 @@ template <class Self> class operation_option_setters {
     /// 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB. 1 means no retries. 1 to
     /// 1000.
     Self &max_attempts(std::int64_t value) { return put("max_attempts", detail::option_text(value)); }
-    /// The permissions of a saved file in octal digits, independent of the umask. The owner can always read and
-    /// write. 600 to 777 in octal digits.
+    /// The permissions of a saved file, independent of the umask. The owner can always read and write. 600 to 777
+    /// in octal digits.
     Self &file_mode(std::filesystem::perms value) { return put("file_mode", detail::option_text(value)); }
     /// The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807.
     Self &max_memory_bytes(std::int64_t value) { return put("max_memory_bytes", detail::option_text(value)); }

@@ -199,9 +199,8 @@ func WithProxyFromEnvironment(value bool) Option {
 	return Setting{key: "proxy_from_environment", value: strconv.FormatBool(value)}
 }
 
-// WithFileMode sets the option "file_mode": The permissions of a saved file in octal
-// digits, independent of the umask. The owner can always read and write. Octal 600 to 777.
-// The default is 600.
+// WithFileMode sets the option "file_mode": The permissions of a saved file, independent
+// of the umask. The owner can always read and write. Octal 600 to 777. The default is 600.
 func WithFileMode(value fs.FileMode) Setting {
 	return Setting{key: "file_mode", value: modeText(value)}
 }

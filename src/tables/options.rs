@@ -491,7 +491,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"file_mode",
         Kind::Mode,
         (0o600, 0o777),
-        c"The permissions of a saved file in octal digits, independent of the umask. The owner can always read and write.",
+        c"The permissions of a saved file, independent of the umask. The owner can always read and write.",
     )
     .defaults_to(c"600"),
     per_call(

@@ -145,8 +145,8 @@ export interface ClientSettings {
    */
   proxyFromEnvironment?: boolean;
   /**
-   * The permissions of a saved file in octal digits, independent of the umask. The owner can
-   * always read and write. 0o600 to 0o777. The default is 0o600.
+   * The permissions of a saved file, independent of the umask. The owner can always read and
+   * write. 0o600 to 0o777. The default is 0o600.
    */
   fileMode?: number;
   /**
@@ -201,8 +201,8 @@ export interface CallSettings {
    */
   maxAttempts?: number;
   /**
-   * The permissions of a saved file in octal digits, independent of the umask. The owner can
-   * always read and write. 0o600 to 0o777.
+   * The permissions of a saved file, independent of the umask. The owner can always read and
+   * write. 0o600 to 0o777.
    */
   fileMode?: number;
   /**

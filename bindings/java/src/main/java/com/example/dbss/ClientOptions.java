@@ -335,8 +335,8 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
   }
 
   /**
-   * The permissions of a saved file in octal digits, independent of the umask. The owner can
-   * always read and write. At least the owner's to read and write. The default is those alone.
+   * The permissions of a saved file, independent of the umask. The owner can always read and
+   * write. At least the owner's to read and write. The default is those alone.
    *
    * @param value the value
    * @return this

@@ -55,8 +55,8 @@ abstract class OperationOptions<B extends OperationOptions<B>> extends Options<B
   }
 
   /**
-   * The permissions of a saved file in octal digits, independent of the umask. The owner can
-   * always read and write. At least the owner's to read and write.
+   * The permissions of a saved file, independent of the umask. The owner can always read and
+   * write. At least the owner's to read and write.
    *
    * @param value the value
    * @return this
