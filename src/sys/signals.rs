@@ -205,7 +205,7 @@ pub(super) fn poll_with_signals(
     let timeout = until.map(|until| {
         let remaining = until.saturating_duration_since(Instant::now()).min(MAX_TIMEOUT);
         libc::timespec {
-            tv_sec: remaining.as_secs() as libc::time_t,
+            tv_sec: remaining.as_secs() as _,
             tv_nsec: remaining.subsec_nanos() as libc::c_long,
         }
     });
