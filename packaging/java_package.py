@@ -98,12 +98,14 @@ def write_repository(out: Path, jar: Path) -> None:
     shutil.copyfile(SOURCE / "pom.xml", folder / f"dbss-{version}.pom")
     for one in jar.parent.glob("dbss-*.jar"):
         shutil.copyfile(one, folder / one.name)
-    # Maven adds only the sources of the oldest Java.
+    # Maven adds only the sources of the oldest Java, and no licence.
+    newer = SOURCE / "src/main/java22"
+    more = {"META-INF/LICENSE": ROOT / "LICENSE"}
+    for one in sorted(newer.rglob("*.java")):
+        more[f"META-INF/versions/{FFM}/{one.relative_to(newer)}"] = one
     with zipfile.ZipFile(folder / f"dbss-{version}-sources.jar", "a") as sources:
-        newer = SOURCE / "src/main/java22"
-        for one in sorted(newer.rglob("*.java")):
-            name = f"META-INF/versions/{FFM}/{one.relative_to(newer)}"
-            sources.writestr(zipfile.ZipInfo(name), one.read_bytes(), zipfile.ZIP_DEFLATED)
+        for name, file in more.items():
+            sources.writestr(zipfile.ZipInfo(name), file.read_bytes(), zipfile.ZIP_DEFLATED)
     for one in sorted(folder.iterdir()):
         digest = hashlib.sha1(one.read_bytes(), usedforsecurity=False).hexdigest()
         one.with_name(f"{one.name}.sha1").write_text(digest)
