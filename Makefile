@@ -203,7 +203,7 @@ soak: lib mock venv ## a million calls, a hundred thousand contexts and failures
 	$(MAKE) -C tests/c -j$(JOBS) BUILD=$(BUILD)
 	DBSS_TEST_SOAK=1000 DBSS_TEST_EACH_ALLOCATION=1 $(VENV)/bin/python -m pytest -s -o faulthandler_timeout=0 tests/python/test_c.py -k "test_check_passes and (soak- or download-tenants or each_failed_allocation)"
 
-bench: lib java node ## libdbss beside libcurl and the official SDK; ROUNDS=7
+bench: lib java node ## libdbss beside libcurl, the official SDKs and usual HTTP clients; ROUNDS=7
 	tests/bench/install
 	cd tests/bench/node && $(NPM) ci --no-audit --no-fund --loglevel=error
 	$(MAKE) -C tests/bench BUILD=$(BUILD)
@@ -256,7 +256,7 @@ bindings/node/node_modules/.installed: bindings/node/package-lock.json
 deny: ## licences, sources and versions of all that the library is made of
 	tests/supply/check $(BUILD)
 
-dist: ## the release archives, the wheels, the Go module and the npm packages of all platforms, in build/dist/files
+dist: ## the release archives, the wheels, the Go module, the Java and npm packages of all platforms, in build/dist/files
 	packaging/tools $(BUILD) $(DIST_TARGETS)
 	PATH=$(BUILD)/tools/python/bin:$(BUILD)/tools/bin:$$PATH \
 		python3 packaging/dist.py $(BUILD)/dist $(DIST_TARGETS)

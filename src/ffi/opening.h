@@ -138,11 +138,12 @@
  *   environment or locale, no SIGPIPE, no exit. Descriptors are close-on-exec,
  *   and never 0, 1 or 2. If the process has closed one of these, the library
  *   opens it for neither reading nor writing, so that nothing else gets its
- *   number; use dup2() to open your own. Only dbss_context_new() reads environment variables: SSL_CERT_FILE and
- *   SSL_CERT_DIR, which name the system's certificates; for a region
- *   HUAWEICLOUD_SDK_REGION_DBSS_{REGION}, HUAWEICLOUD_SDK_REGIONS_FILE and
- *   HOME; and those of the options "credentials" and "proxy_from_environment",
- *   if these are set.
+ *   number; use dup2() to open your own. Only dbss_context_new() reads
+ *   environment variables: SSL_CERT_FILE and SSL_CERT_DIR, which name the
+ *   system's certificates; for a region HUAWEICLOUD_SDK_REGION_DBSS_{REGION},
+ *   HUAWEICLOUD_SDK_REGIONS_FILE and HOME; HUAWEICLOUD_SDK_IAM_ENDPOINT, unless
+ *   "iam_endpoint" is set; and those of the options "credentials" and
+ *   "proxy_from_environment", if these are set.
  * - From the first release on, the ABI only grows: no function, value or
  *   signature changes. For programs that generate wrappers, dbss-abi.json has
  *   all of this as data, and dbss.cdef.h has the declarations without a
