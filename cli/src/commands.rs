@@ -534,7 +534,11 @@ pub fn options(args: &Options) -> CommandResult {
         let mut text = format!("{} ({kind}, default {})\n", row.key(), default.unwrap_or("unset"));
         text += &paragraph(help, width);
         if let Some(range) = row.range() {
-            let format = if row.kind == Kind::Mode { " in octal digits" } else { "" };
+            let format = if row.kind == Kind::Mode {
+                " in octal digits"
+            } else {
+                ""
+            };
             text += &paragraph(&format!("{range}{format}"), width);
         }
         if let Some(flag) = hints::flag(row.key()) {
