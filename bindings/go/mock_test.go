@@ -160,7 +160,7 @@ func (m *mockService) requests(t testing.TB, report string) (found []mockRequest
 func (m *mockService) silent(t testing.TB) string {
 	t.Helper()
 	id := fmt.Sprintf("silent-%016x", time.Now().UnixNano())
-	m.fault(t, id, object{"no_answer": true})
+	m.fault(t, id, object{"no_response": true})
 	return id
 }
 

@@ -52,7 +52,7 @@ struct State {
     /// Whether its connection was already closed, so nothing was sent.
     unsent: bool,
     /// Whether its connection ended before any of the response.
-    unanswered: bool,
+    without_response: bool,
     /// Whether an auxiliary request runs, such as a login, and its deadline.
     auxiliary: bool,
     auxiliary_until: Option<Instant>,
@@ -194,7 +194,7 @@ impl Call {
         }
         state.overhead = 0;
         state.opened_connection = false;
-        state.unanswered = false;
+        state.without_response = false;
         state.body_until = None;
     }
 
@@ -210,15 +210,15 @@ impl Call {
     }
 
     /// Records that the connection ended before any of the response.
-    pub(super) fn mark_unanswered(&self) {
-        self.state().unanswered = true;
+    pub(super) fn mark_without_response(&self) {
+        self.state().without_response = true;
     }
 
-    /// Whether the current request was sent on a reused connection and nothing was answered.
+    /// Whether the current request was sent on a reused connection and no response came.
     /// Then the server had probably closed it before it saw the request.
     pub(super) fn is_stale_connection(&self) -> bool {
         let state = self.state();
-        !state.opened_connection && state.unanswered
+        !state.opened_connection && state.without_response
     }
 
     /// Starts the connect timeout, which [`Call::end_connecting`] ends.

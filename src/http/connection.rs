@@ -391,7 +391,7 @@ struct Connection<S> {
     /// Whether a request was sent and nothing has arrived since.
     awaits_response: bool,
     /// Whether some of the response has arrived.
-    is_answered: bool,
+    has_response: bool,
     /// Whether it has already served a request.
     is_reused: bool,
 }
@@ -403,7 +403,7 @@ impl<S: Stream> Connection<S> {
             buffers: ConnectionBuffers::new()?,
             inspector: Inspector::default(),
             awaits_response: false,
-            is_answered: false,
+            has_response: false,
             is_reused: false,
         })
     }
@@ -428,7 +428,7 @@ impl<S: Stream> Transport for Connection<S> {
         // The request contained the token, and the buffer is reused.
         output.zeroize();
         self.awaits_response = true;
-        self.is_answered = false;
+        self.has_response = false;
         self.inspector.expect_response();
         if sent.is_err() {
             self.note_end();
@@ -439,7 +439,7 @@ impl<S: Stream> Transport for Connection<S> {
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
         let received = self.receive();
         match received {
-            Ok(true) => self.is_answered = true,
+            Ok(true) => self.has_response = true,
             _ => self.note_end(),
         }
         received
@@ -461,10 +461,10 @@ impl<S: Stream> Connection<S> {
     /// Tells the call that the connection ended, if it did so before any of the response. What
     /// TLS says for itself, such as that the server closes, is no part of one.
     fn note_end(&self) {
-        if !self.is_answered
+        if !self.has_response
             && let Ok(call) = Call::current()
         {
-            call.mark_unanswered();
+            call.mark_without_response();
         }
     }
 

@@ -509,7 +509,7 @@ NAMED_CHECK(fork_during_login, LOAD)
 {
     struct call call = new_call(new_context_from(login_config(fixture("password"))), new_operation());
     shared_context = call.ctx;
-    post_fault(LOGINS, "\"no_answer\": true, \"times\": 1");
+    post_fault(LOGINS, "\"no_response\": true, \"times\": 1");
     start_call(&call);
     WAIT_FOR(count_requests(LOGINS) == 1);
     run_in_child(use_in_child);

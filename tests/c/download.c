@@ -98,7 +98,7 @@ static void *run_tenant(void *argument)
 {
     static const char *const faults[] = {
         "\"status\": 503, \"headers\": [[\"Retry-After\", \"0\"]]",
-        "\"reset_before_answer\": true",
+        "\"reset_before_response\": true",
         "\"reset_after\": 20000",
         "\"cut_after\": 100",
         "\"cut_random\": {\"seed\": 5, \"least\": 1000, \"most\": 39000}",

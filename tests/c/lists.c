@@ -107,7 +107,7 @@ NAMED_CHECK(busy_cursor_is_refused, PLAIN)
     const char *instance = add_instance(3, 6000);
     struct next next = {new_cursor(ctx, instance, 2), new_operation(), DBSS_OK, NULL};
     dbss_page *page = (dbss_page *)&page;
-    pthread_t thread = start_next(&next, "\"no_answer\": true");
+    pthread_t thread = start_next(&next, "\"no_response\": true");
 
     EXPECT_PARAMETER(DBSS_ERR_BUSY, "cursor", dbss_cursor_next(next.cursor, NULL, &page));
     CHECK(page == NULL);

@@ -265,7 +265,7 @@ NAMED_CHECK(cancelled_run_leaves_nothing_open, PLAIN)
 
     mirror_completely(run.ctx, &first, first.directory);
     descriptors = for_each_descriptor(NULL);
-    post_fault(source.ids[1], "\"no_answer\": true, \"times\": 1");
+    post_fault(source.ids[1], "\"no_response\": true, \"times\": 1");
     run.thread = start_thread(run_mirror, &run);
     wait_for_request(source.ids[1]);
     dbss_operation_cancel(run.operation);

@@ -214,7 +214,7 @@ NAMED_CHECK(signal_storm_delays_no_timeout, LOAD)
     install_handler(SIGALRM, count_signal, SA_RESTART);
     make_interruptible(work.operation, "true", never_interrupt_slowly);
     OK(dbss_operation_set(work.operation, "total_timeout_ms", "300"));
-    post_fault(work.id, "\"no_answer\": true, \"times\": 1");
+    post_fault(work.id, "\"no_response\": true, \"times\": 1");
     timer = start_timer(1000000, 1);
     start = now_ms();
     EXPECT(DBSS_ERR_TOTAL_TIMEOUT, download_to_memory(&work));
@@ -234,7 +234,7 @@ NAMED_CHECKS(signal_storm_disturbs_no_call, LOAD, LOAD)
 
     set_option(config, "stall_timeout_ms", "500");
     ctx = new_context_from(config);
-    post_fault(silent.id, "\"no_answer\": true");
+    post_fault(silent.id, "\"no_response\": true");
     install_handler(SIGALRM, count_signal, 0);
     timer = start_timer(1000000, 1);
     for (int i = 0; i < 10; i++)
@@ -318,7 +318,7 @@ NAMED_CHECK(cancel_from_signal_handler_ends_call, PLAIN)
         signalled_work.id = fresh_id();
         signalled_thread = pthread_self();
         install_handler(SIGALRM, cancel_in_handler, flags[i]);
-        post_fault(signalled_work.id, "\"no_answer\": true");
+        post_fault(signalled_work.id, "\"no_response\": true");
         thread = start_thread(send_signal, NULL);
         EXPECT(DBSS_ERR_CANCELLED, download_to_memory(&signalled_work));
         pthread_join(thread, NULL);

@@ -117,7 +117,7 @@ static const struct repeated {
     {"redirects", DBSS_ERR_REDIRECTED, "\"status\": 302, \"headers\": [[\"Location\", \"http://127.0.0.1:1/\"]]", NULL,
      NULL, download},
     {"web pages", DBSS_ERR_UNEXPECTED_RESPONSE, "\"body\": \"<html>\"", NULL, NULL, download},
-    {"lost connections", DBSS_ERR_CONNECTION_LOST, "\"close_before_answer\": true", NULL, NULL, download},
+    {"lost connections", DBSS_ERR_CONNECTION_LOST, "\"close_before_response\": true", NULL, NULL, download},
     {"short bodies", DBSS_ERR_TRUNCATED, "\"cut_after\": 10", NULL, NULL, download},
     {"cancelled calls", DBSS_ERR_CANCELLED, NULL, NULL, NULL, download_cancelled},
     {"callbacks that stop", DBSS_ERR_CANCELLED, NULL, NULL, NULL, download_to_stopping_callback},

@@ -200,7 +200,7 @@ async def test_async_cancelled_task_cancels_its_call(mock, client, instance, nam
     place, call = CALLS[name]
     # For calls that write bytes, some have arrived.
     is_file = name in ("download_report_to", "mirror", "a writer")
-    mock.fault(place or report, **({"stall_after": MIB} if is_file else {"no_answer": True}))
+    mock.fault(place or report, **({"stall_after": MIB} if is_file else {"no_response": True}))
     task = asyncio.ensure_future(call(client, instance, report, tmp_path))
     await wait_until(lambda: mock.requests(place or report))
     if is_file:
@@ -253,7 +253,7 @@ async def test_async_list_continues_after_cancel(mock, client, instance):
     ids = mock.add_reports(15, instance=instance)
     items = client.reports(instance, page_size=10)
     found = [(await items.__anext__()).id for _ in range(10)]
-    mock.fault("@reports.list", no_answer=True)
+    mock.fault("@reports.list", no_response=True)
     waiting = asyncio.ensure_future(items.__anext__())
     await wait_until(lambda: len(mock.requests("@reports.list")) == 2)
     with pytest.raises(dbss.BusyError):
@@ -306,7 +306,7 @@ async def test_async_operation_argument_controls_the_call(new_report, client):
 
 
 async def test_async_close_ends_calls_and_threads(new_report, connect):
-    report = new_report(no_answer=True)
+    report = new_report(no_response=True)
     client = connect(max_threads=2)
     tasks = [asyncio.ensure_future(client.download_report(*report.ids)) for _ in range(3)]
     await wait_until(lambda: len(report.requests()) == 2)
@@ -354,7 +354,7 @@ task = loop.run_until_complete(main())
 print("left")
 """
     started = time.monotonic()
-    assert run_python(code, new_report(no_answer=True)) == "left\n"
+    assert run_python(code, new_report(no_response=True)) == "left\n"
     assert time.monotonic() - started < 2 * PROMPT
 
 

@@ -178,7 +178,7 @@ def test_seconds_are_encoded_as_milliseconds():
     [("stall_timeout", dbss.StalledError), ("total_timeout", dbss.TotalTimeoutError)],
 )
 def test_timeout_in_seconds_raises_timeout_error(mock, connect, ids, name, kind):
-    mock.fault(ids[1], no_answer=True)
+    mock.fault(ids[1], no_response=True)
     limits = {"stall_timeout": None, "total_timeout": None, name: 0.2}
     with connect(max_attempts=1, **limits) as client, pytest.raises(TimeoutError) as caught:
         client.download_report(*ids)
@@ -260,7 +260,7 @@ def test_kept_exception_does_not_keep_the_context(freed_contexts):
 def test_close_ends_calls_and_streams_of_other_threads(
     connect, new_report, freed_contexts, client, ids
 ):
-    report = new_report(no_answer=True)
+    report = new_report(no_response=True)
     stream = client.open_report(*ids)
     operation = dbss.Operation()
     with ThreadPoolExecutor(1) as pool:

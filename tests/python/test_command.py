@@ -104,7 +104,7 @@ def test_signal_ends_command_that_opens_a_token_pipe(command):
 def test_command_line_and_environment_of_process_have_no_secret(mock, command, tmp_path):
     (tmp_path / "token").write_text(mock.token + "\n")
     arguments = ("instances", "--token-file", tmp_path / "token")
-    mock.fault("@instances", no_answer=True, times=1)
+    mock.fault("@instances", no_response=True, times=1)
     with command.start(*arguments, env={"DBSS_TOKEN": None}) as process:
         wait_until(lambda: mock.requests("@instances"))
         for file in ("cmdline", "environ"):

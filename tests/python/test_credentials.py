@@ -128,7 +128,7 @@ def test_wrong_password_is_nowhere_in_the_exception(connect, login):
 def test_token_that_the_service_repeats_is_nowhere_in_the_exception(mock, provider_client, report):
     limits = {"max_attempts": 1, "stall_timeout": 0.3}
     with provider_client(mock.token) as client:
-        for fault in ({"status": 400, "json": {"error_msg": mock.token}}, {"no_answer": True}):
+        for fault in ({"status": 400, "json": {"error_msg": mock.token}}, {"no_response": True}):
             report.fault(times=1, **fault)
             with pytest.raises(dbss.Error) as caught:
                 client.download_report(*report.ids, operation=dbss.Operation(**limits))

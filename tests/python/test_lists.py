@@ -212,7 +212,7 @@ def test_list_keeps_its_operation(mock, client, instance):
         found = client.reports(instance, page_size=1, operation=operation)
         assert found.total is None
         first = next(found).id
-        mock.fault("@reports.list", no_answer=True, times=1)
+        mock.fault("@reports.list", no_response=True, times=1)
         with pytest.raises(dbss.StalledError):
             next(found)
         assert isinstance(operation.error, dbss.StalledError)

@@ -28,7 +28,7 @@ def test_module_runs_the_program(environment):
 
 
 def test_module_passes_signals_to_the_program(service, mock):
-    mock.fault(mock.pdf["id"], no_answer=True)
+    mock.fault(mock.pdf["id"], no_response=True)
     arguments = [*MODULE, "download", "--report", mock.pdf["id"]]
     with subprocess.Popen(arguments, env=service, stderr=subprocess.PIPE) as process:
         wait_until(mock.requests)

@@ -158,7 +158,7 @@ def test_old_tls_versions_are_neither_offered_nor_accepted(version):
     assert offered_versions(hellos[0]) == {0x0303, 0x0304}
 
 
-def test_plain_answer_to_tls_is_refused():
+def test_plain_response_to_tls_is_refused():
     def serve(connection):
         connection.recv(65536)
         connection.sendall(response(LENGTH, start=b"HTTP/1.1 400 Bad Request"))

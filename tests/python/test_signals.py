@@ -36,7 +36,7 @@ def phase(request, mock, new_report):
         report.fault(stall_after=100_000)
         has_sent = lambda: any(one["sent"] >= 100_000 for one in report.requests())  # noqa: E731
         return report, mock.http, has_sent
-    report.fault(**({"no_answer": True} if request.param == "header" else RETRY))
+    report.fault(**({"no_response": True} if request.param == "header" else RETRY))
     return report, mock.http, report.requests
 
 
@@ -96,7 +96,7 @@ def test_signal_handler_exception_ends_call_in_every_phase(
 
 
 def test_ctrl_c_without_operation_ends_call(client, new_report):
-    report = new_report(no_answer=True)
+    report = new_report(no_response=True)
     with signal_sent(signal.SIGINT, report.requests), pytest.raises(KeyboardInterrupt):
         client.download_report(*report.ids)
 
@@ -113,7 +113,7 @@ def test_signal_handler_that_returns_does_not_end_the_call(client, new_report, s
 
 
 def test_signal_handler_may_cancel_and_call(client, new_report, set_usr1_handler):
-    report, other = new_report(no_answer=True), new_report(1000)
+    report, other = new_report(no_response=True), new_report(1000)
     operation = dbss.Operation()
     got = []
 

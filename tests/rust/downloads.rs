@@ -174,7 +174,7 @@ fn idle_connection_closed_by_server_is_replaced() {
     let id = fixture.pdf().id;
     let report = fixture.report(&id);
     fixture.client.download(&report).expect("a first report");
-    for fault in ["close_before_answer", "reset_before_answer"] {
+    for fault in ["close_before_response", "reset_before_response"] {
         fixture.fault(&id, json!({"times": 1, fault: true}));
         fixture
             .client
@@ -186,7 +186,7 @@ fn idle_connection_closed_by_server_is_replaced() {
     // On a new connection the same is a failure, and is told after one attempt.
     let fresh = Fixture::with(|builder, service| builder.token(service.value("token")).max_attempts(1));
     let id = fresh.pdf().id;
-    fresh.fault(&id, json!({"close_before_answer": true}));
+    fresh.fault(&id, json!({"close_before_response": true}));
     let error = fresh.client.download(&fresh.report(&id)).expect_err("closed");
     assert_eq!((error.status(), error.attempts()), (Status::ConnectionLost, 1));
 }

@@ -51,7 +51,7 @@ export const fault = (reportId, how) => control('POST', '/faults', { report: rep
 /** The ids of a report whose download never gets an answer. */
 export async function silent() {
   const reportId = `silent-${randomBytes(8).toString('hex')}`;
-  await fault(reportId, { no_answer: true });
+  await fault(reportId, { no_response: true });
   return { instanceId, reportId };
 }
 

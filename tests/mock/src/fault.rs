@@ -53,9 +53,9 @@ pub(crate) struct Fault {
     cut_random: Option<CutRandom>,
     pub(crate) drip: Option<Drip>,
     pub(crate) delay_ms: u64,
-    no_answer: bool,
-    close_before_answer: bool,
-    reset_before_answer: bool,
+    no_response: bool,
+    close_before_response: bool,
+    reset_before_response: bool,
     #[serde(deserialize_with = "base64")]
     raw_base64: Option<Vec<u8>>,
     endless_header: bool,
@@ -205,9 +205,9 @@ impl Fault {
 
     pub(crate) fn instead(&self) -> Option<Instead> {
         let ends = [
-            (self.no_answer, CloseKind::Stall),
-            (self.close_before_answer, CloseKind::Close),
-            (self.reset_before_answer, CloseKind::Reset),
+            (self.no_response, CloseKind::Stall),
+            (self.close_before_response, CloseKind::Close),
+            (self.reset_before_response, CloseKind::Reset),
         ];
         let end = ends.into_iter().find(|end| end.0).map(|end| Instead::End(end.1));
         let raw = || self.raw_base64.clone().map(Instead::Raw);

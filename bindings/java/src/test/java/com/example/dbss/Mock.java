@@ -103,7 +103,7 @@ final class Mock {
   /** The id of a report to whose requests nothing is answered. */
   static String silent() throws Exception {
     String id = "silent-0123456789-" + COUNT.incrementAndGet();
-    fault(id, Map.of("no_answer", true));
+    fault(id, Map.of("no_response", true));
     return id;
   }
 
