@@ -72,6 +72,7 @@
 
 // The conversions between C and C++.
 
+/// All of libdbss for C++.
 namespace dbss {
 inline namespace v0 {
 

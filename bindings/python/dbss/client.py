@@ -582,7 +582,7 @@ class Client(ReportMethods, MirrorMethods):
         progress: ProgressFunction | None,
     ) -> ReportStream:
         context = self._require_context()
-        control = Control() if operation is None else operation.control()
+        control = Control() if operation is None else operation._open_control()
         monitor = CallMonitor(control, progress, context.log, context.provider)
         handle = Handle(abi.ReportStream, abi.report_stream_free)
         control.acquire()
@@ -610,7 +610,7 @@ class Client(ReportMethods, MirrorMethods):
     ) -> Result:
         """Runs a call of libdbss with an operation, a log and a progress function."""
         context = self._require_context()
-        control = Control() if operation is None else operation.control()
+        control = Control() if operation is None else operation._open_control()
         monitor = CallMonitor(control, progress, context.log, context.provider)
         # Otherwise no callback would have an effect.
         needs_callbacks = (

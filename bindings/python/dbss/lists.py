@@ -192,20 +192,20 @@ class Items(Iterator[Item], Generic[Item]):
         self._read_lock = threading.Lock()
 
     def __next__(self) -> Item:
-        while (item := self.pop()) is None:
-            if not self.load_page():
+        while (item := self._pop()) is None:
+            if not self._load_page():
                 raise StopIteration
         return item
 
-    def pop(self) -> Item | None:
-        """Internal: the next item, if it is already loaded."""
+    def _pop(self) -> Item | None:
+        """The next item, if it is already loaded."""
         # No `except`, which would become the __context__ of an error of the next page.
         with contextlib.suppress(IndexError):
             return self._items.popleft()
         return None
 
-    def load_page(self) -> bool:
-        """Internal: fetches the next page; False at the end."""
+    def _load_page(self) -> bool:
+        """Fetches the next page; False at the end."""
         if not self._read_lock.acquire(blocking=False):
             raise errors.BusyError("list: is being read by another thread", parameter="cursor")
         try:
@@ -505,7 +505,7 @@ class ReportMethods(CallRunner):
         self._run_call(lambda context, _: begin(context, cursor.pointer), None, None)
         if operation is not None:
             # Check now that it is open, as every other call does; it is used later.
-            operation.control()
+            operation._open_control()
         return Items(kind, cursor, partial(self._fetch_page, operation))
 
     def _fetch_page(self, operation: Operation | None, cursor: _Cursor) -> dict[str, Any] | None:
