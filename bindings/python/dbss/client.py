@@ -385,8 +385,8 @@ class Client(ReportMethods, MirrorMethods):
         A transfer that breaks is resumed or restarted.
 
         Args:
-            instance_id: the id of the audit instance.
-            report_id: the id of the report.
+            instance_id: the id of the audit instance, 32 to 64 characters.
+            report_id: the id of the report, 16 to 64 characters.
             project_id: the id of the project; None for the client's.
             locale: its language, "en-us" or "zh-cn"; None for the service's
                 default, en-us.
