@@ -119,7 +119,10 @@ def main() -> None:
             continue
         shutil.rmtree(out / name, ignore_errors=True)
         (out / name).parent.mkdir(parents=True, exist_ok=True)
-        make(out / name)
+        try:
+            make(out / name)
+        except subprocess.CalledProcessError:
+            raise SystemExit(f"the reference of {language} failed") from None
         if not (out / name / page).is_file():
             raise SystemExit(f"the reference of {language} has no page {page}")
         links.append(f'<li><a href="{name}/{page}">{language}</a></li>\n')
