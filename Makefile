@@ -55,7 +55,7 @@ export DBSS_LIBRARY   := $(BUILD)/lib/libdbss.so.$(ABI)
 export PYTHONPATH     := $(ROOT)/bindings/python
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-cpp test-go test-java java test-node node sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint lint-go lint-java lint-node deny dist dist-reproducible deb dist-check dist-check-short oldest-rust licenses header abi abi-check abi-baseline install uninstall clean
+.PHONY: help all lib mock drivers samples cli man venv demo test test-rust test-python test-cpp test-go test-java java test-node node sdk sdk-comparison valgrind tsan asan fuzz fuzz-short soak bench lint lint-go lint-java lint-node deny dist dist-reproducible deb dist-check dist-check-short oldest-rust licenses reference header abi abi-check abi-baseline install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -228,7 +228,7 @@ lint: venv lint-go lint-java lint-node ## formatting, lints and types of every l
 STATICCHECK := $(BUILD)/tools/bin/staticcheck
 
 lint-go: $(STATICCHECK)
-	@files=$$(gofmt -l bindings tests); [ -z "$$files" ] || { echo "not as gofmt writes it: $$files" >&2; exit 1; }
+	@files=$$(gofmt -l bindings packaging tests); [ -z "$$files" ] || { echo "not as gofmt writes it: $$files" >&2; exit 1; }
 	cd bindings/go && $(GO) vet -tags dbss_repository ./...
 	cd tests/conformance/drivers/go && $(GO) vet -tags dbss_repository .
 	cd bindings/go && $(STATICCHECK) -tags dbss_repository -checks all,-ST1000 ./...
@@ -284,6 +284,10 @@ oldest-rust: ## whether the oldest Rust that Cargo.toml names takes the library 
 
 licenses: ## write THIRD-PARTY-LICENSES anew from Cargo.lock
 	$(PYTHON) packaging/licenses.py
+
+# Each language's tool, on the comments in its sources; those of Java made make java.
+reference: java venv bindings/node/node_modules/.installed ## the reference documentation of every language, in build/reference
+	$(VENV)/bin/python packaging/reference.py $(BUILD)/reference
 
 header: ## write include/dbss.h, dbss.cdef.h and dbss-abi.json anew from src/ffi
 	DBSS_WRITE_HEADER=1 $(CARGO) check -p libdbss

@@ -227,14 +227,19 @@ fn version_macros() -> String {
     let part = |name: &str| env::var(format!("CARGO_PKG_VERSION_{name}")).expect("cargo sets it");
     let (major, minor, patch) = (part("MAJOR"), part("MINOR"), part("PATCH"));
     format!(
-        "#define DBSS_VERSION_MAJOR {major}\n\
-         #define DBSS_VERSION_MINOR {minor}\n\
-         #define DBSS_VERSION_PATCH {patch}\n\
+        "/** The version of this header; dbss_version() returns that of the library. */\n\
          #define DBSS_VERSION \"{major}.{minor}.{patch}\"\n\
+         /** The first part of the version. */\n\
+         #define DBSS_VERSION_MAJOR {major}\n\
+         /** The second part of the version. */\n\
+         #define DBSS_VERSION_MINOR {minor}\n\
+         /** The third part of the version. */\n\
+         #define DBSS_VERSION_PATCH {patch}\n\
+         /** The version as a number, for comparison in preprocessor lines. */\n\
          #define DBSS_VERSION_NUMBER \\\n    \
          (DBSS_VERSION_MAJOR * 10000 + DBSS_VERSION_MINOR * 100 + DBSS_VERSION_PATCH)\n\
          \n\
-         /* The name of the shared library on Linux, for dlopen(). */\n\
+         /** The name of the shared library on Linux, for dlopen(). */\n\
          #define DBSS_SONAME \"{SONAME}\""
     )
 }

@@ -55,10 +55,10 @@
  *   (dbss_operation_error()), which keeps every failure of its last call except
  *   DBSS_ERR_BUSY; or call a function and dbss_error_take() together in a C
  *   function.
- * - Results are stored through parameters whose names begin with out_. They
+ * - Results are stored through parameters whose names begin with "out_". They
  *   need not be initialised, and are NULL or zero after a failure, unless the
  *   comment says "set on failure". A handle or buffer that is stored there is
- *   yours: free it with the _free function of its type.
+ *   yours: free it with the "_free" function of its type.
  * - NULL. If a comment says "required", NULL is DBSS_ERR_NULL_ARGUMENT; of
  *   several, dbss_error_parameter() names the first out-parameter, else the
  *   first parameter. If it says "optional", NULL means a default or none. This
@@ -71,9 +71,9 @@
  *   one is always valid; you must free an "owned" result.
  * - Handles (dbss_config, dbss_context, dbss_operation and so on) are opaque.
  *   One may be freed while another thread is inside a call on it: the call
- *   keeps what it needs. Only a call that starts after _free is an error of the
- *   program, including dbss_operation_cancel(): if both may happen, synchronize
- *   them.
+ *   keeps what it needs. Only a call that starts after "_free" is an error of
+ *   the program, including dbss_operation_cancel(): if both may happen,
+ *   synchronize them.
  * - Closing. dbss_context_close() and dbss_report_stream_close() end running
  *   calls, from any thread, without freeing. Running calls end with
  *   DBSS_ERR_CANCELLED within 100 ms, unless they wait for the file system or
@@ -90,7 +90,7 @@
  *   for another thread for a moment. Functions without @blocks do not wait, but
  *   a destroy function of yours may run in them.
  * - Statuses. @errors lists the statuses with which a function may fail,
- *   without the DBSS_ERR_; a * after a group stands for all of the group. Some
+ *   without "DBSS_ERR_"; a * after a group stands for all of the group. Some
  *   are not listed: NULL_ARGUMENT if something is required; INVALID_UTF8 if
  *   there are strings; UNKNOWN_KEY and the statuses of invalid values if there
  *   is the key of an option; BUSY if there is an operation, and ARGUMENT if the
@@ -168,15 +168,19 @@
 #define DBSS_DEPRECATED(since)
 #endif
 
-/* The version of this header; dbss_version() returns that of the library. */
-#define DBSS_VERSION_MAJOR 0
-#define DBSS_VERSION_MINOR 1
-#define DBSS_VERSION_PATCH 0
+/** The version of this header; dbss_version() returns that of the library. */
 #define DBSS_VERSION "0.1.0"
+/** The first part of the version. */
+#define DBSS_VERSION_MAJOR 0
+/** The second part of the version. */
+#define DBSS_VERSION_MINOR 1
+/** The third part of the version. */
+#define DBSS_VERSION_PATCH 0
+/** The version as a number, for comparison in preprocessor lines. */
 #define DBSS_VERSION_NUMBER \
     (DBSS_VERSION_MAJOR * 10000 + DBSS_VERSION_MINOR * 100 + DBSS_VERSION_PATCH)
 
-/* The name of the shared library on Linux, for dlopen(). */
+/** The name of the shared library on Linux, for dlopen(). */
 #define DBSS_SONAME "libdbss.so.0"
 
 #ifdef __cplusplus

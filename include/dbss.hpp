@@ -72,6 +72,7 @@
 
 // The conversions between C and C++.
 
+/// All of libdbss for C++; dbss.hpp begins with the rules for it.
 namespace dbss {
 inline namespace v0 {
 

@@ -889,7 +889,7 @@ template <class Self> class schedule_option_setters {
     Self &put(text_view key, text_view value) { return static_cast<Self &>(*this).set(key, value); }
 };
 
-/// The fields of a instance that the service documents. Only the class Self can derive from it.
+/// The fields of an instance that the service documents. Only the class Self can derive from it.
 template <class Self> class instance_fields {
     friend Self;
     instance_fields() = default;

@@ -298,8 +298,9 @@ def option_range(row: Item) -> str:
 
 def items(description: Item) -> Iterator[str]:
     for name, rows in description["items"].items():
+        article = "an" if name[0] in "aeiou" else "a"
         yield from base_class(
-            f"{name}_fields", f"The fields of a {name} that the service documents."
+            f"{name}_fields", f"The fields of {article} {name} that the service documents."
         )
         for row in rows:
             kind, convert = FIELDS[row["type"]]

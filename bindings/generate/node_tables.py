@@ -62,7 +62,7 @@ def for_node(text: str) -> str:
 
 def statuses_file(description: Item) -> str:
     errors = [one for one in description["statuses"] if one["value"] != 0]
-    lines = [f"// {NOTE}", "", "/** The codes of errors, by the numbers of libdbss. */"]
+    lines = [f"// {NOTE}", "", "/** The codes of errors, each with its number in libdbss. */"]
     lines.append("export const STATUSES = {")
     for one in errors:
         lines += [*doc(for_node(one["summary"])), f"  {one['name']}: {one['value']},"]

@@ -219,6 +219,7 @@ def class_name(status: str) -> str:
 def python_summary(summary: str) -> str:
     """The summary of a status in the header, in the terms of Python."""
     text = re.sub(r"^Group of \dxx: (.)", lambda match: match[1].upper(), summary)
+    text = text.replace("dbss_error_candidate()", "dbss_error_candidates()")
     text = re.sub(r"\bdbss_error_(\w+?)(_ms)?\(\)", r"``\1``", text)
     for handle, name in CLASSES.items():
         text = re.sub(rf"\bdbss_{handle}_(\w+)\(\)", rf"``{name}.\1()``", text)

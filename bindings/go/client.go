@@ -195,9 +195,9 @@ type Format int32
 
 // The formats.
 const (
-	FormatUnknown Format = abi.FormatUnknown
-	FormatPDF     Format = abi.FormatPDF
-	FormatZIP     Format = abi.FormatZIP
+	FormatUnknown Format = abi.FormatUnknown // neither of these
+	FormatPDF     Format = abi.FormatPDF     // the first bytes are "%PDF-"
+	FormatZIP     Format = abi.FormatZIP     // the first bytes are "PK" and the signature of a ZIP record
 )
 
 // String returns "pdf", "zip" or "unknown".

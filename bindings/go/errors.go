@@ -27,7 +27,10 @@ func (s Status) Error() string {
 func (s Status) Group() Status { return s / 100 * 100 }
 
 // Detail is an entry of the "details" in a response of the service.
-type Detail struct{ Code, Message string }
+type Detail struct {
+	Code    string // its error code; "" if it has none
+	Message string // its message; "" if it has none
+}
 
 // CancelledBy tells what cancelled a call.
 type CancelledBy int32

@@ -434,7 +434,9 @@ def test_error_of_other_call_on_the_thread_is_not_used(client, ids):
         with pytest.raises(dbss.NotFoundError):
             client.download_report(*ids[:1], "x" * 16, operation=operation)
         assert unchecked(config, b"") == dbss.InvalidTokenError.status
-        error = ffi._exception_for_status(dbss.NotFoundError.status, operation.control().pointer)
+        error = ffi._exception_for_status(
+            dbss.NotFoundError.status, operation._open_control().pointer
+        )
     assert (type(error), error.http_status) == (dbss.NotFoundError, 404)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -163,19 +164,6 @@ def test_cpp_raw_header_alone_has_a_function_that_is_added(description, generate
     assert "Self &added(std::chrono::milliseconds value)" in text
 
 
-def test_cpp_header_documents_every_name(tmp_path):
-    settings = {
-        "INPUT": f"{ROOT / 'include/dbss.hpp'} {ROOT / 'include/dbss_raw.hpp'}",
-        "OUTPUT_DIRECTORY": tmp_path,
-        "GENERATE_LATEX": "NO",
-        "GENERATE_HTML": "NO",
-        "GENERATE_XML": "YES",
-        "QUIET": "YES",
-        "EXCLUDE_SYMBOLS": "dbss::v0::detail",
-        "PREDEFINED": "DBSS_API= __cpp_lib_jthread",
-        "EXTRACT_STATIC": "YES",
-        "WARN_NO_PARAMDOC": "NO",
-    }
-    lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
-    (tmp_path / "Doxyfile").write_text(lines)
-    output(need_tool("doxygen"), tmp_path / "Doxyfile")
+def test_headers_of_c_and_cpp_document_every_name(tmp_path):
+    need_tool("doxygen")
+    output(sys.executable, ROOT / "packaging/reference.py", tmp_path, "c", "cpp")

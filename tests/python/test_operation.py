@@ -180,6 +180,6 @@ def test_write_callback_gets_every_part(client, new_report):
 
     names = [one.encode() for one in (report.mock.project_id, *report.ids)]
     operation = dbss.Operation()
-    callback = (abi.WriteFn(write), parts, operation.control().pointer)
+    callback = (abi.WriteFn(write), parts, operation._open_control().pointer)
     abi.report_download_to_callback(client._context.pointer, *names, None, *callback)
     assert sha256(b"".join(parts)) == report.sha256

@@ -33,7 +33,7 @@ export interface Progress {
   resumed: number;
   /** The number of requests so far. */
   attempts: number;
-  /** Of a report that is generated, or of the reports of a mirror; if it is known. */
+  /** The percentage of a report that is generated, or of the reports of a mirror; if it is known. */
   percent: number | undefined;
 }
 
@@ -53,7 +53,7 @@ export interface CallResult extends Progress {
 
 /** The options of any call. */
 export interface CallOptions extends CallSettings {
-  /** The project, instead of the client's. */
+  /** The id of the project, instead of the client's: 32 to 64 ASCII letters, digits, "-" and "_". */
   projectId?: string;
   /** Aborts the call, within 250 ms: it rejects with an {@link AbortError}. */
   signal?: AbortSignal;
@@ -66,7 +66,7 @@ export interface CallOptions extends CallSettings {
   /** Is called when the call is over, also if it failed; for a stream, when it is closed. */
   onResult?: (result: CallResult) => void;
   /** Other options by their keys in libdbss, as in {@link ClientOptions.settings}. */
-  settings?: Iterable<readonly [key: string, value: Text]>;
+  settings?: Iterable<readonly [key: string, value: string | Uint8Array]>;
 }
 
 /** Options as libdbss takes them: keys and values in turn. */

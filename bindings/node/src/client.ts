@@ -102,12 +102,14 @@ export interface ClientOptions extends ClientSettings {
    * Other options by their keys in libdbss and values as text, for those that are newer than
    * this package. They are set last, in this order.
    */
-  settings?: Iterable<readonly [key: string, value: Text]>;
+  settings?: Iterable<readonly [key: string, value: string | Uint8Array]>;
 }
 
 /** The result of a download to a file. */
 export interface SavedReport extends CallResult {
+  /** Where the report was saved. */
   path: SystemPath;
+  /** A safe form of the report's own name. */
   filename: string;
 }
 
@@ -123,26 +125,31 @@ export interface ReportOptions extends InstanceOptions {
   reportId: string;
 }
 
+/** The options of a download. */
 export interface DownloadOptions extends ReportOptions {
   /** The language of the report: `en-us`, which is the default, or `zh-cn`. */
   locale?: string;
 }
 
+/** The options of a download to a file. */
 export interface SaveOptions extends DownloadOptions {
   /** Whether an existing file may be replaced, when the new one is complete. */
   replace?: boolean;
 }
 
+/** The options of a stream. */
 export interface OpenOptions extends DownloadOptions {
   /** How many bytes are read ahead at most: 256 KiB by default. */
   highWaterMark?: number;
 }
 
+/** The options of calls about a template. */
 export interface TemplateOptions extends InstanceOptions {
-  /** The id of the template: 16 to 64 characters. */
+  /** The id of the template: 16 to 64 ASCII letters, digits, "-" and "_". */
   templateId: string;
 }
 
+/** The options of lists. */
 export interface PageOptions {
   /** How many items a request fetches: 1 to 1000, of databases 1 to 10000; 100 by default. */
   pageSize?: number;
@@ -164,14 +171,17 @@ export interface Credentials {
 
 /** A report, or a list of reports, that a mirror failed to get. */
 export interface MirrorFailure {
+  /** The id of the instance. */
   instanceId: string;
-  /** Undefined if the list of the instance's reports failed. */
+  /** The id of the report; undefined if the list of the instance's reports failed. */
   reportId: string | undefined;
+  /** Why it failed. */
   error: DbssError;
 }
 
 /** A day, week or month without a report. */
 export interface Gap {
+  /** The id of the instance. */
   instanceId: string;
   /** The type of the report that is missing. */
   type: string;
@@ -181,7 +191,9 @@ export interface Gap {
 
 /** The result of a mirror. */
 export interface MirrorResult extends MirrorCounts {
+  /** The reports that failed to download. */
   failures: MirrorFailure[];
+  /** The days, weeks and months without a report. */
   gaps: Gap[];
 }
 
@@ -247,7 +259,7 @@ export class Client {
    * Sends no request, but reads files and the environment: the trusted certificates, the
    * endpoint of a region, and the credentials that `credentials` names.
    *
-   * @throws {ArgumentError} such as `DBSS_ERR_NOT_CONFIGURED` without a region and an
+   * @throws {@link ArgumentError} such as `DBSS_ERR_NOT_CONFIGURED` without a region and an
    * endpoint; {@link FileError} if a file cannot be read.
    */
   constructor(options: ClientOptions) {
@@ -384,7 +396,7 @@ export class Client {
    * and on the disk; or to the descriptor `fd`, as it arrives. Anything less than the whole
    * report is an error. A transfer that breaks is resumed or restarted.
    *
-   * @throws {ArgumentError} before any request; {@link ServiceError} such as
+   * @throws {@link ArgumentError} before any request; {@link ServiceError} such as
    * `DBSS_ERR_NOT_FOUND`; {@link NetworkError}; {@link FileError} such as
    * `DBSS_ERR_FILE_EXISTS` without `replace`; {@link ResourceError} such as
    * `DBSS_ERR_LIMIT_EXCEEDED` above `maxMemoryBytes`; {@link AbortError}.
@@ -479,14 +491,24 @@ export class Client {
     throw this.#explain(error);
   }
 
-  /** Checks that the service accepts the credentials; it downloads and changes nothing. */
+  /**
+   * Checks that the service accepts the credentials; it downloads and changes nothing.
+   *
+   * @throws {@link ServiceError}: `DBSS_ERR_UNAUTHENTICATED` if it rejects them,
+   * `DBSS_ERR_FORBIDDEN` if they lack the permission; else as {@link Client.download}.
+   */
   async check(options: CallOptions = {}): Promise<void> {
     await this.#run(options, (context, id, how, settings, project) =>
       native.contextCheck(id, how, settings, context, project),
     );
   }
 
-  /** Finds the credentials that a call would use now, as a call does. */
+  /**
+   * Finds the credentials that a call would use now, as a call does.
+   *
+   * @throws {@link ArgumentError}: `DBSS_ERR_NOT_CONFIGURED` if there are none,
+   * `DBSS_ERR_NO_TOKEN` if the provider failed; else as {@link Client.download}.
+   */
   async findCredentials(options: Omit<CallOptions, 'projectId'> = {}): Promise<Credentials> {
     const found = await this.#run(options, (context, id, how, settings) =>
       native.contextFindCredentials(id, how, settings, context),
@@ -513,7 +535,10 @@ export class Client {
     );
   }
 
-  /** Lists the audit instances of the project. The options are those of each page's call. */
+  /**
+   * Lists the audit instances of the project. The options are those of each page's call, which
+   * rejects as {@link Client.download} does.
+   */
   instances({ pageSize, ...rest }: CallOptions & PageOptions = {}): List<Instance> {
     return this.#list(
       rest,
@@ -522,7 +547,10 @@ export class Client {
     );
   }
 
-  /** Lists the reports of an instance; only those of a name, 1 to 256 bytes, if it is given. */
+  /**
+   * Lists the reports of an instance; only those of a name, 1 to 256 bytes, if it is given. See
+   * {@link Client.instances}.
+   */
   reports({
     instanceId,
     name,
@@ -536,7 +564,7 @@ export class Client {
     );
   }
 
-  /** Lists the report templates of an instance. */
+  /** Lists the report templates of an instance; see {@link Client.instances}. */
   templates({ instanceId, ...rest }: InstanceOptions): List<Template> {
     return this.#list(
       rest,
@@ -545,7 +573,10 @@ export class Client {
     );
   }
 
-  /** Lists the databases that an instance audits; only those that are on or off, if given. */
+  /**
+   * Lists the databases that an instance audits; only those that are on or off, if given. See
+   * {@link Client.instances}.
+   */
   databases({
     instanceId,
     status,
@@ -561,7 +592,11 @@ export class Client {
 
   /**
    * Starts the creation of a report. The service returns no id: {@link Client.generate} finds
-   * the new report and waits for it. A request that may have reached it is not sent again.
+   * the new report and waits for it. A request that may have reached the service is not sent
+   * again.
+   *
+   * @throws {@link ArgumentError} such as `DBSS_ERR_NOT_CONFIGURED` without a required field of
+   * `spec`; {@link ServiceError} such as `DBSS_ERR_REJECTED`; else as {@link Client.download}.
    */
   async create({ instanceId, spec, ...rest }: InstanceOptions & { spec: ReportSpec }): Promise<void> {
     await this.#run(rest, (context, id, how, settings, project) =>
@@ -585,21 +620,35 @@ export class Client {
     );
   }
 
-  /** Waits until a report can be downloaded. */
+  /**
+   * Waits until a report can be downloaded.
+   *
+   * @throws {@link ServiceError}: `DBSS_ERR_NOT_READY` after `waitTimeoutMs`,
+   * `DBSS_ERR_NOT_FOUND` also if it is deleted meanwhile; else as {@link Client.download}.
+   */
   async wait({ instanceId, reportId, ...rest }: ReportOptions): Promise<void> {
     await this.#run(rest, (context, id, how, settings, project) =>
       native.reportWait(id, how, settings, context, project, instanceId, reportId),
     );
   }
 
-  /** Deletes a report at the service, permanently. */
+  /**
+   * Deletes a report at the service, permanently.
+   *
+   * @throws {@link ServiceError} such as `DBSS_ERR_NOT_FOUND` and `DBSS_ERR_REJECTED`; else as
+   * {@link Client.download}.
+   */
   async delete({ instanceId, reportId, ...rest }: ReportOptions): Promise<void> {
     await this.#run(rest, (context, id, how, settings, project) =>
       native.reportDelete(id, how, settings, context, project, instanceId, reportId),
     );
   }
 
-  /** The schedule on which the service generates reports from a template. */
+  /**
+   * The schedule on which the service generates reports from a template.
+   *
+   * @throws as {@link Client.download}.
+   */
   async schedule({ instanceId, templateId, ...rest }: TemplateOptions): Promise<Schedule> {
     const page = await this.#run<PageHandle>(rest, (context, id, how, settings, project) =>
       native.scheduleShow(id, how, settings, context, project, instanceId, templateId),
@@ -610,6 +659,10 @@ export class Client {
   /**
    * Changes the schedule of a template. It gets the present one and sends all of it back with
    * the changes, so a change that somebody else makes in between is lost.
+   *
+   * @throws {@link ServiceError} such as `DBSS_ERR_REJECTED`, or `DBSS_ERR_UNEXPECTED_RESPONSE`
+   * if the present schedule lacks a field that the service requires; else as
+   * {@link Client.download}.
    */
   async updateSchedule({
     instanceId,
@@ -659,6 +712,8 @@ export class Client {
   /**
    * Replaces the credentials by a token, 1 to 98304 visible ASCII characters, for all requests
    * that start later, also those of running calls.
+   *
+   * @throws {@link ArgumentError}: `DBSS_ERR_INVALID_TOKEN`, `DBSS_ERR_CLOSED`.
    */
   setToken(token: string): void {
     native.contextSetToken(this.#context, token);

@@ -14,6 +14,14 @@ export function codeOf(status: number): StatusCode | 'DBSS_ERR_UNKNOWN' {
  */
 export type SystemPath = string | Buffer;
 
+/** An entry of the "details" in a response of the service. */
+export interface ErrorDetail {
+  /** Its error code. */
+  code?: string;
+  /** Its message. */
+  message?: string;
+}
+
 /** The fields of an error that libdbss returns, without what they are made of. */
 export type Failure = Partial<Omit<ErrorFields, 'status'>> & { status: number };
 
@@ -38,7 +46,7 @@ export class DbssError extends Error {
   /** The encoded message that explains a refused authorization. */
   declare readonly encodedAuthorizationMessage: string | undefined;
   /** The entries of "details" in the response. */
-  declare readonly details: readonly { code?: string; message?: string }[];
+  declare readonly details: readonly ErrorDetail[];
   /** What cancelled the call, for `DBSS_ERR_CANCELLED`. Newer versions may add values. */
   declare readonly cancelledBy: 'signal' | 'client' | 'close' | 'callback' | undefined;
   /** The ids of the reports that may be the created one, for `DBSS_ERR_AMBIGUOUS`. */
@@ -58,6 +66,7 @@ export class DbssError extends Error {
   /** What a mirror that failed has done. */
   declare readonly result: MirrorResult | undefined;
 
+  /** @internal */
   constructor(failure: Failure, options?: ErrorOptions) {
     super(failure.message ?? codeOf(failure.status), options);
     const { message: _, cancelledBy: by, ...rest } = failure;
@@ -72,6 +81,7 @@ export class DbssError extends Error {
     Object.assign(this, defaults, rest, cancelledBy && { cancelledBy });
   }
 
+  /** The name of the class. */
   override get name(): string {
     return this.constructor.name;
   }
@@ -110,12 +120,16 @@ export function makeError(failure: Failure, options?: ErrorOptions): DbssError {
 
 /** The signal of the call aborted it. The cause is the error of libdbss. */
 export class AbortError extends Error {
+  /** Always `AbortError`, as in Node.js. */
   override readonly name = 'AbortError';
+  /** Always `ABORT_ERR`, as in Node.js. */
   readonly code = 'ABORT_ERR';
+  /** The error of libdbss, `DBSS_ERR_CANCELLED`. */
   declare readonly cause: DbssError;
   /** The reason of the signal. */
   readonly reason: unknown;
 
+  /** @internal */
   constructor(cause: DbssError, reason: unknown) {
     super('The operation was aborted', { cause });
     this.reason = reason;

@@ -15,6 +15,7 @@ export {
   NetworkError,
   ResourceError,
   ServiceError,
+  type ErrorDetail,
   type SystemPath,
 } from './errors.js';
 export type { Database, Instance, MirrorCounts, Report, Schedule, Template } from './generated/items.js';
@@ -25,6 +26,6 @@ export type {
   ReportSpec,
   ScheduleChanges,
 } from './generated/options.js';
-export type { StatusCode } from './generated/statuses.js';
+export { STATUSES, type StatusCode } from './generated/statuses.js';
 export { List, type Fields } from './lists.js';
 export { ReportStream } from './stream.js';

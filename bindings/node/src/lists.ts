@@ -96,7 +96,11 @@ export class List<T> implements AsyncIterable<T> {
     return this.#total;
   }
 
-  /** The next page: the items that no loop has got yet; none at the end. */
+  /**
+   * The next page: the items that no loop has got yet; none at the end.
+   *
+   * @throws {@link DbssError}; another call fetches the same page again.
+   */
   async nextPage(): Promise<T[]> {
     if (this.#items.length === 0 && !this.#atEnd) {
       this.#cursor ??= this.#open();
@@ -111,6 +115,7 @@ export class List<T> implements AsyncIterable<T> {
     return this.#items.splice(0);
   }
 
+  /** Iterates over the items that remain, and fetches each page when it is needed. */
   async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
     for (;;) {
       const page = await this.nextPage();

@@ -212,7 +212,7 @@ class NotReadyError(ServiceError, TimeoutError):
 
 
 class AmbiguousError(ServiceError):
-    """Several new reports may be the created one; ``candidate`` returns their ids."""
+    """Several new reports may be the created one; ``candidates`` returns their ids."""
 
     status = 211
     status_name = "DBSS_ERR_AMBIGUOUS"

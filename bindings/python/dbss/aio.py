@@ -247,12 +247,12 @@ class AsyncItems(AsyncIterator[Item], Generic[Item]):
         return self._items.total
 
     async def __anext__(self) -> Item:
-        while (item := self._items.pop()) is None:
+        while (item := self._items._pop()) is None:
             if self._is_loading:
                 raise errors.BusyError("list: is being read by another task", parameter="cursor")
             self._is_loading = True
             try:
-                if not await _run_in_pool(self._pool, self._operation, self._items.load_page):
+                if not await _run_in_pool(self._pool, self._operation, self._items._load_page):
                     raise StopAsyncIteration
             except asyncio.CancelledError:
                 if self._owned:

@@ -16,7 +16,9 @@ class Detail(NamedTuple):
 
     # Optional[...]: these annotations are evaluated by Python 3.9 too.
     code: Optional[str]  # noqa: UP045
+    """Its error code; None if it has none."""
     message: Optional[str]  # noqa: UP045
+    """Its message; None if it has none."""
 
 
 class Error(Exception):
@@ -61,6 +63,7 @@ class Error(Exception):
         if status_name is not None:
             self.status_name = status_name
         self.message = message
+        """The same as ``str(error)``."""
         self.parameter = parameter
         """The parameter or option at fault, by its name in libdbss."""
         self.http_status = http_status

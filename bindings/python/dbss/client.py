@@ -385,8 +385,8 @@ class Client(ReportMethods, MirrorMethods):
         A transfer that breaks is resumed or restarted.
 
         Args:
-            instance_id: the id of the audit instance.
-            report_id: the id of the report.
+            instance_id: the id of the audit instance, 32 to 64 characters.
+            report_id: the id of the report, 16 to 64 characters.
             project_id: the id of the project; None for the client's.
             locale: its language, "en-us" or "zh-cn"; None for the service's
                 default, en-us.
@@ -582,7 +582,7 @@ class Client(ReportMethods, MirrorMethods):
         progress: ProgressFunction | None,
     ) -> ReportStream:
         context = self._require_context()
-        control = Control() if operation is None else operation.control()
+        control = Control() if operation is None else operation._open_control()
         monitor = CallMonitor(control, progress, context.log, context.provider)
         handle = Handle(abi.ReportStream, abi.report_stream_free)
         control.acquire()
@@ -610,7 +610,7 @@ class Client(ReportMethods, MirrorMethods):
     ) -> Result:
         """Runs a call of libdbss with an operation, a log and a progress function."""
         context = self._require_context()
-        control = Control() if operation is None else operation.control()
+        control = Control() if operation is None else operation._open_control()
         monitor = CallMonitor(control, progress, context.log, context.provider)
         # Otherwise no callback would have an effect.
         needs_callbacks = (

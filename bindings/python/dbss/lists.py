@@ -192,20 +192,20 @@ class Items(Iterator[Item], Generic[Item]):
         self._read_lock = threading.Lock()
 
     def __next__(self) -> Item:
-        while (item := self.pop()) is None:
-            if not self.load_page():
+        while (item := self._pop()) is None:
+            if not self._load_page():
                 raise StopIteration
         return item
 
-    def pop(self) -> Item | None:
-        """Internal: the next item, if it is already loaded."""
+    def _pop(self) -> Item | None:
+        """The next item, if it is already loaded."""
         # No `except`, which would become the __context__ of an error of the next page.
         with contextlib.suppress(IndexError):
             return self._items.popleft()
         return None
 
-    def load_page(self) -> bool:
-        """Internal: fetches the next page; False at the end."""
+    def _load_page(self) -> bool:
+        """Fetches the next page; False at the end."""
         if not self._read_lock.acquire(blocking=False):
             raise errors.BusyError("list: is being read by another thread", parameter="cursor")
         try:
@@ -326,7 +326,7 @@ class ReportMethods(CallRunner):
         """Lists the audit reports of an instance.
 
         Args:
-            instance_id: the id of the audit instance.
+            instance_id: the id of the audit instance, 32 to 64 characters.
             name: a name to search for; None for all reports.
 
         The other arguments and the exceptions are those of instances().
@@ -350,7 +350,7 @@ class ReportMethods(CallRunner):
         """Lists the templates of an instance, in one page.
 
         Args:
-            instance_id: the id of the audit instance.
+            instance_id: the id of the audit instance, 32 to 64 characters.
 
         The other arguments and the exceptions are those of instances().
         """
@@ -374,7 +374,7 @@ class ReportMethods(CallRunner):
         create_report() and update_schedule() means.
 
         Args:
-            instance_id: the id of the audit instance.
+            instance_id: the id of the audit instance, 32 to 64 characters.
             status: "ON" or "OFF", to list only those; None for all.
             page_size: how many items a request fetches, 1 to 10000; None or 0 for
                 100.
@@ -401,7 +401,7 @@ class ReportMethods(CallRunner):
         """The schedule on which the service makes reports from a template.
 
         Args:
-            instance_id: the id of the audit instance.
+            instance_id: the id of the audit instance, 32 to 64 characters.
             template_id: the id of one of its templates(), 16 to 64 characters.
             project_id: the id of the project; None for the client's.
             operation: options and cancel of this call.
@@ -449,7 +449,7 @@ class ReportMethods(CallRunner):
         connection ends the call, though the schedule may have been changed.
 
         Args:
-            instance_id: the id of the audit instance.
+            instance_id: the id of the audit instance, 32 to 64 characters.
             template_id: the id of one of its templates(), 16 to 64 characters.
             status: "ON" or "OFF": whether the service makes reports.
             frequency: "AUDIT_REPORT_DAY", "AUDIT_REPORT_WEEK", "AUDIT_REPORT_MONTH",
@@ -505,7 +505,7 @@ class ReportMethods(CallRunner):
         self._run_call(lambda context, _: begin(context, cursor.pointer), None, None)
         if operation is not None:
             # Check now that it is open, as every other call does; it is used later.
-            operation.control()
+            operation._open_control()
         return Items(kind, cursor, partial(self._fetch_page, operation))
 
     def _fetch_page(self, operation: Operation | None, cursor: _Cursor) -> dict[str, Any] | None:
@@ -531,8 +531,8 @@ class ReportMethods(CallRunner):
         connection ends the call, though the report may have been created.
 
         Args:
-            instance_id: the id of the audit instance.
-            template_id: the id of one of its templates().
+            instance_id: the id of the audit instance, 32 to 64 characters.
+            template_id: the id of one of its templates(), 16 to 64 characters.
             start_time: the start of the range that the report covers: a datetime
                 with a time zone, or text in the format of the service, such as
                 "2026-11-24 16:00:00", which is UTC.
@@ -628,8 +628,8 @@ class ReportMethods(CallRunner):
         """Waits until a report can be downloaded, by polling the list.
 
         Args:
-            instance_id: the id of the audit instance.
-            report_id: the id of the report.
+            instance_id: the id of the audit instance, 32 to 64 characters.
+            report_id: the id of the report, 16 to 64 characters.
             project_id: the id of the project; None for the client's.
             operation: options, progress and cancel of this call.
             progress: as for generate_report().
@@ -658,8 +658,8 @@ class ReportMethods(CallRunner):
         """Deletes a report at the service, permanently.
 
         Args:
-            instance_id: the id of the audit instance.
-            report_id: the id of the report.
+            instance_id: the id of the audit instance, 32 to 64 characters.
+            report_id: the id of the report, 16 to 64 characters.
             project_id: the id of the project; None for the client's.
             operation: options and cancel of this call.
 

@@ -31,11 +31,11 @@ class LogRecord:
     report_id: str | None
     """The id of the report."""
     bytes: int | None
-    """The size of the body."""
+    """The size of the body, in bytes."""
     duration: float | None
     """How long the call has taken, in seconds."""
     offset: int | None
-    """Where in the body a transfer broke or resumes."""
+    """Where in the body a transfer broke or resumes, in bytes from its start."""
     retry_delay: float | None
     """How long the call waits before its next attempt, in seconds."""
 

@@ -213,65 +213,65 @@ class Operation:
             BusyError: a call is running.
             ClosedError: the operation is closed.
         """
-        abi.operation_reset(self.control().pointer)
+        abi.operation_reset(self._open_control().pointer)
 
     @property
     def received(self) -> int:
         """How many bytes of the report have arrived, including those before a resume."""
-        return self.control().progress().received
+        return self._open_control().progress().received
 
     @property
     def total(self) -> int | None:
         """The size of the report; None if it is unknown."""
-        return self.control().progress().total
+        return self._open_control().progress().total
 
     @property
     def resumed(self) -> int:
         """How many bytes were not sent again, because broken transfers were resumed."""
-        return self.control().progress().resumed
+        return self._open_control().progress().resumed
 
     @property
     def attempts(self) -> int:
         """How many requests were made so far."""
-        return self.control().progress().attempts
+        return self._open_control().progress().attempts
 
     @property
     def percent(self) -> int | None:
         """The percentage of a report that the service makes, or of a mirror; None if unknown."""
-        return self.control().progress().percent
+        return self._open_control().progress().percent
 
     @property
     def path(self) -> Path | None:
         """Where the report was saved, once the call has succeeded."""
-        return self.control().path()
+        return self._open_control().path()
 
     @property
     def filename(self) -> str | None:
         """The sanitized name of the report; None until the report begins to arrive."""
-        return self.control().string("filename")
+        return self._open_control().string("filename")
 
     @property
     def content_type(self) -> str | None:
         """The Content-Type header; None until the report begins to arrive."""
-        return self.control().string("content_type")
+        return self._open_control().string("content_type")
 
     @property
     def format(self) -> str | None:
         """The detected format, "pdf" or "zip"; None for others, and before the first bytes."""
-        return FORMATS.get(abi.operation_format(self.control().pointer))
+        return FORMATS.get(abi.operation_format(self._open_control().pointer))
 
     @property
     def request_id(self) -> str | None:
         """The service's id of the request; None until the report begins to arrive."""
-        return self.control().string("request_id")
+        return self._open_control().string("request_id")
 
     @property
     def error(self) -> errors.Error | None:
         """The error of the last call; None if it did not fail."""
-        return self.control().error()
+        return self._open_control().error()
 
-    def control(self) -> Control:
-        """Internal."""
+    def _open_control(self) -> Control:
+        """The control; ClosedError if the operation is closed."""
         control = self._control
         if control is None:
             raise errors.ClosedError("the operation is closed")

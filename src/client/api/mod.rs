@@ -63,6 +63,19 @@ pub use report::{Locale, Overwrite, Report};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Errors
+///
+/// [`Error::status`] tells what failed. Every call may fail with
+///
+/// - [`Status::Argument`] and its group before any request, such as
+///   [`Status::InvalidId`], and [`Status::NotConfigured`] without credentials;
+/// - [`Status::Service`] and its group, such as [`Status::NotFound`] and
+///   [`Status::Forbidden`];
+/// - [`Status::Network`] and its group, when attempts and timeouts are used up;
+/// - [`Status::Cancelled`], or [`Status::Closed`] after [`Client::close`].
+///
+/// Further statuses stand at each.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<ClientInner>,
@@ -133,6 +146,10 @@ impl Client {
     /// Replaces the credentials by a token. Requests that start afterwards use the token,
     /// also those of running calls: retries, and the rest of a list or a mirror. On failure
     /// the old credentials stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::InvalidToken`]; [`Status::Closed`].
     pub fn set_token(&self, token: impl AsRef<[u8]>) -> Result<(), Error> {
         self.inner.set_token(token.as_ref())
     }
@@ -186,6 +203,10 @@ impl Client {
 impl Client {
     /// Downloads a report into memory. The memory grows with the received bytes, up to
     /// the option `max_memory_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::LimitExceeded`] if the report is larger.
     pub fn download(&self, report: &Report) -> Result<Vec<u8>, Error> {
         self.call(|active| {
             let request = report.request(self.project())?;
@@ -245,6 +266,11 @@ impl Client {
     /// The file appears under its name only when it is complete and on the disk. Until
     /// then, and after every failure, cancellation or crash, an existing file stays
     /// unchanged. The directory must exist and be writable.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::FileExists`] with [`Overwrite::No`]; [`Status::NotRegularFile`];
+    /// [`Status::DiskFull`]; [`Status::File`], such as for a missing directory.
     pub fn download_to_file(
         &self,
         report: &Report,
@@ -381,6 +407,11 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Status::NotConfigured`] if there are no changes; [`Status::UnexpectedResponse`] if the
+    /// present schedule lacks a field that the service requires; [`Status::Rejected`].
     pub fn update_schedule(
         &self,
         instance: &str,
@@ -398,6 +429,10 @@ impl Client {
     ///
     /// A request that may have reached the service is not sent again. So a lost
     /// connection ends the call, although the report may have been created.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::NotConfigured`] if a required value is missing; [`Status::Rejected`].
     pub fn create(&self, instance: &str, spec: &ReportSpec) -> Result<(), Error> {
         self.call(|active| {
             let report = NewReport::new(self.project(), instance, spec)?;
@@ -425,6 +460,10 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create`]; [`Status::NotReady`] after `wait_timeout_ms`.
     pub fn generate(&self, instance: &str, spec: &ReportSpec) -> Result<String, Error> {
         self.call(|active| {
             let report = NewReport::new(self.project(), instance, spec)?;
@@ -435,6 +474,11 @@ impl Client {
     /// Waits until a report is ready (100 percent), by polling the list. The options
     /// `wait_timeout_ms` and `poll_interval_ms` apply; [`Operation::percent`] reports the
     /// progress.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::NotReady`] after `wait_timeout_ms`; [`Status::NotFound`], also if the report is
+    /// deleted meanwhile.
     pub fn wait(&self, report: &Report) -> Result<(), Error> {
         self.call(|active| {
             let (instance, id) = (&report.instance, &report.id);
@@ -443,6 +487,10 @@ impl Client {
     }
 
     /// Deletes a report at the service, permanently.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::NotFound`]; [`Status::Rejected`].
     pub fn delete(&self, report: &Report) -> Result<(), Error> {
         self.call(|active| {
             let (instance, id) = (&report.instance, &report.id);
@@ -492,6 +540,11 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Partial`], [`Status::MirrorLocked`] if another mirror uses the directory,
+    /// [`Status::File`] and its group.
     pub fn mirror(
         &self,
         directory: impl AsRef<Path>,
@@ -517,12 +570,21 @@ impl Client {
     /// Finds the credentials that a call would use now, in the same way as a call: if
     /// necessary, it calls the token provider, logs in, or queries the metadata service.
     /// [`Client::check`] checks whether the service accepts them.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::NotConfigured`] if there are none; [`Status::NoToken`] if the provider failed.
     pub fn find_credentials(&self) -> Result<Identity, Error> {
         self.call(|active| self.inner.find_credentials(active))
     }
 
     /// Checks whether the service accepts the credentials, by listing one instance of the
     /// project. Nothing is downloaded or changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Unauthenticated`] if it rejects them; [`Status::Forbidden`] if they lack the
+    /// permission.
     pub fn check(&self) -> Result<(), Error> {
         self.call(|active| self.inner.check(self.project(), active))
     }

@@ -29,9 +29,9 @@ pub struct MirrorResult {
     pub counts: Counts,
     /// The reports that failed.
     pub failures: Vec<Failure>,
-    /// The days, weeks and months without a report. Only periods between the first and
-    /// last report of an instance and a type count, or since
-    /// [`since`](MirrorOptions::since) and until [`until`](MirrorOptions::until).
+    /// The days, weeks and months without a report: between the first and the last report
+    /// of an instance and a type, or between [`since`](super::MirrorOptions::since) and
+    /// [`until`](super::MirrorOptions::until).
     pub gaps: Vec<Gap>,
 }
 

@@ -284,7 +284,7 @@ def call(request: dict[str, Any]) -> dict[str, Any]:
             operation = more["operation"] = operations.get(wanted["of"]) or dbss.Operation()
             operations[number] = operation
             for key, value in wanted["settings"]:
-                abi.operation_set(operation.control().pointer, key.encode(), value.encode())
+                abi.operation_set(operation._open_control().pointer, key.encode(), value.encode())
             if wanted["cancelled"]:
                 operation.cancel()
             if wanted["progress"]:

@@ -296,6 +296,7 @@ public final class DbssClient implements AutoCloseable {
    * calls.
    *
    * @param token 1 to 98304 visible ASCII characters
+   * @throws DbssArgumentException {@link Status#INVALID_TOKEN} or {@link Status#CLOSED}
    */
   public void setToken(String token) {
     long address = context.acquire();
@@ -310,7 +311,12 @@ public final class DbssClient implements AutoCloseable {
     }
   }
 
-  /** Checks that the service accepts the credentials; it downloads and changes nothing. */
+  /**
+   * Checks that the service accepts the credentials; it downloads and changes nothing.
+   *
+   * @throws DbssServiceException {@link Status#UNAUTHENTICATED} if it rejects them, {@link
+   *     Status#FORBIDDEN} if they lack the permission
+   */
   public void check() {
     run(
         (call, frame) -> {
@@ -574,6 +580,8 @@ public final class DbssClient implements AutoCloseable {
    *
    * @param instance the id of the audit instance
    * @param spec what to create
+   * @throws DbssArgumentException such as {@link Status#NOT_CONFIGURED} without a required value
+   * @throws DbssServiceException such as {@link Status#REJECTED}
    */
   public void createReport(String instance, ReportSpec spec) {
     run(
@@ -636,6 +644,8 @@ public final class DbssClient implements AutoCloseable {
    *
    * @param instance the id of the audit instance
    * @param report the id of the report
+   * @throws DbssServiceException {@link Status#NOT_READY} after waitTimeout; {@link
+   *     Status#NOT_FOUND}, also if the report is deleted meanwhile
    */
   public void waitForReport(String instance, String report) {
     run(
@@ -653,6 +663,7 @@ public final class DbssClient implements AutoCloseable {
    *
    * @param instance the id of the audit instance
    * @param report the id of the report
+   * @throws DbssServiceException such as {@link Status#NOT_FOUND} and {@link Status#REJECTED}
    */
   public void deleteReport(String instance, String report) {
     run(
@@ -701,6 +712,9 @@ public final class DbssClient implements AutoCloseable {
    * @param instance the id of the audit instance
    * @param template the id of the template, 16 to 64 characters
    * @param changes what to change
+   * @throws DbssArgumentException {@link Status#NOT_CONFIGURED} without changes
+   * @throws DbssServiceException such as {@link Status#REJECTED}, or {@link
+   *     Status#UNEXPECTED_RESPONSE} if the present schedule lacks a field that the service requires
    */
   public void updateSchedule(String instance, String template, ScheduleChanges changes) {
     run(
