@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
-from comparing import STATUSES, as_list, shown
+from comparing import ABI, STATUSES, as_list, shown
 
 if TYPE_CHECKING:
     from mock_service import MockService
@@ -60,6 +60,30 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 # Arguments for which null is a value of its own.
 OPTIONAL = {"project", "locale", "name", "status", "fail_after", "size", "open"}
+
+
+def own_names(driver: dict[str, Any]) -> dict[str, str]:
+    """How a language names parameters and options, by their names in C.
+
+    The row "names" of a driver has the names themselves, and the style of those of options:
+    "style" is a pattern of how a key's words become a name; "drop" an end that they lose.
+    """
+    names = dict(driver.get("names", {}))
+    style, drop = names.pop("style", None), names.pop("drop", "")
+    if style is None:
+        return names
+    keys = {option["key"] for options in ABI["options"].values() for option in options}
+    return {key: in_style(style, key.removesuffix(drop)) for key in sorted(keys)} | names
+
+
+def in_style(style: str, key: str) -> str:
+    words = key.split("_")
+    tail = "".join(word.capitalize() for word in words[1:])
+    return {
+        "snake_case": key,
+        "camelCase": words[0] + tail,
+        "WithPascalCase": f"With{words[0].capitalize()}{tail}",
+    }[style]
 
 
 @dataclass

@@ -98,6 +98,24 @@ def expect(actual: Any, wanted: Any, at: str = "") -> None:
         raise Failure(problem)
 
 
+def in_own_names(wanted: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """What is wanted of an error, with a language's own names of parameters and options."""
+
+    def translated(value: Any) -> Any:
+        if isinstance(value, str):
+            return re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda word: names.get(word[0], word[0]), value)
+        if isinstance(value, dict):
+            return {key: translated(one) for key, one in value.items()}
+        return [translated(one) for one in value] if isinstance(value, list) else value
+
+    own = dict(wanted)
+    if isinstance(wanted.get("parameter"), str):
+        own["parameter"] = names.get(wanted["parameter"], wanted["parameter"])
+    if "message" in wanted:
+        own["message"] = translated(wanted["message"])
+    return own
+
+
 def exit_code(status: str) -> int:
     """That of the command dbss for a status; cli/README.md lists them."""
     value = STATUSES[status]["value"]

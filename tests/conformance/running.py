@@ -16,7 +16,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from comparing import (
     expect_archive,
     expect_files,
     facts_of,
+    in_own_names,
     mismatch,
     shown,
     strings_in,
@@ -185,6 +186,8 @@ class Runner:
     partial: bool = False
     # The listener of cases that name none.
     endpoint: str = "http"
+    # The language's own names of parameters, by those of C.
+    names: dict[str, str] = field(default_factory=dict)
     driver: Driver | None = None
 
     def start(self, environment: dict[str, Any], **options: Any) -> Driver:
@@ -591,7 +594,8 @@ class Run:
     def compare_error(self, error: Any, wanted: dict[str, Any]) -> None:
         if not isinstance(error, dict):
             raise Failure("no error")
-        expect(error, self.comparable(wanted, error), "error")
+        wanted = in_own_names(self.comparable(wanted, error), self.runner.names)
+        expect(error, wanted, "error")
         if TERMINAL_CONTROLS.search(error.get("message") or ""):
             raise Failure(f"control characters in a message: {shown(error)}")
         if error.get("mistakes"):

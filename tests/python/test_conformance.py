@@ -38,6 +38,7 @@ def new_runner(own_mock, environment, tmp_path_factory):
         places = {"python": sys.executable, "directory": cases.DIRECTORY, "build": build}
         command = [*wrapper, *(part.format(**places) for part in driver["command"])]
         options = {key: driver[key] for key in ("partial", "endpoint") if key in driver}
+        options["names"] = cases.own_names(driver)
         place = (tmp_path_factory.mktemp(name), own_mock, BUILD, driver["build"])
         runners.append(Runner(command, {**environment, **more}, *place, **options))
         return runners[-1]
