@@ -150,6 +150,69 @@ func TestPanicOfTheLoggerReachesTheCaller(t *testing.T) {
 	}
 }
 
+// warnedHandler panics at the first warning.
+type warnedHandler struct {
+	slog.Handler
+	warnings *atomic.Int32
+}
+
+func (h warnedHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn
+}
+
+func (h warnedHandler) Handle(context.Context, slog.Record) error {
+	if h.warnings.Add(1) == 1 {
+		panic("from the log")
+	}
+	return nil
+}
+
+func TestPanicOfTheLoggerEndsACallWithoutACancelableContext(t *testing.T) {
+	id := "panicking-0123456789"
+	mock.fault(t, id, object{"status": 503})
+	var warnings atomic.Int32
+	logger := slog.New(warnedHandler{slog.Default().Handler(), &warnings})
+	client := newClient(t, dbss.WithLogger(logger), dbss.WithMaxAttempts(3))
+	if got := panicOf(func() { client.DownloadReport(background, mock.InstanceID, id) }); got != "from the log" {
+		t.Errorf("panics with %v", got)
+	}
+	if sent := len(mock.requests(t, id)); sent != 1 {
+		t.Errorf("%d requests", sent)
+	}
+}
+
+func TestStreamThatLostBytesToAPanicDoesNotEndWithEOF(t *testing.T) {
+	for i := 0; i < 2; i++ {
+		report := mock.addReport(t, object{"format": "pdf", "size": 1 << 20})
+		mock.fault(t, report.ID, object{"reset_after": 300_000, "times": 1})
+		var warnings atomic.Int32
+		logger := slog.New(warnedHandler{slog.Default().Handler(), &warnings})
+		client := newClient(t, dbss.WithLogger(logger))
+		ctx, cancel := background, func() {}
+		if i == 1 {
+			ctx, cancel = context.WithCancel(background)
+		}
+		defer cancel()
+		stream, err := client.OpenReport(ctx, mock.InstanceID, report.ID)
+		check(t, err)
+		defer stream.Close()
+		panics := 0
+		buffer := make([]byte, 100_000)
+		for err == nil {
+			if panicOf(func() { _, err = stream.Read(buffer) }) != nil {
+				panics++
+			}
+		}
+		var failed *dbss.Error
+		if panics != 1 || !errors.As(err, &failed) || failed.CancelledBy != dbss.CancelledByCallback {
+			t.Errorf("%d panics, then %v", panics, err)
+		}
+		if _, again := stream.Read(buffer); again != err {
+			t.Errorf("%v, then %v", err, again)
+		}
+	}
+}
+
 func tokens(t *testing.T, provide dbss.TokenProvider) *dbss.Client {
 	client, err := dbss.NewClient(dbss.WithEndpoint(mock.HTTP), dbss.WithProjectID(mock.ProjectID),
 		dbss.WithTokenProvider(provide))

@@ -285,7 +285,8 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 	}
 	k.context = context_
 	k.prepare()
-	if ctx.Done() == nil && len(settings.options) == 0 && settings.progress == nil && settings.result == nil {
+	// A panic of the logger cancels the operation.
+	if ctx.Done() == nil && !c.logs && len(settings.options) == 0 && settings.progress == nil && settings.result == nil {
 		return k, nil
 	}
 	var failure *abi.Failure

@@ -116,6 +116,8 @@ type ReportStream struct {
 	stream  *resource[abi.ReportStream]
 	call    *call
 	reading atomic.Bool
+	// Of the goroutine that reads: why later reads fail after a callback panicked.
+	failed *Error
 }
 
 // OpenReport opens a report for reading, when its first bytes have arrived. The context
@@ -160,7 +162,8 @@ func (c *Client) OpenReport(ctx context.Context, instance, report string, option
 }
 
 // Read reads the next bytes, at least one. [io.EOF] comes only when the report is complete
-// and its length correct. After a failure, later reads fail with the same error.
+// and its length correct. After a failure, later reads fail with the same error. A read whose
+// callback panics may lose bytes, so later ones fail with [ErrCancelled].
 //
 // Errors: [ErrClosed] after Close; [ErrBusy] if another goroutine reads; [ErrTruncated] and
 // others of [Client.DownloadReport].
@@ -178,7 +181,14 @@ func (s *ReportStream) Read(p []byte) (int, error) {
 		return 0, newError(ErrBusy, "stream", "stream: another goroutine reads it")
 	}
 	defer s.reading.Store(false)
+	if s.failed != nil {
+		return 0, s.failed
+	}
 	n, failure := abi.ReportStreamRead(s.call.id, handle, p)
+	if s.call.panicked {
+		s.failed = newError(ErrCancelled, "", "a callback panicked during an earlier read of the stream")
+		s.failed.CancelledBy = CancelledByCallback
+	}
 	if err := s.call.finish(failure); err != nil {
 		return 0, err
 	}
