@@ -285,6 +285,23 @@ func TestErrorOfTheTokenProviderIsACause(t *testing.T) {
 	}
 }
 
+func TestLongErrorOfTheTokenProviderIsShortened(t *testing.T) {
+	for _, one := range []string{"a", "\u00e9", "\U0001f512", "\xff", "\n"} {
+		mine := errors.New("x" + strings.Repeat(one, 80_000))
+		client := tokens(t, func(context.Context, bool) (dbss.Token, error) { return dbss.Token{}, mine })
+		began := time.Now()
+		err := client.Check(background)
+		var failed *dbss.Error
+		if !errors.As(err, &failed) || !errors.Is(err, mine) || len(failed.Message) > 600 {
+			t.Errorf("%q: %.700v", one, err)
+		}
+		// The time of a quadratic loop would be longer.
+		if took := time.Since(began); took > 10*time.Second {
+			t.Fatalf("%q: %v", one, took)
+		}
+	}
+}
+
 func TestContextEndsACallThatWaitsForATokenProvider(t *testing.T) {
 	ended := make(chan struct{})
 	client := tokens(t, func(ctx context.Context, _ bool) (dbss.Token, error) {

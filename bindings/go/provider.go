@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"example.com/dbss/internal/abi"
 )
@@ -86,21 +87,26 @@ func (p *provider) serve(request abi.TokenRequest) {
 
 // fail completes a request, unless libdbss has done so with the same reason.
 func (p *provider) fail(request abi.TokenRequest, reason string, err error, panicValue any) {
-	reason = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, strings.ToValidUTF8(reason, "\uFFFD"))
-	// libdbss repeats 512 bytes of it.
-	for len(reason) > 500 {
-		runes := []rune(reason)
-		reason = string(runes[:len(runes)-1])
-	}
+	reason = printable(reason)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reason, p.err, p.panicValue = reason, err, panicValue
 	abi.TokenRequestFail(request, &reason)
+}
+
+// printable returns the beginning of a text as libdbss repeats it, which is up to 512 bytes.
+func printable(text string) string {
+	var line strings.Builder
+	for _, r := range text {
+		if !unicode.IsPrint(r) {
+			r = ' '
+		}
+		if line.Len()+utf8.RuneLen(r) > 500 {
+			break
+		}
+		line.WriteRune(r)
+	}
+	return line.String()
 }
 
 // explain adds to an error what the provider failed with, or panics as it did.
