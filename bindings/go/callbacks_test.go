@@ -302,6 +302,52 @@ func TestLongErrorOfTheTokenProviderIsShortened(t *testing.T) {
 	}
 }
 
+func TestErrorOfTheTokenProviderIsACauseWhateverItsText(t *testing.T) {
+	texts := []string{"", " ", "\n", "x ", "caf\u00e9", "e\u0301", "\u0915\u094d\u0937", "\xff\x80", strings.Repeat("\u00e9", 600)}
+	for _, part := range [][2]rune{{1, 0x33ff}, {0xf900, 0xffff}, {0x13430, 0x1345f}, {0x1bca0, 0x1bcaf}, {0x1d170, 0x1d18f}, {0xe0000, 0xe0fff}} {
+		for first := part[0]; first <= part[1]; first += 64 {
+			text := ""
+			for r := first; r < first+64 && r <= part[1]; r++ {
+				text += string(r)
+			}
+			texts = append(texts, text)
+		}
+	}
+	var mine error
+	client := tokens(t, func(context.Context, bool) (dbss.Token, error) { return dbss.Token{}, mine })
+	for _, text := range texts {
+		mine = errors.New(text)
+		if err := client.Check(background); !errors.Is(err, mine) {
+			t.Errorf("%q: not my error: %v", text, err)
+		}
+	}
+}
+
+func TestInvalidTokenOfAProviderIsACause(t *testing.T) {
+	var lost atomic.Int32
+	for i := 0; i < 200; i++ {
+		// A new client, which has no earlier failure with the same text.
+		client, err := dbss.NewClient(dbss.WithEndpoint(mock.HTTP), dbss.WithProjectID(mock.ProjectID),
+			dbss.WithTokenProvider(func(context.Context, bool) (dbss.Token, error) { return dbss.Token{Value: "\u00e9"}, nil }))
+		check(t, err)
+		var ended sync.WaitGroup
+		for n := 0; n < 8; n++ {
+			ended.Add(1)
+			go func() {
+				defer ended.Done()
+				if err := client.Check(background); !errors.Is(err, dbss.ErrInvalidToken) {
+					lost.Add(1)
+				}
+			}()
+		}
+		ended.Wait()
+		client.Close()
+	}
+	if lost.Load() > 0 {
+		t.Errorf("%d calls without the cause", lost.Load())
+	}
+}
+
 func TestContextEndsACallThatWaitsForATokenProvider(t *testing.T) {
 	ended := make(chan struct{})
 	client := tokens(t, func(ctx context.Context, _ bool) (dbss.Token, error) {

@@ -45,8 +45,13 @@ type provider struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 
-	// The last failure. Held while a request is completed, so that calls see its reason.
-	mu         sync.Mutex
+	// Held while a request is completed, so that calls see its failure.
+	mu sync.Mutex
+	// The last failures, as calls that waited for them may return later.
+	failures []providerFailure
+}
+
+type providerFailure struct {
 	reason     string
 	err        error
 	panicValue any
@@ -66,10 +71,14 @@ func (p *provider) serve(request abi.TokenRequest) {
 	defer abi.TokenRequestFree(request)
 	defer func() {
 		if value := recover(); value != nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
 			p.fail(request, fmt.Sprintf("the provider panicked: %v", value), nil, value)
 		}
 	}()
 	token, err := p.provide(p.ctx, abi.ReadTokenRequest(request).Refused != 0)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err != nil {
 		p.fail(request, err.Error(), err, nil)
 		return
@@ -85,12 +94,13 @@ func (p *provider) serve(request abi.TokenRequest) {
 	}
 }
 
-// fail completes a request, unless libdbss has done so with the same reason.
+// fail completes a request, unless libdbss has done so with the same reason. It needs the lock.
 func (p *provider) fail(request abi.TokenRequest, reason string, err error, panicValue any) {
 	reason = printable(reason)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.reason, p.err, p.panicValue = reason, err, panicValue
+	if len(p.failures) == 16 {
+		p.failures = p.failures[1:]
+	}
+	p.failures = append(p.failures, providerFailure{reason, err, panicValue})
 	abi.TokenRequestFail(request, &reason)
 }
 
@@ -98,7 +108,7 @@ func (p *provider) fail(request abi.TokenRequest, reason string, err error, pani
 func printable(text string) string {
 	var line strings.Builder
 	for _, r := range text {
-		if !unicode.IsPrint(r) {
+		if !unicode.IsPrint(r) || r == '\u2800' || unicode.In(r, deceptive...) {
 			r = ' '
 		}
 		if line.Len()+utf8.RuneLen(r) > 500 {
@@ -106,18 +116,28 @@ func printable(text string) string {
 		}
 		line.WriteRune(r)
 	}
+	if strings.TrimSpace(line.String()) == "" {
+		return "no reason given"
+	}
 	return line.String()
 }
+
+// Characters that libdbss replaces, as it does those that cannot be printed.
+var deceptive = []*unicode.RangeTable{unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector}
 
 // explain adds to an error what the provider failed with, or panics as it did.
 func (p *provider) explain(err *Error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.reason == "" || !strings.Contains(err.Message, p.reason) {
+	for i := len(p.failures) - 1; i >= 0; i-- {
+		failure := p.failures[i]
+		if !strings.HasSuffix(err.Message, " provider failed: "+failure.reason) {
+			continue
+		}
+		if failure.panicValue != nil {
+			panic(failure.panicValue)
+		}
+		err.causes = append(err.causes, failure.err)
 		return
 	}
-	if p.panicValue != nil {
-		panic(p.panicValue)
-	}
-	err.causes = append(err.causes, p.err)
 }
