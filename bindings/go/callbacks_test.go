@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -258,6 +259,35 @@ func TestTokenProviderIsAskedAgainForARefusedToken(t *testing.T) {
 		return dbss.Token{Value: "old"}, nil
 	})
 	check(t, client.Check(background))
+}
+
+func TestTokenMayExpireAtAnyTime(t *testing.T) {
+	for _, one := range []struct {
+		at   time.Time
+		want error
+	}{
+		{time.Unix(1<<63-62135596801, 999_999_999), nil},
+		{time.Unix(math.MaxInt64/1000+10, 0), nil},
+		{time.Unix(math.MaxInt64/1000, 999_999_999), nil},
+		{time.UnixMilli(math.MaxInt64), nil},
+		{time.Unix(-1, 999_999_999), dbss.ErrNoToken},
+		{time.Unix(math.MinInt64/1000-10, 0), dbss.ErrNoToken},
+		{time.UnixMilli(math.MinInt64), dbss.ErrNoToken},
+	} {
+		var calls atomic.Int32
+		client := tokens(t, func(context.Context, bool) (dbss.Token, error) {
+			calls.Add(1)
+			return dbss.Token{Value: mock.Token, ExpiresAt: one.at}, nil
+		})
+		for i := 0; i < 2; i++ {
+			if err := client.Check(background); !errors.Is(err, one.want) {
+				t.Errorf("%v: %v", one.at, err)
+			}
+		}
+		if one.want == nil && calls.Load() != 1 {
+			t.Errorf("%v: %d calls", one.at, calls.Load())
+		}
+	}
 }
 
 func TestErrorOfTheTokenProviderIsACause(t *testing.T) {

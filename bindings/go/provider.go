@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -85,13 +86,24 @@ func (p *provider) serve(request abi.TokenRequest) {
 	}
 	expires := int64(-1)
 	if !token.ExpiresAt.IsZero() {
-		// A time before 1970 has expired like 1970 itself; -1 would mean unknown.
-		expires = max(0, token.ExpiresAt.UnixMilli())
+		expires = unixMilliseconds(token.ExpiresAt)
 	}
 	if failure := abi.TokenRequestSet(request, token.Value, expires); failure != nil {
 		err := errorFrom(failure)
 		p.fail(request, err.Message, err, nil)
 	}
+}
+
+// unixMilliseconds converts a time for C; the nearest one for a time that is out of range. A
+// time before 1970 has expired like 1970 itself; -1 would mean unknown.
+func unixMilliseconds(value time.Time) int64 {
+	switch seconds := value.Unix(); {
+	case seconds < 0:
+		return 0
+	case seconds >= math.MaxInt64/1000:
+		return math.MaxInt64
+	}
+	return value.UnixMilli()
 }
 
 // fail completes a request, unless libdbss has done so with the same reason. It needs the lock.
