@@ -3,6 +3,7 @@ package dbss_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -440,14 +441,35 @@ func TestPasscodeProviderLogsIn(t *testing.T) {
 
 func TestTokenDoesNotPrintItsValue(t *testing.T) {
 	token := dbss.Token{Value: "secret-token", ExpiresAt: time.Unix(0, 0)}
+	holder := struct{ Token dbss.Token }{token}
+	options := []dbss.Option{dbss.WithToken("secret-token"), dbss.WithOption("token", "secret-token")}
+	hidden := struct {
+		one     dbss.Option
+		setting dbss.Setting
+		options []dbss.Option
+	}{dbss.WithSecretKey("secret-key"), dbss.WithOption("token", "secret-token"), options}
 	var buffer bytes.Buffer
-	slog.New(slog.NewJSONHandler(&buffer, nil)).Info("a token", "token", token)
-	printed := buffer.String()
-	for _, one := range []any{token, &token, dbss.WithToken("secret-token"), dbss.WithOption("token", "secret-token")} {
-		printed += fmt.Sprintf("%v %+v %#v %s %q %x", one, one, one, one, one, one)
+	all := []any{token, &token, holder, &holder, options[0], options[1], options, hidden, &hidden}
+	handlers := []slog.Handler{slog.NewJSONHandler(&buffer, nil), slog.NewTextHandler(&buffer, nil)}
+	for _, one := range all {
+		fmt.Fprintf(&buffer, "%v %+v %#v %s %q %x", one, one, one, one, one, one)
+		encoded, err := json.Marshal(one)
+		check(t, err)
+		buffer.Write(encoded)
+		for _, handler := range handlers {
+			slog.New(handler).Info("a record", "value", one)
+		}
 	}
-	if strings.Contains(printed, "secret") || strings.Contains(printed, "736563726574") {
+	printed := buffer.String()
+	if strings.Contains(printed, "secret-") || strings.Contains(printed, "7365637265742d") {
 		t.Error(printed)
+	}
+}
+
+func TestSettingWithoutAKeyIsRefused(t *testing.T) {
+	client := newClient(t)
+	if err := client.Check(background, dbss.Setting{}); !errors.Is(err, dbss.ErrUnknownKey) {
+		t.Errorf("not refused: %v", err)
 	}
 }
 

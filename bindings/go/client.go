@@ -64,7 +64,7 @@ func NewClient(options ...Option) (*Client, error) {
 	}
 	defer abi.ConfigFree(config)
 	for _, option := range settings.options {
-		if failure := abi.ConfigSet(config, option.key, option.value); failure != nil {
+		if failure := abi.ConfigSet(config, option.key, option.text()); failure != nil {
 			return nil, errorFrom(failure)
 		}
 	}
@@ -305,7 +305,7 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 
 func (k *call) configure() *abi.Failure {
 	for _, option := range k.settings.options {
-		if failure := abi.OperationSet(k.operation, option.key, option.value); failure != nil {
+		if failure := abi.OperationSet(k.operation, option.key, option.text()); failure != nil {
 			return failure
 		}
 	}
