@@ -66,7 +66,9 @@ func (c *Client) DownloadReportToFile(ctx context.Context, instance, report, pat
 
 // DownloadReportTo downloads a report to a writer while it arrives. What was written before
 // a failure stays written: only after a nil error it was the whole report. An error of the
-// writer is returned as it is. To an [*os.File] libdbss writes itself.
+// writer is returned as it is. To an [*os.File] libdbss writes itself. Do not close the file
+// to end the call: that has no such effect, and if it is a pipe, Close waits for the call. End
+// its context.
 //
 // Errors: [ErrNotResumable] if the transfer broke and could not be resumed;
 // [ErrBrokenPipe], [ErrDiskFull]; those of [Client.DownloadReport].
