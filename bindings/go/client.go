@@ -33,6 +33,10 @@ func HasFeature(name string) bool { return abi.HasFeature(name) != 0 }
 
 // Client is a client of the service, with its credentials and its connections, which stay
 // open between calls. Make one and share it.
+//
+// The garbage collector closes a client, a list or a stream that is forgotten, unless one of
+// its functions refers to it, such as a token provider that is a method of the client's owner:
+// libdbss refers to these functions. Close such a client or stream.
 type Client struct {
 	context  *resource[abi.Context]
 	provider *provider
