@@ -170,7 +170,7 @@ func (h warnedHandler) Handle(context.Context, slog.Record) error {
 }
 
 func TestPanicOfTheLoggerEndsACallWithoutACancelableContext(t *testing.T) {
-	id := "panicking-0123456789"
+	id := mock.addReport(t, object{"format": "pdf"}).ID
 	mock.fault(t, id, object{"status": 503})
 	var warnings atomic.Int32
 	logger := slog.New(warnedHandler{slog.Default().Handler(), &warnings})
