@@ -115,7 +115,7 @@ def options_file(description: Item) -> str:
         lines += ["", *comment(f'With{name} sets the option "{key}": {option_doc(row)}')]
         lines.append(f"func With{name}(value {go_type}) {result} {{")
         text = f"{convert}(value)" if convert else "value"
-        lines += [f'return Setting{{key: "{key}", value: {text}}}', "}"]
+        lines += [f'return newSetting("{key}", {text})', "}"]
     for group, (name, summary) in STRUCTS.items():
         rows = description["options"][group]
         lines += ["", f"// {name} {summary} Fields that are zero are not set."]

@@ -33,6 +33,10 @@ func HasFeature(name string) bool { return abi.HasFeature(name) != 0 }
 
 // Client is a client of the service, with its credentials and its connections, which stay
 // open between calls. Make one and share it.
+//
+// The garbage collector closes a client, a list or a stream that is forgotten, unless one of
+// its functions refers to it, such as a token provider that is a method of the client's owner:
+// libdbss refers to these functions. Close such a client or stream.
 type Client struct {
 	context  *resource[abi.Context]
 	provider *provider
@@ -64,7 +68,7 @@ func NewClient(options ...Option) (*Client, error) {
 	}
 	defer abi.ConfigFree(config)
 	for _, option := range settings.options {
-		if failure := abi.ConfigSet(config, option.key, option.value); failure != nil {
+		if failure := abi.ConfigSet(config, option.key, option.text()); failure != nil {
 			return nil, errorFrom(failure)
 		}
 	}
@@ -285,7 +289,8 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 	}
 	k.context = context_
 	k.prepare()
-	if ctx.Done() == nil && len(settings.options) == 0 && settings.progress == nil && settings.result == nil {
+	// A panic of the logger cancels the operation.
+	if ctx.Done() == nil && !c.logs && len(settings.options) == 0 && settings.progress == nil && settings.result == nil {
 		return k, nil
 	}
 	var failure *abi.Failure
@@ -304,7 +309,7 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 
 func (k *call) configure() *abi.Failure {
 	for _, option := range k.settings.options {
-		if failure := abi.OperationSet(k.operation, option.key, option.value); failure != nil {
+		if failure := abi.OperationSet(k.operation, option.key, option.text()); failure != nil {
 			return failure
 		}
 	}

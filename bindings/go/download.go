@@ -66,7 +66,9 @@ func (c *Client) DownloadReportToFile(ctx context.Context, instance, report, pat
 
 // DownloadReportTo downloads a report to a writer while it arrives. What was written before
 // a failure stays written: only after a nil error it was the whole report. An error of the
-// writer is returned as it is. To an [*os.File] libdbss writes itself.
+// writer is returned as it is. To an [*os.File] libdbss writes itself. Do not close the file
+// to end the call: that has no such effect, and if it is a pipe, Close waits for the call. End
+// its context.
 //
 // Errors: [ErrNotResumable] if the transfer broke and could not be resumed;
 // [ErrBrokenPipe], [ErrDiskFull]; those of [Client.DownloadReport].
@@ -116,6 +118,8 @@ type ReportStream struct {
 	stream  *resource[abi.ReportStream]
 	call    *call
 	reading atomic.Bool
+	// Of the goroutine that reads: why later reads fail after a callback panicked.
+	failed *Error
 }
 
 // OpenReport opens a report for reading, when its first bytes have arrived. The context
@@ -160,7 +164,8 @@ func (c *Client) OpenReport(ctx context.Context, instance, report string, option
 }
 
 // Read reads the next bytes, at least one. [io.EOF] comes only when the report is complete
-// and its length correct. After a failure, later reads fail with the same error.
+// and its length correct. After a failure, later reads fail with the same error. A read whose
+// callback panics may lose bytes, so later ones fail with [ErrCancelled].
 //
 // Errors: [ErrClosed] after Close; [ErrBusy] if another goroutine reads; [ErrTruncated] and
 // others of [Client.DownloadReport].
@@ -178,7 +183,14 @@ func (s *ReportStream) Read(p []byte) (int, error) {
 		return 0, newError(ErrBusy, "stream", "stream: another goroutine reads it")
 	}
 	defer s.reading.Store(false)
+	if s.failed != nil {
+		return 0, s.failed
+	}
 	n, failure := abi.ReportStreamRead(s.call.id, handle, p)
+	if s.call.panicked {
+		s.failed = newError(ErrCancelled, "", "a callback panicked during an earlier read of the stream")
+		s.failed.CancelledBy = CancelledByCallback
+	}
 	if err := s.call.finish(failure); err != nil {
 		return 0, err
 	}

@@ -86,6 +86,8 @@ type List[T any] struct {
 	item     T
 	total    int64
 	err      error
+	// Why the last page cannot be read: the cursor would not fetch it again.
+	unreadable *abi.Failure
 }
 
 func newList[T any](
@@ -97,7 +99,8 @@ func newList[T any](
 }
 
 // Next advances to the next item; false at the end and after a failure. After a failure it
-// may be called again, for the same page.
+// may be called again, for the same page. A page that cannot be read, such as one whose JSON
+// is nested more than 10000 deep, fails each time.
 func (l *List[T]) Next() bool {
 	if l.settings == nil {
 		return false
@@ -114,6 +117,9 @@ func (l *List[T]) Next() bool {
 
 func (l *List[T]) fetch(k *call) *abi.Failure {
 	defer runtime.KeepAlive(l)
+	if l.unreadable != nil {
+		return l.unreadable
+	}
 	if l.cursor == nil {
 		cursor, failure := l.open(k)
 		if failure != nil {
@@ -137,8 +143,8 @@ func (l *List[T]) fetch(k *call) *abi.Failure {
 		return nil
 	}
 	l.total = abi.ReadPage(page).Total
-	l.page, failure = readPage(page, l.parse)
-	return failure
+	l.page, l.unreadable = readPage(page, l.parse)
+	return l.unreadable
 }
 
 // readPage converts the items of a page, which it frees.

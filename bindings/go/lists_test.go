@@ -82,6 +82,24 @@ func TestListContinuesAfterAFailure(t *testing.T) {
 	}
 }
 
+func TestListDoesNotSkipAPageThatCannotBeRead(t *testing.T) {
+	client := newClient(t)
+	page := func(first, extra string) {
+		item := `{"id":"` + strings.Repeat("a", 35)
+		mock.fault(t, "@instances", object{"times": 1, "headers": [][2]string{{"Content-Type", "application/json"}},
+			"body": `{"total":4,"instances":[` + item + first + `","extra":` + extra + `},` + item + first + `b"}]}`})
+	}
+	page("1", strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000))
+	page("2", `""`)
+	list := client.Instances(background, dbss.WithPageSize(2))
+	for i := 0; i < 3; i++ {
+		items, err := list.Collect()
+		if len(items) != 0 || !errors.Is(err, dbss.ErrUnexpectedResponse) {
+			t.Errorf("%d items, %v", len(items), err)
+		}
+	}
+}
+
 func TestFieldsAreConvertedLeniently(t *testing.T) {
 	client := newClient(t)
 	instance := addInstance(t)

@@ -19,9 +19,22 @@ type CallOption interface{ applyCall(*callSettings) }
 
 // Setting is an option for a client, and for one call, where it overrides the client's.
 type Setting struct {
-	key, value string
+	key string
+	// Not the text itself, which fmt would print in a field that is not exported.
+	value func() string
 	// From WithOption: among credentials the last ones count, as in C.
 	raw bool
+}
+
+func newSetting(key, value string) Setting {
+	return Setting{key: key, value: func() string { return value }}
+}
+
+func (s Setting) text() string {
+	if s.value == nil {
+		return ""
+	}
+	return s.value()
 }
 
 // Format writes the key alone: the value may be a secret.
@@ -36,7 +49,8 @@ func (s Setting) applyClient(c *clientSettings) {
 
 func (s Setting) applyCall(c *callSettings) {
 	if s.key == "project_id" {
-		c.project = &s.value
+		project := s.text()
+		c.project = &project
 		return
 	}
 	c.options = append(c.options, s)
@@ -47,7 +61,7 @@ const NoLimit time.Duration = -1
 
 // WithProjectID sets the id of the project, 32 to 64 characters. Without it, the project is
 // that of the credentials, or the one with the region's name, which is looked up once.
-func WithProjectID(value string) Setting { return Setting{key: "project_id", value: value} }
+func WithProjectID(value string) Setting { return newSetting("project_id", value) }
 
 type clientOption func(*clientSettings)
 
@@ -79,7 +93,7 @@ func WithEndpoint(urls ...string) Option {
 				c.failure = newError(ErrInvalidEndpoint, "endpoint", "endpoint: a URL must not hold a comma")
 			}
 		}
-		c.options = append(c.options, Setting{key: "endpoint", value: strings.Join(urls, ",")})
+		c.options = append(c.options, newSetting("endpoint", strings.Join(urls, ",")))
 	})
 }
 
@@ -87,7 +101,11 @@ func WithEndpoint(urls ...string) Option {
 // this package; include/dbss.h has all of them, and those that one call takes. Among
 // credentials the last ones count. Do not set "interruptible": the runtime of Go handles
 // signals all the time.
-func WithOption(key, value string) Setting { return Setting{key: key, value: value, raw: true} }
+func WithOption(key, value string) Setting {
+	setting := newSetting(key, value)
+	setting.raw = true
+	return setting
+}
 
 // WithLogger sends the log records of the client's calls to a logger, with the context of
 // the call, on its goroutine. No record holds a secret. [WithLogLevel] selects records
