@@ -41,18 +41,22 @@ func (p PasscodeProvider) asTokens(ctx context.Context, refused bool) (Token, er
 
 type provider struct {
 	provide TokenProvider
-	ctx     context.Context
-	cancel  context.CancelFunc
+	// What it calls that which it returns.
+	names  map[string]string
+	ctx    context.Context
+	cancel context.CancelFunc
 
 	// The last failure. Held while a request is completed, so that calls see its reason.
-	mu         sync.Mutex
-	reason     string
+	mu     sync.Mutex
+	reason string
+	// The reason in the words of this package.
+	shown      string
 	err        error
 	panicValue any
 }
 
-func newProvider(provide TokenProvider) *provider {
-	p := &provider{provide: provide}
+func newProvider(provide TokenProvider, names map[string]string) *provider {
+	p := &provider{provide: provide, names: names}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -65,12 +69,18 @@ func (p *provider) serve(request abi.TokenRequest) {
 	defer abi.TokenRequestFree(request)
 	defer func() {
 		if value := recover(); value != nil {
-			p.fail(request, fmt.Sprintf("the provider panicked: %v", value), nil, value)
+			reason := fmt.Sprintf("the provider panicked: %v", value)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.fail(request, reason, nil, value)
 		}
 	}()
 	token, err := p.provide(p.ctx, abi.ReadTokenRequest(request).Refused != 0)
 	if err != nil {
-		p.fail(request, err.Error(), err, nil)
+		reason := err.Error()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.fail(request, reason, err, nil)
 		return
 	}
 	expires := int64(-1)
@@ -78,13 +88,17 @@ func (p *provider) serve(request abi.TokenRequest) {
 		// A time before 1970 has expired like 1970 itself; -1 would mean unknown.
 		expires = max(0, token.ExpiresAt.UnixMilli())
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if failure := abi.TokenRequestSet(request, token.Value, expires); failure != nil {
-		err := errorFrom(failure)
-		p.fail(request, err.Message, err, nil)
+		reason, err := failure.Message, errorFrom(failure, p.names)
+		p.fail(request, reason, err, nil)
+		p.shown = err.Message
 	}
 }
 
-// fail completes a request, unless libdbss has done so with the same reason.
+// fail completes a request, unless libdbss has done so with the same reason. The caller
+// holds the lock.
 func (p *provider) fail(request abi.TokenRequest, reason string, err error, panicValue any) {
 	reason = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -97,9 +111,7 @@ func (p *provider) fail(request abi.TokenRequest, reason string, err error, pani
 		runes := []rune(reason)
 		reason = string(runes[:len(runes)-1])
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.reason, p.err, p.panicValue = reason, err, panicValue
+	p.reason, p.shown, p.err, p.panicValue = reason, reason, err, panicValue
 	abi.TokenRequestFail(request, &reason)
 }
 
@@ -113,5 +125,6 @@ func (p *provider) explain(err *Error) {
 	if p.panicValue != nil {
 		panic(p.panicValue)
 	}
+	err.Message = strings.Replace(err.Message, p.reason, p.shown, 1)
 	err.causes = append(err.causes, p.err)
 }
