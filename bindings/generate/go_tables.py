@@ -45,6 +45,9 @@ TERMS = {
     "The context or the stream was": "The client or the stream was",
     "by closing its context or": "by closing its client or",
     'see the option "interruptible"': "see [WithOption]",
+    "The name of the reports. The service does the filtering.": (
+        "A part of the name of the reports, as the service searches."
+    ),
 }
 
 

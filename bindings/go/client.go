@@ -33,7 +33,7 @@ func Version() string { return abi.Version() }
 func HasFeature(name string) bool { return abi.HasFeature(name) != 0 }
 
 // Client is a client of the service, with its credentials and its connections, which stay
-// open between calls. Make one and share it.
+// open between calls. Make one with [NewClient] and share it.
 type Client struct {
 	context  *resource[abi.Context]
 	provider *provider

@@ -345,7 +345,7 @@ type MirrorOptions struct {
 	Type string
 	// The template_type of the reports. 1 to 256 bytes.
 	TemplateType string
-	// The name of the reports. The service does the filtering. 1 to 256 bytes.
+	// A part of the name of the reports, as the service searches. 1 to 256 bytes.
 	Name string
 	// The language of the reports; by default the service's choice. Each language of a report
 	// is a separate report in the archive. One of en-us, zh-cn.
