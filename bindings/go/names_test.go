@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -44,6 +45,7 @@ func TestErrorsSpeakOfWhatAUserOfGoWrites(t *testing.T) {
 	defer unconfigured.Close()
 	existing := filepath.Join(t.TempDir(), "report")
 	check(t, os.WriteFile(existing, nil, 0o600))
+	decimal := fs.FileMode(0o1130) // 600 in decimal
 	cases := map[string]struct {
 		parameter, message string
 		err                error
@@ -66,7 +68,7 @@ func TestErrorsSpeakOfWhatAUserOfGoWrites(t *testing.T) {
 		"too short": {"WithStallTimeout", "WithStallTimeout: must be from 1ms to 24h0m0s, or NoLimit, but is -5s", made(dbss.WithStallTimeout(-5 * time.Second))},
 		"too long":  {"WithPollInterval", "WithPollInterval: must be from 1ms to 24h0m0s, but is 48h0m0s", made(dbss.WithPollInterval(48 * time.Hour))},
 		"as text":   {"WithTotalTimeout", `must be a whole number from 1 to 2592000000, or -1 for no limit, but is "0"`, made(dbss.WithOption("total_timeout_ms", "0"))},
-		"mode":      {"WithFileMode", "WithFileMode: must be from 0o600 to 0o777, such as 0o640, but is 0o1130", made(dbss.WithFileMode(600))},
+		"mode":      {"WithFileMode", "WithFileMode: must be from 0o600 to 0o777, such as 0o640, but is 0o1130", made(dbss.WithFileMode(decimal))},
 		"key":       {"key", `key: there is no option "stall_timeout"; did you mean WithStallTimeout?`, download(id, report, dbss.WithOption("stall_timeout", "1"))},
 		"key 2":     {"key", `key: there is no option "max_atempts"; did you mean WithMaxAttempts?`, made(dbss.WithOption("max_atempts", "1"))},
 		"key 3":     {"key", `key: "proxy" is an option of a client, not of one call; give WithProxy to NewClient`, download(id, report, dbss.WithOption("proxy", "1"))},
