@@ -194,7 +194,7 @@ func WithProxy(value string) Option {
 
 // WithProxyFromEnvironment sets the option "proxy_from_environment": Whether the proxy is
 // taken from https_proxy, http_proxy, all_proxy and no_proxy (also in upper case, except
-// HTTP_PROXY) when the context is made. The default is false.
+// HTTP_PROXY) when the client is made. The default is false.
 func WithProxyFromEnvironment(value bool) Option {
 	return newSetting("proxy_from_environment", strconv.FormatBool(value))
 }
@@ -224,9 +224,9 @@ func WithPollInterval(value time.Duration) Setting {
 	return newSetting("poll_interval_ms", durationText(value))
 }
 
-// WithLogLevel sets the option "log_level": Which records the log callback receives: those
-// of this level and the more important ones. One of error, warning, info, debug. The
-// default is debug.
+// WithLogLevel sets the option "log_level": Which records the logger receives: those of
+// this level and the more important ones. One of error, warning, info, debug. The default
+// is debug.
 func WithLogLevel(value string) Option {
 	return newSetting("log_level", value)
 }
@@ -236,6 +236,46 @@ func WithLogLevel(value string) Option {
 // and spaces. 1 to 256 bytes.
 func WithUserAgentSuffix(value string) Option {
 	return newSetting("user_agent_suffix", value)
+}
+
+// optionNames has the functions for options, by their keys.
+var optionNames = map[string]string{
+	"region":                 "WithRegion",
+	"endpoint":               "WithEndpoint",
+	"project_id":             "WithProjectID",
+	"token":                  "WithToken",
+	"access_key":             "WithAccessKey",
+	"secret_key":             "WithSecretKey",
+	"security_token":         "WithSecurityToken",
+	"iam_user":               "WithIAMUser",
+	"iam_password":           "WithIAMPassword",
+	"iam_domain":             "WithIAMDomain",
+	"iam_user_id":            "WithIAMUserID",
+	"agency_name":            "WithAgencyName",
+	"agency_domain":          "WithAgencyDomain",
+	"agency_domain_id":       "WithAgencyDomainID",
+	"agency_duration_ms":     "WithAgencyDuration",
+	"credentials":            "WithCredentials",
+	"iam_endpoint":           "WithIAMEndpoint",
+	"sts_endpoint":           "WithSTSEndpoint",
+	"metadata_endpoint":      "WithMetadataEndpoint",
+	"ca_file":                "WithCAFile",
+	"connect_timeout_ms":     "WithConnectTimeout",
+	"stall_timeout_ms":       "WithStallTimeout",
+	"total_timeout_ms":       "WithTotalTimeout",
+	"max_attempts":           "WithMaxAttempts",
+	"max_retry_after_ms":     "WithMaxRetryAfter",
+	"allow_plaintext":        "WithAllowPlaintext",
+	"allow_close_delimited":  "WithAllowCloseDelimited",
+	"follow_redirects":       "WithFollowRedirects",
+	"proxy":                  "WithProxy",
+	"proxy_from_environment": "WithProxyFromEnvironment",
+	"file_mode":              "WithFileMode",
+	"max_memory_bytes":       "WithMaxMemoryBytes",
+	"wait_timeout_ms":        "WithWaitTimeout",
+	"poll_interval_ms":       "WithPollInterval",
+	"log_level":              "WithLogLevel",
+	"user_agent_suffix":      "WithUserAgentSuffix",
 }
 
 // ReportSpec says what [Client.GenerateReport] creates. Fields that are zero are not set.
@@ -282,10 +322,20 @@ func (o ReportSpec) each(set func(key, value string)) {
 	}
 }
 
+// reportSpecNames has the fields of [ReportSpec], by their keys.
+var reportSpecNames = map[string]string{
+	"template_id": "TemplateID",
+	"start_time":  "StartTime",
+	"end_time":    "EndTime",
+	"start_date":  "StartDate",
+	"end_date":    "EndDate",
+	"db_ids":      "DBIDs",
+}
+
 // MirrorOptions has the options of [Client.Mirror]. Fields that are zero are not set.
 type MirrorOptions struct {
 	// The id of the only audit instance to mirror; by default all. 32 to 64 characters.
-	Instance string
+	InstanceID string
 	// The first day on which the time range of a report may begin, such as 2026-11-24. Reports
 	// without a date are included.
 	Since string
@@ -294,8 +344,8 @@ type MirrorOptions struct {
 	// The type of the reports, such as AUDIT_REPORT_DAY. 1 to 256 bytes.
 	Type string
 	// The template_type of the reports. 1 to 256 bytes.
-	Template string
-	// The name of the reports. The service does the filtering. 1 to 256 bytes.
+	TemplateType string
+	// A part of the name of the reports, as the service searches. 1 to 256 bytes.
 	Name string
 	// The language of the reports; by default the service's choice. Each language of a report
 	// is a separate report in the archive. One of en-us, zh-cn.
@@ -314,8 +364,8 @@ type MirrorOptions struct {
 }
 
 func (o MirrorOptions) each(set func(key, value string)) {
-	if o.Instance != "" {
-		set("instance", o.Instance)
+	if o.InstanceID != "" {
+		set("instance", o.InstanceID)
 	}
 	if o.Since != "" {
 		set("since", o.Since)
@@ -326,8 +376,8 @@ func (o MirrorOptions) each(set func(key, value string)) {
 	if o.Type != "" {
 		set("type", o.Type)
 	}
-	if o.Template != "" {
-		set("template", o.Template)
+	if o.TemplateType != "" {
+		set("template", o.TemplateType)
 	}
 	if o.Name != "" {
 		set("name", o.Name)
@@ -347,6 +397,20 @@ func (o MirrorOptions) each(set func(key, value string)) {
 	for key, value := range o.Options {
 		set(key, value)
 	}
+}
+
+// mirrorOptionsNames has the fields of [MirrorOptions], by their keys.
+var mirrorOptionsNames = map[string]string{
+	"instance":   "InstanceID",
+	"since":      "Since",
+	"until":      "Until",
+	"type":       "Type",
+	"template":   "TemplateType",
+	"name":       "Name",
+	"locale":     "Locale",
+	"utc_offset": "UTCOffset",
+	"parallel":   "Parallel",
+	"verify":     "Verify",
 }
 
 // ScheduleChanges says what [Client.UpdateSchedule] changes. Fields that are zero are not set.
@@ -404,4 +468,16 @@ func (o ScheduleChanges) each(set func(key, value string)) {
 	for key, value := range o.Options {
 		set(key, value)
 	}
+}
+
+// scheduleChangesNames has the fields of [ScheduleChanges], by their keys.
+var scheduleChangesNames = map[string]string{
+	"status":     "Status",
+	"frequency":  "Frequency",
+	"format":     "Format",
+	"mode":       "Mode",
+	"start_time": "StartTime",
+	"notice":     "Notice",
+	"topic_urn":  "TopicURN",
+	"db_ids":     "DBIDs",
 }

@@ -48,8 +48,10 @@ func (p PasscodeProvider) asTokens(ctx context.Context, refused bool) (Token, er
 
 type provider struct {
 	provide TokenProvider
-	ctx     context.Context
-	cancel  context.CancelFunc
+	// What it calls that which it returns.
+	names  map[string]string
+	ctx    context.Context
+	cancel context.CancelFunc
 
 	// Held while a request is completed, so that calls see its failure.
 	mu sync.Mutex
@@ -58,13 +60,15 @@ type provider struct {
 }
 
 type providerFailure struct {
-	reason     string
+	reason string
+	// The reason in the words of this package.
+	shown      string
 	err        error
 	panicValue any
 }
 
-func newProvider(provide TokenProvider) *provider {
-	p := &provider{provide: provide}
+func newProvider(provide TokenProvider, names map[string]string) *provider {
+	p := &provider{provide: provide, names: names}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -77,25 +81,29 @@ func (p *provider) serve(request abi.TokenRequest) {
 	defer abi.TokenRequestFree(request)
 	defer func() {
 		if value := recover(); value != nil {
+			reason := fmt.Sprintf("the provider panicked: %v", value)
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.fail(request, fmt.Sprintf("the provider panicked: %v", value), nil, value)
+			p.fail(request, reason, "", nil, value)
 		}
 	}()
 	token, err := p.provide(p.ctx, abi.ReadTokenRequest(request).Refused != 0)
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if err != nil {
-		p.fail(request, err.Error(), err, nil)
+		reason := err.Error()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.fail(request, reason, "", err, nil)
 		return
 	}
 	expires := int64(-1)
 	if !token.ExpiresAt.IsZero() {
 		expires = unixMilliseconds(token.ExpiresAt)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if failure := abi.TokenRequestSet(request, token.Value, expires); failure != nil {
-		err := errorFrom(failure)
-		p.fail(request, err.Message, err, nil)
+		reason, err := failure.Message, errorFrom(failure, p.names)
+		p.fail(request, reason, err.Message, err, nil)
 	}
 }
 
@@ -111,13 +119,17 @@ func unixMilliseconds(value time.Time) int64 {
 	return value.UnixMilli()
 }
 
-// fail completes a request, unless libdbss has done so with the same reason. It needs the lock.
-func (p *provider) fail(request abi.TokenRequest, reason string, err error, panicValue any) {
+// fail completes a request, unless libdbss has done so with the same reason; shown is the
+// reason in the words of this package, if it has other ones. It needs the lock.
+func (p *provider) fail(request abi.TokenRequest, reason, shown string, err error, panicValue any) {
 	reason = printable(reason)
 	if len(p.failures) == 16 {
 		p.failures = p.failures[1:]
 	}
-	p.failures = append(p.failures, providerFailure{reason, err, panicValue})
+	if shown == "" {
+		shown = reason
+	}
+	p.failures = append(p.failures, providerFailure{reason, shown, err, panicValue})
 	abi.TokenRequestFail(request, &reason)
 }
 
@@ -154,6 +166,7 @@ func (p *provider) explain(err *Error) {
 		if failure.panicValue != nil {
 			panic(failure.panicValue)
 		}
+		err.Message = strings.TrimSuffix(err.Message, failure.reason) + failure.shown
 		err.causes = append(err.causes, failure.err)
 		return
 	}
