@@ -16,7 +16,7 @@ from .credentials import CallbackProvider, Credentials, PasscodeProvider, TokenP
 from .lists import ReportMethods
 from .log import LogForwarder, LogFunction
 from .mirror import MirrorMethods
-from .operation import CallMonitor, Control, Operation, ProgressFunction, Result
+from .operation import CallMonitor, Operation, ProgressFunction, Result, control_for
 from .settings import DEFAULT, Default, Seconds
 from .stream import Handle, ReportStream
 
@@ -114,9 +114,9 @@ def _encode_ids(
 ) -> ReportIds:
     """Encodes the ids of a report for C."""
     return (
-        None if project_id is None else ffi.encode("project", project_id),
-        ffi.encode("instance", instance_id),
-        ffi.encode("id", report_id),
+        None if project_id is None else ffi.encode("project_id", project_id),
+        ffi.encode("instance_id", instance_id),
+        ffi.encode("report_id", report_id),
         None if locale is None else ffi.encode("locale", locale),
     )
 
@@ -132,6 +132,20 @@ def _plain_file_descriptor(target: object) -> int | None:
             buffered.flush()
             return buffered.fileno()  # type: ignore[no-any-return]
     return None
+
+
+def _writer(target: Any) -> Writer:
+    """An object that bytes can be written to; raises an exception for others."""
+    write = getattr(target, "write", None)
+    if not callable(write) or isinstance(target, io.TextIOBase):
+        raise TypeError(
+            "path: must be a path, a descriptor, or an object that bytes can be written to, "
+            f"not {type(target).__name__}"
+        )
+    ffi.check_function("path.write", write)
+    if isinstance(target, io.IOBase) and not target.writable():
+        raise ValueError("path: is a file object that is not open for writing")
+    return target  # type: ignore[no-any-return]
 
 
 def _write_all(target: Writer, chunk: bytes) -> None:
@@ -345,15 +359,19 @@ class Client(ReportMethods, MirrorMethods):
                 "a token provider": (token_provider,),
             }
         )
-        if token_provider is not None and not callable(token_provider):
-            raise TypeError("token_provider: must be callable")
-        if passcode_provider is not None and not callable(passcode_provider):
-            raise TypeError("passcode_provider: must be callable")
+        for name, function in (
+            ("token_provider", token_provider),
+            ("passcode_provider", passcode_provider),
+        ):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name}: must be a function, not {type(function).__name__}")
+        if options is not None and not isinstance(options, Mapping):
+            raise TypeError(f"options: must be a mapping, not {type(options).__name__}")
         log_forwarder = None if log is None else LogForwarder(log)
         with ffi.temporary_handle(abi.Config, abi.config_new, abi.config_free) as config:
             for key, text in (options or {}).items():
                 abi.config_set(
-                    config, ffi.encode("key", key), settings.encode_text("config", key, text)
+                    config, ffi.encode("options", key), settings.encode_text("config", key, text)
                 )
             if endpoint is not None:
                 endpoints = _encode_endpoints(endpoint)
@@ -499,22 +517,17 @@ class Client(ReportMethods, MirrorMethods):
             return self._download_to_path(ids, path, replace, operation, progress)
         if replace:
             raise ValueError("replace: only a path can be replaced")
-        writable = isinstance(path, int) or callable(getattr(path, "write", None))
-        if not writable or isinstance(path, (bool, io.TextIOBase)):
-            raise TypeError(
-                "path: must be a path, a descriptor, or an object that bytes can be written to, "
-                f"not {type(path).__name__}"
-            )
-        if isinstance(path, int):
+        if isinstance(path, int) and not isinstance(path, bool):
             self._download_to_descriptor(ids, path, operation, progress)
             return None
-        descriptor = _plain_file_descriptor(path)
+        target = _writer(path)
+        descriptor = _plain_file_descriptor(target)
         if descriptor is not None:
             self._download_to_descriptor(ids, descriptor, operation, progress)
             return None
         with self._open_stream(ids, operation, progress) as stream:
             for chunk in stream:
-                _write_all(path, chunk)
+                _write_all(target, chunk)
         return None
 
     def _download_to_path(
@@ -544,7 +557,7 @@ class Client(ReportMethods, MirrorMethods):
     ) -> None:
         # A C int has no larger values, and ctypes would truncate them.
         if not 0 <= descriptor < 2**31:
-            raise errors.ArgumentError("fd: is not an open descriptor", parameter="fd")
+            raise errors.ArgumentError("path: is not an open descriptor", parameter="path")
 
         def call(context: abi.Context, control: abi.Operation) -> None:
             abi.report_download_to_fd(context, *ids, descriptor, control)
@@ -582,7 +595,7 @@ class Client(ReportMethods, MirrorMethods):
         progress: ProgressFunction | None,
     ) -> ReportStream:
         context = self._require_context()
-        control = Control() if operation is None else operation._open_control()
+        control = control_for(operation)
         monitor = CallMonitor(control, progress, context.log, context.provider)
         handle = Handle(abi.ReportStream, abi.report_stream_free)
         control.acquire()
@@ -610,7 +623,7 @@ class Client(ReportMethods, MirrorMethods):
     ) -> Result:
         """Runs a call of libdbss with an operation, a log and a progress function."""
         context = self._require_context()
-        control = Control() if operation is None else operation._open_control()
+        control = control_for(operation)
         monitor = CallMonitor(control, progress, context.log, context.provider)
         # Otherwise no callback would have an effect.
         needs_callbacks = (
@@ -670,7 +683,7 @@ class Client(ReportMethods, MirrorMethods):
             Error: there are no credentials, or the call failed otherwise.
             ClosedError: the client is closed.
         """
-        project = None if project_id is None else ffi.encode("project", project_id)
+        project = None if project_id is None else ffi.encode("project_id", project_id)
 
         def call(context: abi.Context, control: abi.Operation) -> None:
             abi.context_check(context, project, control)
@@ -706,7 +719,7 @@ class Client(ReportMethods, MirrorMethods):
     def _require_context(self) -> _Context:
         context = self._context
         if context is None:
-            raise errors.ClosedError("the client is closed")
+            raise errors.ClosedError("the client is closed", parameter="client")
         return context
 
     def close(self) -> None:

@@ -162,7 +162,7 @@ class MirrorMethods(CallRunner):
         not begin.
         """
         target = ffi.encode_path("directory", directory)
-        project = None if project_id is None else ffi.encode("project", project_id)
+        project = None if project_id is None else ffi.encode("project_id", project_id)
         values = {
             "instance": instance_id,
             "since": since,

@@ -274,7 +274,7 @@ class Operation:
         """The control; ClosedError if the operation is closed."""
         control = self._control
         if control is None:
-            raise errors.ClosedError("the operation is closed")
+            raise errors.ClosedError("the operation is closed", parameter="operation")
         return control
 
     def close(self) -> None:
@@ -299,6 +299,15 @@ class Operation:
         at = control.progress()
         total = "?" if at.total is None else at.total
         return f"<dbss.Operation {at.received} of {total} bytes>"
+
+
+def control_for(operation: Operation | None) -> Control:
+    """The control of a call: that of its operation, or a new one."""
+    if operation is None:
+        return Control()
+    if not isinstance(operation, Operation):
+        raise TypeError(f"operation: must be dbss.Operation, not {type(operation).__name__}")
+    return operation._open_control()
 
 
 class CallRunner:
@@ -329,8 +338,8 @@ class CallMonitor:
         log: LogForwarder | None = None,
         provider: CallbackProvider | None = None,
     ) -> None:
-        if progress is not None and not callable(progress):
-            raise TypeError("progress: must be callable")
+        if progress is not None:
+            ffi.check_function("progress", progress)
         self._control = control
         self._progress = progress
         self._log = log
