@@ -43,10 +43,11 @@ def own_name(name: str) -> str:
 
 def own_words(parameter: str | None, message: str) -> str:
     """The message of an error that libdbss wrote itself."""
+    message = _EXPIRED.sub(r"expires_at: \1 None if", message)
+    message = _TIMEOUT.sub(_timeout, message)
+    message = _EXISTS.sub(" exists already; pass replace=True, or ", message)
     if parameter is None or not message.startswith(f"{parameter}: "):
-        message = _EXPIRED.sub(r"expires_at: \1 None if", message)
-        message = _TIMEOUT.sub(_timeout, message)
-        return _EXISTS.sub(" exists already; pass replace=True, or ", message)
+        return message
     problem = message[len(parameter) + 2 :]
     if parameter == "ctx":
         # It says that the client is closed.
