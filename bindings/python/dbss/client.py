@@ -230,36 +230,39 @@ class Client(ReportMethods, MirrorMethods):
             default is http://169.254.169.254.
         ca_file: a PEM file of the certificates to trust, instead of those of the
             system and the built-in ones.
-        connect_timeout: seconds to establish a connection.
-        stall_timeout: seconds without a byte in or out.
-        total_timeout: seconds for a whole call. For each of the three, None
-            is no limit and DEFAULT the default of libdbss.
+        connect_timeout: seconds to establish a connection, 0.001 to 86400; the
+            default is 10.
+        stall_timeout: seconds without a byte in or out, 0.001 to 86400; the default
+            is 60.
+        total_timeout: seconds for a whole call, 0.001 to 2592000; the default is no
+            limit. For each of the three, None is no limit.
         allow_plaintext: allow plain http to another host, which exposes the
             token and the report to the network.
         max_memory_bytes: the largest report to download into memory; None for
             the default of libdbss, 1 GiB.
         user_agent_suffix: text after "libdbss/VERSION" in User-Agent.
         max_attempts: how many attempts a call makes when the connection fails
-            or breaks, or the service is overloaded; None for the default of
-            libdbss, 3; 1 for no retries.
+            or breaks, or the service is overloaded, 1 to 1000; None for the
+            default of libdbss, 3; 1 for no retries.
         max_retry_after: the longest wait, in seconds, that the service may
-            request before another attempt.
+            request before another attempt, 0 to 86400; the default is 60.
         follow_redirects: follow redirects. Credentials never go to another
             origin.
         proxy: the URL of an HTTP proxy for all connections, such as
             "http://user:password@proxy.example.com:3128".
         proxy_from_environment: take the proxy from https_proxy, http_proxy,
             all_proxy and no_proxy, as they are now.
-        wait_timeout: seconds to wait for a report that the service makes; None
-            is no limit and DEFAULT the default of libdbss, an hour.
-        poll_interval: seconds between checks for such a report; it grows with
-            each check.
+        wait_timeout: seconds to wait for a report that the service makes, 0.001 to
+            2592000; None is no limit, and the default is an hour.
+        poll_interval: seconds between checks for such a report, 0.001 to 86400; the
+            default is 2. It grows with each check.
         log: a function that is called with a LogRecord for each event of a call,
             on the thread of the call. Or a logging.Logger, whose records have the
             same data as attributes (dbss_status, dbss_attempt and so on). No
             record holds a secret. An exception that it raises goes to
-            sys.unraisablehook.
-        options: any other option of libdbss, as text; options() lists them.
+            sys.unraisablehook. It must not be a coroutine function.
+        options: any other option of libdbss, by its key and as text; options()
+            lists them.
 
     Raises:
         ArgumentError: an argument is invalid.
@@ -409,10 +412,11 @@ class Client(ReportMethods, MirrorMethods):
             locale: its language, "en-us" or "zh-cn"; None for the service's
                 default, en-us.
             operation: options, progress, cancel and result of this call.
-            progress: called with a Progress when the call starts, at least ten
-                times a second while it runs, even if no bytes arrive, and when
-                all bytes have arrived. If it returns False, the call ends with
-                CancelledError. If it raises, the call raises that exception.
+            progress: a function, and no coroutine function, that is called with a
+                Progress when the call starts, at least ten times a second while it
+                runs, even if no bytes arrive, and when all bytes have arrived. If it
+                returns False, the call ends with CancelledError. If it raises, the
+                call raises that exception.
 
         Returns:
             The complete report, a PDF or a ZIP file. Anything less is an error.
@@ -504,7 +508,9 @@ class Client(ReportMethods, MirrorMethods):
         Raises:
             FileExistsError: a file of this name exists, and ``replace`` is False.
             NotRegularFileError: the name is that of a directory, a link, a device.
-            FileError: the file cannot be written.
+            FileNotFoundError: the directory does not exist.
+            PermissionError: the file must not be written.
+            FileError: the file cannot be written for another reason.
             BrokenPipeError: the reader of the pipe has closed it.
             NotResumableError: the transfer broke, and could be neither resumed
                 nor restarted.

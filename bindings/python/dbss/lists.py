@@ -329,7 +329,8 @@ class ReportMethods(CallRunner):
 
         Args:
             instance_id: the id of the audit instance, 32 to 64 characters.
-            name: a name to search for; None for all reports.
+            name: a text, 1 to 256 bytes, that the service searches for in the names
+                of reports; None for all reports.
 
         The other arguments and the exceptions are those of instances().
         """
