@@ -88,7 +88,7 @@ export interface ProviderRequest {
 export interface LogRecord extends Omit<LogRecordFields, 'status'> {
   /** The code of the failed call, or of the failure that caused another attempt. */
   code?: StatusCode | 'DBSS_ERR_UNKNOWN';
-  /** The failure that the record is about. */
+  /** The failure that the record is about. A call that was cancelled is logged as `info`. */
   error?: DbssError;
   /** How many records before this one were dropped, because 1000 waited already. */
   dropped?: number;
@@ -289,6 +289,7 @@ function filled<H, R>(
 export class Client {
   readonly #context: ContextHandle;
   readonly #log: ClientOptions['log'];
+  readonly #onlyWarnings: boolean;
   readonly #provide: ((request: ProviderRequest) => unknown) | undefined;
   readonly #closing = new AbortController();
   // It lives as long as the client, which every call keeps.
@@ -325,6 +326,7 @@ export class Client {
       throw makeError({ status: STATUSES.DBSS_ERR_ARGUMENT, message });
     }
     this.#log = log;
+    this.#onlyWarnings = given.logLevel === 'error' || given.logLevel === 'warning';
     this.#provide = tokenProvider ?? passcodeProvider;
     setMaxListeners(0, this.#closing.signal);
     const config = native.configNew();
@@ -344,6 +346,11 @@ export class Client {
   #receiveLog({ status, ...record }: LogRecordFields & { error?: DbssError }, dropped: number): void {
     const made: LogRecord = record;
     if (status) made.code = codeOf(status);
+    if (made.code === 'DBSS_ERR_CANCELLED' && made.level === 'error') {
+      // It is what the program wanted.
+      made.level = 'info';
+      if (this.#onlyWarnings && !dropped) return;
+    }
     if (dropped) made.dropped = dropped;
     try {
       this.#log?.(made);
