@@ -89,7 +89,7 @@ export interface ProviderRequest {
 export interface LogRecord extends Omit<LogRecordFields, 'status'> {
   /** The code of the failed call, or of the failure that caused another attempt. */
   code?: StatusCode | 'DBSS_ERR_UNKNOWN';
-  /** The failure that the record is about. A call that was cancelled is logged as `info`. */
+  /** The failure that the record is about. */
   error?: DbssError;
   /** How many records before this one were dropped, because 1000 waited already. */
   dropped?: number;
@@ -299,7 +299,6 @@ function filled<H, R>(
 export class Client {
   readonly #context: ContextHandle;
   readonly #log: ClientOptions['log'];
-  readonly #onlyWarnings: boolean;
   readonly #provide: ((request: ProviderRequest) => unknown) | undefined;
   readonly #closing = new AbortController();
   // It lives as long as the client, which every call keeps.
@@ -337,7 +336,6 @@ export class Client {
       throw makeError({ status: STATUSES.DBSS_ERR_ARGUMENT, message });
     }
     this.#log = log;
-    this.#onlyWarnings = given.logLevel === 'error' || given.logLevel === 'warning';
     this.#provide = tokenProvider ?? passcodeProvider;
     this.#ofTokens = tokenProvider !== undefined;
     setMaxListeners(0, this.#closing.signal);
@@ -358,11 +356,6 @@ export class Client {
   #receiveLog({ status, ...record }: LogRecordFields & { error?: DbssError }, dropped: number): void {
     const made: LogRecord = record;
     if (status) made.code = codeOf(status);
-    if (made.code === 'DBSS_ERR_CANCELLED' && made.level === 'error') {
-      // It is what the program wanted.
-      made.level = 'info';
-      if (this.#onlyWarnings && !dropped) return;
-    }
     if (dropped) made.dropped = dropped;
     try {
       this.#log?.(made);

@@ -323,26 +323,6 @@ test('the log gets records without secrets', async (t) => {
   assert.ok(!JSON.stringify(records).includes(mock.token));
 });
 
-test('a call that was cancelled is no error in the log', async (t) => {
-  for (const [logLevel, levels] of [
-    ['debug', ['info']],
-    ['error', []],
-  ]) {
-    const records = [];
-    const client = newClient(t, { log: (record) => records.push(record), logLevel });
-    const lost = await silent();
-    const running = client.download(lost).catch((thrown) => thrown);
-    while ((await requests(lost.reportId)).length === 0);
-    client.cancelAll();
-    await running;
-    const found = records.filter((one) => one.code === 'DBSS_ERR_CANCELLED');
-    assert.deepEqual(
-      found.map((one) => one.level),
-      levels,
-    );
-  }
-});
-
 test('log records that nobody takes in time are dropped, and counted', async (t) => {
   const records = [];
   const client = newClient(t, { log: (record) => records.push(record) });
