@@ -46,6 +46,7 @@ final class Frame implements AutoCloseable {
     return text == null ? 0 : text(encode(parameter, text));
   }
 
+  /** A path for C, by Java's own working directory; 0 for null. */
   long path(String parameter, Path path) {
     if (path == null) {
       return 0;
@@ -54,7 +55,8 @@ final class Frame implements AutoCloseable {
       throw DbssException.of(
           Status.INVALID_VALUE, parameter, parameter + ": must be of the default file system");
     }
-    return text(Paths.bytes(path));
+    // An empty one stays empty, which is an error.
+    return text(Paths.bytes(path.toString().isEmpty() ? path : path.toAbsolutePath()));
   }
 
   private long text(byte[] bytes) {

@@ -131,6 +131,30 @@ class ClientTest {
   }
 
   @Test
+  void relativePathsMayHaveAnyCharacters() throws Exception {
+    Path relative = Path.of("").toAbsolutePath().relativize(directory);
+    var report = Mock.addReport(Map.of("format", "zip", "name", "审计报告"));
+    String id = report.get("id").getAsString();
+    var results = new ArrayList<CallResult>();
+    try (DbssClient client = Mock.builder().build()) {
+      DbssClient chinese = client.with(new CallOptions().locale("zh-cn").onResult(results::add));
+      Path saved = chinese.downloadReportToDirectory(instance, id, relative);
+      assertTrue(saved.isAbsolute(), saved.toString());
+      assertTrue(Files.isSameFile(directory, saved.getParent()));
+      assertTrue(Files.size(saved) > 0);
+      assertEquals(saved, results.get(0).path());
+      DbssException exists =
+          thrown(
+              DbssException.class, () -> chinese.downloadReportToDirectory(instance, id, relative));
+      assertEquals(saved, exists.path());
+    }
+    for (Path path : List.of(Path.of("审计.pdf"), Path.of("..", "审", "计"))) {
+      byte[] name = path.toString().getBytes(java.nio.charset.StandardCharsets.UTF_8);
+      assertEquals(path, Paths.of(name));
+    }
+  }
+
+  @Test
   void exceptionOfTheTargetIsThrownAsItIs() throws Exception {
     IOException own = new IOException("mine");
     try (DbssClient client = Mock.builder().build()) {
