@@ -2,6 +2,7 @@ package com.example.dbss;
 
 import com.example.dbss.internal.Abi;
 import com.example.dbss.internal.Fields;
+import com.example.dbss.internal.Stack;
 import java.io.OutputStream;
 import java.nio.channels.AsynchronousCloseException;
 import java.nio.channels.ClosedByInterruptException;
@@ -35,9 +36,10 @@ final class Call extends AbstractInterruptibleChannel {
   private long number;
 
   // What a callback threw.
-  private Throwable thrown;
+  Throwable thrown;
   private OutputStream target;
   private byte[] chunk;
+  private long written;
 
   /** Begins a call, which must be freed. */
   Call(DbssClient client, CallOptions options) {
@@ -96,6 +98,10 @@ final class Call extends AbstractInterruptibleChannel {
   <T> T perform(Body<T> body) {
     if (Threads.isVirtual()) {
       return performElsewhere(body);
+    }
+    if (options.progress != null || client.logs != null || client.provider != null) {
+      // What overflows in a callback before its code runs could not be caught.
+      Stack.probe();
     }
     Call outer = client.logs == null ? null : CURRENT.get();
     if (client.logs != null) {
@@ -221,7 +227,16 @@ final class Call extends AbstractInterruptibleChannel {
   }
 
   void writeTo(OutputStream target) {
+    Stack.probe();
     this.target = target;
+  }
+
+  /** Throws if bytes that arrived were not written, because Java could not run onWrite. */
+  void checkWritten() {
+    if (written < ABI.dbss_operation_received(operation)) {
+      throw DbssException.of(
+          Status.INTERNAL, null, "not all bytes were written: Java had no stack or memory left");
+    }
   }
 
   int onWrite(long data, long length) {
@@ -235,6 +250,7 @@ final class Call extends AbstractInterruptibleChannel {
         target.write(chunk, 0, size);
         done += size;
       }
+      written += length;
       resume();
       return 0;
     } catch (Throwable e) {

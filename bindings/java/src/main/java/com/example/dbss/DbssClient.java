@@ -8,6 +8,7 @@ import static com.example.dbss.CallOptions.Parameter.STATUS;
 
 import com.example.dbss.internal.Abi;
 import com.example.dbss.internal.Fields;
+import com.example.dbss.internal.Stack;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
@@ -218,6 +219,7 @@ public final class DbssClient implements AutoCloseable {
         }
         kind = other == null ? kind : other;
       }
+      Stack.probe();
       LogSink logs = log == null ? null : new LogSink(log);
       Provider provider = tokens == null ? null : new Provider(tokens);
       long config = 0;
@@ -269,6 +271,7 @@ public final class DbssClient implements AutoCloseable {
    */
   @Override
   public void close() {
+    Stack.probe();
     context.close(ABI::dbss_context_close);
     // After the calls that wait for it: they were cancelled, and did not fail.
     if (provider != null) {
@@ -459,6 +462,7 @@ public final class DbssClient implements AutoCloseable {
                   ABI.dbss_write_fn(),
                   call.number(),
                   call.operation));
+          call.checkWritten();
           return null;
         },
         LOCALE);

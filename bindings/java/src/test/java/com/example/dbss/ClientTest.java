@@ -171,6 +171,71 @@ class ClientTest {
   }
 
   @Test
+  void bytesThatDoNotReachTheTargetAreAnError() throws Exception {
+    String id = Mock.addReport(Map.of("format", "pdf", "size", 2 << 20)).get("id").getAsString();
+    try (DbssClient client = Mock.builder().build()) {
+      // The first write makes the next ones fail before they reach the target.
+      long[] number = {0};
+      OutputStream target =
+          new OutputStream() {
+            @Override
+            public void write(int one) {
+              Upcalls.remove(number[0]);
+            }
+          };
+      number[0] = Upcalls.add(this) + 1;
+      fails(Status.CANCELLED, () -> client.downloadReportTo(instance, id, target));
+      // The bytes go to another call.
+      Call other = new Call(client, CallOptions.NONE);
+      other.writeTo(OutputStream.nullOutputStream());
+      fails(
+          Status.INTERNAL,
+          () ->
+              Call.run(
+                  client,
+                  CallOptions.NONE,
+                  (call, frame) -> {
+                    call.check(
+                        Native.ABI.dbss_report_download_to_callback(
+                            call.context,
+                            0,
+                            frame.text("instance", instance),
+                            frame.text("id", id),
+                            0,
+                            Native.ABI.dbss_write_fn(),
+                            other.number(),
+                            call.operation));
+                    call.checkWritten();
+                    return null;
+                  }));
+      other.free();
+    }
+  }
+
+  @Test
+  void callWithCallbacksFailsBeforeItsStackIsExhausted() throws Exception {
+    // A call uses its stack in C as well; 150 KiB are enough for Java alone.
+    for (int kib : new int[] {150, 256}) {
+      var result = new AtomicReference<Object>();
+      try (DbssClient client = Mock.builder().onLog(record -> {}).build()) {
+        client.check();
+        Runnable call =
+            () -> {
+              try {
+                result.set(client.findCredentials());
+              } catch (Throwable e) {
+                result.set(e);
+              }
+            };
+        Thread thread = new Thread(null, call, "small", kib << 10);
+        thread.start();
+        thread.join();
+      }
+      assertEquals(kib == 150, result.get() instanceof StackOverflowError, result.toString());
+    }
+  }
+
+  @Test
   void errorHasAllFields() throws Exception {
     String id = "details-0123456789";
     Map<String, Object> detail = Map.of("error_code", "D.1", "error_msg", "first");
