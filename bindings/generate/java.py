@@ -240,7 +240,7 @@ def stack_file() -> Iterator[str]:
     yield f"    use(110, {', '.join('0' for _ in names)});"
     yield "  }"
     yield ""
-    yield "  // So many parameters make frames of about 700 bytes, interpreted or compiled."
+    yield "  // So many parameters make frames of about 700 bytes; the compiler cannot reduce them."
     yield f"  private static long use(int left, {', '.join(f'long {one}' for one in names)}) {{"
     yield f"    return left == 0 ? 0 : use(left - 1, {', '.join(names)}) + {names[-1]};"
     yield "  }"

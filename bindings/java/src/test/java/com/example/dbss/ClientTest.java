@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.example.dbss.internal.Stack;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -214,25 +215,30 @@ class ClientTest {
 
   @Test
   void callWithCallbacksFailsBeforeItsStackIsExhausted() throws Exception {
-    // A call uses its stack in C as well; 150 KiB are enough for Java alone.
-    for (int kib : new int[] {150, 256}) {
-      var result = new AtomicReference<Object>();
-      try (DbssClient client = Mock.builder().onLog(record -> {}).build()) {
-        client.check();
-        Runnable call =
-            () -> {
-              try {
-                result.set(client.findCredentials());
-              } catch (Throwable e) {
-                result.set(e);
-              }
-            };
-        Thread thread = new Thread(null, call, "small", kib << 10);
-        thread.start();
-        thread.join();
-      }
-      assertEquals(kib == 150, result.get() instanceof StackOverflowError, result.toString());
+    try (DbssClient client = Mock.builder().onLog(record -> {}).build()) {
+      var thrown = new AtomicReference<Throwable>();
+      Thread thread =
+          new Thread(null, () -> descend(client::findCredentials, thrown), "deep", 256 << 10);
+      thread.start();
+      thread.join();
+      assertTrue(thrown.get() instanceof StackOverflowError, String.valueOf(thrown.get()));
+      client.check();
     }
+  }
+
+  /** Makes a call where the stack has just too little left. */
+  private static void descend(Executable call, AtomicReference<Throwable> thrown) {
+    try {
+      Stack.probe();
+    } catch (StackOverflowError e) {
+      try {
+        call.execute();
+      } catch (Throwable t) {
+        thrown.set(t);
+      }
+      return;
+    }
+    descend(call, thrown);
   }
 
   @Test
@@ -660,6 +666,72 @@ class ClientTest {
       assertFalse(client.templates(own).stream().collect(Collectors.toList()).isEmpty());
       DbssClient off = client.with(new CallOptions().statusFilter("OFF"));
       off.databases(own).forEach(one -> assertEquals("OFF", one.status()));
+    }
+  }
+
+  @Test
+  void listsLoseNoPageToAnExceptionOfACallback() throws Exception {
+    String own = Mock.addInstance();
+    Mock.control("POST", "/reports", Map.of("format", "pdf", "count", 10, "instance", own));
+    for (int n = 0; n < 8; n++) {
+      // The first ones in a function for results, the others in the log.
+      boolean inLog = n >= 4;
+      var left = new AtomicInteger(Integer.MAX_VALUE);
+      Runnable throwing =
+          () -> {
+            if (left.getAndDecrement() == 0) {
+              throw new IllegalStateException("mine");
+            }
+          };
+      DbssClient.Builder builder = Mock.builder();
+      CallOptions options = new CallOptions().pageSize(3);
+      if (inLog) {
+        builder.onLog(record -> throwing.run());
+      } else {
+        options.onResult(result -> throwing.run());
+      }
+      try (DbssClient client = builder.build()) {
+        left.set(inLog ? n - 4 : n);
+        var iterator = client.with(options).reports(own).iterator();
+        int failures = 0;
+        int items = 0;
+        for (boolean more = true; more; ) {
+          try {
+            more = iterator.hasNext();
+            if (more) {
+              iterator.next();
+              items++;
+            }
+          } catch (IllegalStateException e) {
+            failures++;
+          }
+        }
+        assertEquals(10, items, "throwing at " + n);
+        assertEquals(1, failures, "throwing at " + n);
+      }
+    }
+  }
+
+  @Test
+  void pageThatCannotBeReadEndsTheList() throws Exception {
+    String own = Mock.addInstance();
+    // Like a page that is nested too deeply.
+    var wrong = new IllegalStateException("mine");
+    try (DbssClient client = Mock.builder().build()) {
+      Mock.control("POST", "/reports", Map.of("format", "pdf", "count", 2, "instance", own));
+      Listing<Report> list =
+          new Listing<>(
+              client,
+              CallOptions.NONE,
+              fields -> {
+                throw wrong;
+              },
+              (call, frame, out) ->
+                  Native.ABI.dbss_reports_list(
+                      call.context, 0, frame.text("instance", own), 0, 1, out));
+      for (int i = 0; i < 2; i++) {
+        assertSame(wrong, thrown(IllegalStateException.class, () -> list.iterator().hasNext()));
+      }
     }
   }
 
