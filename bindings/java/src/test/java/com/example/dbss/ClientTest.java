@@ -763,6 +763,20 @@ class ClientTest {
   }
 
   @Test
+  void numbersAndNestingOutOfRangeAreNoFault() {
+    for (String number : List.of("1E9999999999", "1E-2147483648", "-1e99999999999999999999")) {
+      Object parsed = Json.map(Json.parse("{\"a\":" + number + "}")).get("a");
+      assertEquals(number, parsed);
+      assertEquals("[\"" + number + "\"]", Json.write(List.of(parsed)));
+    }
+    Map<String, Object> tiny = Json.map(Json.parse("{\"percentum\":1E-2147483000}"));
+    assertEquals(0, new Report(tiny).percentum());
+    String nested = "[".repeat(400) + "]".repeat(400);
+    assertEquals(nested, Json.write(Json.parse(nested)));
+    fails(Status.UNEXPECTED_RESPONSE, () -> Json.parse("[".repeat(100_000) + "]".repeat(100_000)));
+  }
+
+  @Test
   void reportsAreGeneratedAndDeletedAndSchedulesChanged() throws Exception {
     String own = Mock.addInstance();
     String template =
