@@ -811,8 +811,10 @@ public final class DbssClient implements AutoCloseable {
 
   /**
    * {@return a future of any calls} Cancelling the future, or completing it otherwise, such as by a
-   * timeout, cancels the call that runs, and later ones of the same work. A stream that nobody gets
-   * then is closed.
+   * timeout, cancels the call that runs, and later ones of the same work, with its open streams. A
+   * {@link ReportStream} that is the result and that nobody gets then is closed. When the work
+   * completes the future, its open streams go on. An executor that refuses the work fails the
+   * future.
    *
    * @param <T> the type of the result
    * @param work makes the calls; it runs on the executor
@@ -820,29 +822,35 @@ public final class DbssClient implements AutoCloseable {
   public <T> CompletableFuture<T> async(Work<T> work) {
     CompletableFuture<T> future = new CompletableFuture<>();
     Cancellation cancellation = new Cancellation();
-    future.whenComplete((result, error) -> cancellation.cancel());
-    executor.execute(
-        () -> {
-          if (future.isDone()) {
-            return;
-          }
-          Cancellation outer = Cancellation.CURRENT.get();
-          Cancellation.CURRENT.set(cancellation);
-          try {
-            T result = work.run(this);
-            if (result instanceof ReportStream) {
-              ((ReportStream) result).outlive(cancellation);
-            }
-            if (!future.complete(result) && result instanceof AutoCloseable) {
-              ((AutoCloseable) result).close();
-            }
-          } catch (Throwable e) {
-            future.completeExceptionally(e);
-          } finally {
-            Cancellation.CURRENT.set(outer);
-          }
-        });
+    future.whenComplete((result, error) -> cancellation.cancelUnlessDone());
+    try {
+      executor.execute(() -> complete(future, cancellation, work));
+    } catch (RuntimeException e) {
+      future.completeExceptionally(e);
+    }
     return future;
+  }
+
+  private <T> void complete(CompletableFuture<T> future, Cancellation cancellation, Work<T> work) {
+    if (future.isDone()) {
+      return;
+    }
+    Cancellation outer = Cancellation.CURRENT.get();
+    Cancellation.CURRENT.set(cancellation);
+    try {
+      T result = work.run(this);
+      cancellation.done();
+      if (!future.complete(result)) {
+        cancellation.cancel();
+        if (result instanceof ReportStream) {
+          ((ReportStream) result).close();
+        }
+      }
+    } catch (Throwable e) {
+      future.completeExceptionally(e);
+    } finally {
+      Cancellation.CURRENT.set(outer);
+    }
   }
 
   /**

@@ -151,9 +151,4 @@ public final class ReportStream extends InputStream {
   public void close() {
     stream.close(ABI::dbss_report_stream_close);
   }
-
-  /** Goes on when the future that it comes from is complete. */
-  void outlive(Cancellation cancellation) {
-    cancellation.remove(call);
-  }
 }

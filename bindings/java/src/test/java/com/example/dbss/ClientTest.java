@@ -10,9 +10,11 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.example.dbss.internal.Stack;
+import java.io.BufferedInputStream;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.InterruptedIOException;
 import java.io.ObjectInputStream;
 import java.io.ObjectOutputStream;
@@ -442,6 +444,53 @@ class ClientTest {
               () -> client.downloadReportAsync(instance, "missing-0123456789").join());
       assertEquals(Status.NOT_FOUND, ((DbssException) e.getCause()).status());
       assertFalse(client.async(c -> c.reports(instance).stream().count()).join() == 0);
+    }
+  }
+
+  @Test
+  void streamInTheResultOfAFutureGoesOn() throws Exception {
+    String id = Mock.addReport(Map.of("format", "pdf", "size", 2 << 20)).get("id").getAsString();
+    try (DbssClient client = Mock.builder().build()) {
+      CompletableFuture<InputStream> wrapped =
+          client.async(c -> new BufferedInputStream(c.openReport(instance, id)));
+      assertEquals(2 << 20, wrapped.join().readAllBytes().length);
+      wrapped.join().close();
+    }
+    // A future that ends early closes a stream, but nothing that others may use.
+    var queue = new ArrayList<Runnable>();
+    try (DbssClient client = Mock.builder().executor(queue::add).build()) {
+      for (boolean streams : new boolean[] {true, false}) {
+        var future = new AtomicReference<CompletableFuture<AutoCloseable>>();
+        var stream = new AtomicReference<ReportStream>();
+        future.set(
+            client.async(
+                c -> {
+                  stream.set(c.openReport(instance, id));
+                  future.get().complete(null);
+                  return streams ? stream.get() : c;
+                }));
+        queue.remove(0).run();
+        IOException e = assertThrows(IOException.class, stream.get()::readAllBytes);
+        Status expected = streams ? Status.CLOSED : Status.CANCELLED;
+        assertEquals(expected, ((DbssException) e.getCause()).status());
+        stream.get().close();
+      }
+      client.check();
+    }
+  }
+
+  @Test
+  void executorThatRefusesTheWorkFailsTheFuture() {
+    var refused = new java.util.concurrent.RejectedExecutionException("full");
+    DbssClient.Builder builder =
+        Mock.builder()
+            .executor(
+                work -> {
+                  throw refused;
+                });
+    try (DbssClient client = builder.build()) {
+      CompletableFuture<byte[]> future = client.downloadReportAsync(instance, pdf);
+      assertSame(refused, assertThrows(CompletionException.class, future::join).getCause());
     }
   }
 
