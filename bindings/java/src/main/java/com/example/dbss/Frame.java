@@ -15,11 +15,12 @@ final class Frame implements AutoCloseable {
   private List<Long> more;
 
   /** Memory that is valid until the frame is closed. */
-  private long take(int size) {
-    int aligned = (size + 7) & ~7;
+  private long take(long size) {
+    long aligned = (size + 7) & ~7L;
     if (aligned <= SIZE - used) {
-      used += aligned;
-      return block + used - aligned;
+      long place = block + used;
+      used += (int) aligned;
+      return place;
     }
     if (more == null) {
       more = new ArrayList<>();
@@ -60,7 +61,7 @@ final class Frame implements AutoCloseable {
   }
 
   private long text(byte[] bytes) {
-    long place = take(bytes.length + 1);
+    long place = take(bytes.length + 1L);
     Native.ABI.write(place, bytes, 0, bytes.length);
     Native.ABI.write(place + bytes.length, NUL, 0, 1);
     return place;
