@@ -610,6 +610,52 @@ class ClientTest {
   }
 
   @Test
+  void anyExceptionOfATokenProviderIsTheCause() throws Exception {
+    for (Exception own :
+        List.of(
+            new IOException(""),
+            new IOException(),
+            new IOException("a\u202eb\u115f\0c\ud800 " + "审".repeat(500)),
+            new IOException() {
+              private static final long serialVersionUID = 1;
+
+              @Override
+              public String getMessage() {
+                throw new IllegalStateException("no message");
+              }
+            })) {
+      TokenProvider failing =
+          refused -> {
+            throw own;
+          };
+      try (DbssClient client = with(failing).build()) {
+        DbssException e = thrown(DbssException.class, client::check);
+        assertEquals(Status.NO_TOKEN, e.status());
+        assertSame(own, e.getCause(), e.getMessage());
+      }
+    }
+    // The waiting call may end before the function that completes it.
+    try (DbssClient client = with(refused -> new Token("a b", null)).build()) {
+      for (int i = 0; i < 200; i++) {
+        DbssException e = thrown(DbssException.class, client::check);
+        assertTrue(e.getCause() instanceof DbssException, e.getMessage());
+      }
+    }
+  }
+
+  @Test
+  void tokensMayExpireAtAnyTime() throws Exception {
+    String token = Mock.value("token");
+    try (DbssClient client = with(refused -> new Token(token, Instant.MAX)).build()) {
+      client.check();
+    }
+    try (DbssClient client = with(refused -> new Token(token, Instant.MIN)).build()) {
+      DbssException e = thrown(DbssException.class, client::check);
+      assertTrue(e.getMessage().contains("has expired"), e.getMessage());
+    }
+  }
+
+  @Test
   void callThatWaitsForAProviderCanBeInterruptedAndClosingInterruptsTheProvider() throws Exception {
     var ended = new CountDownLatch(1);
     TokenProvider endless =
