@@ -131,6 +131,15 @@ class ClientTest {
           thrown(DbssException.class, () -> client.downloadReportToFile(instance, pdf, raw));
       assertEquals(raw, failed.path());
     }
+    Path certificates = Path.of(java.net.URI.create(directory.toUri() + "ca%FF.pem"));
+    Files.copy(Path.of(Mock.value("ca_file")), certificates);
+    Mock.builder().caFile(certificates).build().close();
+    try (var archive =
+        java.nio.file.FileSystems.newFileSystem(
+            java.net.URI.create("jar:" + directory.toUri() + "a.zip"), Map.of("create", "true"))) {
+      DbssClient.Builder elsewhere = Mock.builder().caFile(archive.getPath("ca.pem"));
+      fails(Status.INVALID_VALUE, elsewhere::build);
+    }
   }
 
   @Test
