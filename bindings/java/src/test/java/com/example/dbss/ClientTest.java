@@ -583,6 +583,32 @@ class ClientTest {
   }
 
   @Test
+  void exceptionInTheLogOfAnotherClientDoesNotFailTheOuterCall() throws Exception {
+    var own = new IllegalStateException("mine");
+    var inner = new AtomicReference<Throwable>();
+    DbssClient.Builder other =
+        Mock.builder()
+            .onLog(
+                record -> {
+                  throw own;
+                });
+    DbssClient.Builder outer =
+        Mock.builder()
+            .onLog(
+                record -> {
+                  try {
+                    other.build().close();
+                  } catch (Throwable e) {
+                    inner.set(e);
+                  }
+                });
+    try (DbssClient client = outer.build()) {
+      assertTrue(client.downloadReport(instance, pdf).length > 0);
+      assertSame(own, inner.get());
+    }
+  }
+
+  @Test
   void tokenProviderIsCalledOnceAndItsExceptionIsTheCause() throws Exception {
     var calls = new AtomicInteger();
     TokenProvider provider =
