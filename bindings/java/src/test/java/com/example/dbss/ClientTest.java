@@ -504,6 +504,24 @@ class ClientTest {
   }
 
   @Test
+  void threadsOfThePackageInheritNothing() {
+    var inherited = new InheritableThreadLocal<String>();
+    inherited.set("mine");
+    try (DbssClient client = Mock.builder().build()) {
+      List<CompletableFuture<String>> all = new ArrayList<>();
+      for (int i = 0; i < 20; i++) {
+        all.add(
+            client.async(
+                c -> {
+                  c.check();
+                  return inherited.get();
+                }));
+      }
+      all.forEach(one -> assertNull(one.join()));
+    }
+  }
+
+  @Test
   void progressEndsTheCallOrItsExceptionDoes() throws Exception {
     try (DbssClient client = Mock.builder().build()) {
       var seen = new ArrayList<Long>();
