@@ -126,7 +126,24 @@ final class Call extends AbstractInterruptibleChannel {
 
   /** On a thread of the system, so that the carrier of the virtual thread can run others. */
   private <T> T performElsewhere(Body<T> body) {
-    FutureTask<T> task = new FutureTask<>(() -> perform(body));
+    Cancellation current = Cancellation.CURRENT.get();
+    Thread[] worker = {null};
+    FutureTask<T> task =
+        new FutureTask<>(
+            () -> {
+              Cancellation.CURRENT.set(current);
+              synchronized (worker) {
+                worker[0] = Thread.currentThread();
+              }
+              try {
+                return perform(body);
+              } finally {
+                synchronized (worker) {
+                  worker[0] = null;
+                }
+                Cancellation.CURRENT.remove();
+              }
+            });
     Threads.POOL.execute(task);
     boolean wasInterrupted = false;
     try {
@@ -136,6 +153,12 @@ final class Call extends AbstractInterruptibleChannel {
         } catch (InterruptedException e) {
           wasInterrupted = true;
           implCloseChannel();
+          synchronized (worker) {
+            if (worker[0] != null) {
+              // For the calls of its callbacks; the pool clears it.
+              worker[0].interrupt();
+            }
+          }
         } catch (ExecutionException e) {
           throw Threads.sneaky(e.getCause());
         }

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import com.example.dbss.internal.Stack;
 import java.io.BufferedInputStream;
@@ -393,6 +394,56 @@ class ClientTest {
     try (DbssClient client = Mock.builder().build()) {
       var e = interrupted(() -> client.with(options).downloadReport(instance, silent));
       assertTrue(e instanceof DbssInterruptedException || e.getMessage() == null, e.toString());
+    }
+  }
+
+  @Test
+  void interruptOfAVirtualThreadEndsTheCallOfACallback() throws Exception {
+    assumeTrue(Runtime.version().feature() >= 21, "Java has no virtual threads before 21");
+    String silent = Mock.silent();
+    var inner = new AtomicReference<Throwable>();
+    try (DbssClient client = Mock.builder().build()) {
+      CallOptions options =
+          new CallOptions()
+              .onProgress(
+                  p -> {
+                    try {
+                      client.downloadReport(instance, silent);
+                    } catch (Throwable e) {
+                      inner.set(e);
+                    }
+                    return true;
+                  });
+      Runnable call = () -> client.with(options).downloadReport(instance, pdf);
+      for (boolean future : new boolean[] {false, true}) {
+        int before = Mock.requests(silent);
+        var cancelled = new CompletableFuture<>();
+        Runnable work = call;
+        if (future) {
+          work =
+              () -> {
+                Cancellation cancellation = new Cancellation();
+                cancelled.whenComplete((result, error) -> cancellation.cancel());
+                Cancellation.CURRENT.set(cancellation);
+                call.run();
+              };
+        }
+        Thread thread =
+            (Thread)
+                Thread.class.getMethod("startVirtualThread", Runnable.class).invoke(null, work);
+        while (Mock.requests(silent) == before) {
+          Thread.onSpinWait();
+        }
+        if (future) {
+          cancelled.cancel(true);
+        } else {
+          thread.interrupt();
+        }
+        thread.join(10_000);
+        assertFalse(thread.isAlive(), "it is still there; by a future: " + future);
+        assertEquals(future, !(inner.get() instanceof DbssInterruptedException));
+        assertTrue(inner.get() instanceof DbssCancelledException, inner.toString());
+      }
     }
   }
 
