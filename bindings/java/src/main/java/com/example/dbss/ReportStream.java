@@ -43,6 +43,9 @@ public final class ReportStream extends InputStream {
               ABI.release(made);
               call.free();
             });
+    if (call.options.result != null) {
+      stream.cleanedOn(Threads.POOL);
+    }
     stream.ownedBy(this);
   }
 
