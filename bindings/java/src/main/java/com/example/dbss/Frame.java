@@ -12,7 +12,8 @@ final class Frame implements AutoCloseable {
 
   private final long block = Native.ABI.allocate(SIZE);
   private int used;
-  private List<Long> more;
+  // Addresses and sizes.
+  private List<long[]> more;
 
   /** Memory that is valid until the frame is closed. */
   private long take(long size) {
@@ -26,7 +27,7 @@ final class Frame implements AutoCloseable {
       more = new ArrayList<>();
     }
     long made = Native.ABI.allocate(size);
-    more.add(made);
+    more.add(new long[] {made, size});
     return made;
   }
 
@@ -68,6 +69,15 @@ final class Frame implements AutoCloseable {
   }
 
   private static final byte[] NUL = {0};
+  private static final byte[] ZEROS = new byte[SIZE];
+
+  /** Frees memory without what may be a secret. */
+  private static void release(long place, long size) {
+    for (long done = 0; done < size; done += ZEROS.length) {
+      Native.ABI.write(place + done, ZEROS, 0, (int) Math.min(ZEROS.length, size - done));
+    }
+    Native.ABI.release(place);
+  }
 
   private static byte[] encode(String parameter, String text) {
     if (text.indexOf('\0') >= 0) {
@@ -84,9 +94,9 @@ final class Frame implements AutoCloseable {
 
   @Override
   public void close() {
-    Native.ABI.release(block);
+    release(block, used);
     if (more != null) {
-      more.forEach(Native.ABI::release);
+      more.forEach(one -> release(one[0], one[1]));
     }
   }
 }

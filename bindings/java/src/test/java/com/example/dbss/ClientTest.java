@@ -21,6 +21,7 @@ import java.io.ObjectInputStream;
 import java.io.ObjectOutputStream;
 import java.io.OutputStream;
 import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -251,6 +252,22 @@ class ClientTest {
       return;
     }
     descend(call, thrown);
+  }
+
+  @Test
+  void memoryForArgumentsIsWiped() {
+    String secret = "secret".repeat(1000);
+    long[] places = new long[2];
+    try (Frame frame = new Frame()) {
+      places[0] = frame.text("token", "secret-secret-secret-secret-secret-secret");
+      places[1] = frame.text("token", secret);
+    }
+    // What the allocator writes itself is at the beginning of its blocks.
+    for (long place : places) {
+      byte[] found = new byte[16];
+      Native.ABI.read(place + 24, found, 0, found.length);
+      assertFalse(new String(found, StandardCharsets.ISO_8859_1).contains("secret"));
+    }
   }
 
   @Test
