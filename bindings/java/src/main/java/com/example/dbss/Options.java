@@ -66,6 +66,9 @@ abstract class Options<B extends Options<B>> {
 
   final void apply(Frame frame, Setter setter) {
     for (Entry one : entries) {
+      if (one.key == null) {
+        throw DbssException.of(Status.NULL_ARGUMENT, "key", "key: must not be null");
+      }
       if (one.value == null) {
         throw DbssException.of(Status.NULL_ARGUMENT, one.key, one.key + ": must not be null");
       }

@@ -327,6 +327,7 @@ class ClientTest {
     fails(Status.UNKNOWN_KEY, () -> Mock.builder().set("no_such_key", "1").build());
     fails(Status.ARGUMENT, () -> Mock.builder().credentials("default").build());
     fails(Status.NULL_ARGUMENT, () -> DbssClient.builder().token(null).build());
+    fails(Status.NULL_ARGUMENT, () -> DbssClient.builder().set(null, "x\0").build());
     assertFalse(DbssClient.builder().token("secret").toString().contains("secret"));
     assertFalse(new Token("secret", null).toString().contains("secret"));
   }
