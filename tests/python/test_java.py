@@ -288,6 +288,12 @@ def test_java_library_comes_from_the_property_if_it_is_set(java, mock, service, 
     given = [java[0], f"-Ddbss.library.path={tmp_path / 'none'}", *java[1:]]
     done = run(given, "Stream", *arguments, env=service, cwd=tmp_path, code=1)
     assert "dbss.library.path" in done.stderr
+    # A library, but another one.
+    other = next(Path("/usr/lib").glob("*/libm.so.6"))
+    given = [java[0], f"-Ddbss.library.path={other}", *java[1:]]
+    done = run(given, "Stream", *arguments, env=service, cwd=tmp_path, code=1)
+    assert "UnsatisfiedLinkError" in done.stderr
+    assert str(other) in done.stderr
     # Of what was written into the directory for temporary files, nothing is left.
     given = [java[0], f"-Djava.io.tmpdir={empty}", "-Djna.tmpdir=/tmp", *java[1:]]
     run(given, "Stream", *arguments, env=service, cwd=tmp_path)
