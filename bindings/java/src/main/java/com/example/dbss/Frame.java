@@ -48,7 +48,7 @@ final class Frame implements AutoCloseable {
     return text == null ? 0 : text(encode(parameter, text));
   }
 
-  /** A path for C, by Java's own working directory; 0 for null. */
+  /** A path for C; 0 for null. */
   long path(String parameter, Path path) {
     if (path == null) {
       return 0;
@@ -57,8 +57,7 @@ final class Frame implements AutoCloseable {
       throw DbssException.of(
           Status.INVALID_VALUE, parameter, parameter + ": must be of the default file system");
     }
-    // An empty one stays empty, which is an error.
-    return text(Paths.bytes(path.toString().isEmpty() ? path : path.toAbsolutePath()));
+    return text(Paths.bytes(path));
   }
 
   private long text(byte[] bytes) {
