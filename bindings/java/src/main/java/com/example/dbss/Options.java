@@ -10,13 +10,13 @@ import java.util.Set;
 
 /** Options by key and value, in the order in which they were set. */
 abstract class Options<B extends Options<B>> {
-  /** An option; its value is text, in the format of its type. */
+  /** An option; its value is text, in the format of its type, or a path. */
   static final class Entry {
     final String key;
-    final String value;
+    final Object value;
     final boolean isTyped;
 
-    Entry(String key, String value, boolean isTyped) {
+    Entry(String key, Object value, boolean isTyped) {
       this.key = key;
       this.value = value;
       this.isTyped = isTyped;
@@ -32,7 +32,7 @@ abstract class Options<B extends Options<B>> {
     return (B) this;
   }
 
-  final B typed(String key, String value) {
+  final B typed(String key, Object value) {
     entries.add(new Entry(key, value, true));
     return self();
   }
@@ -66,11 +66,17 @@ abstract class Options<B extends Options<B>> {
 
   final void apply(Frame frame, Setter setter) {
     for (Entry one : entries) {
+      if (one.key == null) {
+        throw DbssException.of(Status.NULL_ARGUMENT, "key", "key: must not be null");
+      }
       if (one.value == null) {
         throw DbssException.of(Status.NULL_ARGUMENT, one.key, one.key + ": must not be null");
       }
       long key = frame.text("key", one.key);
-      long value = frame.text(one.key, one.value);
+      long value =
+          one.value instanceof Path
+              ? frame.path(one.key, (Path) one.value)
+              : frame.text(one.key, (String) one.value);
       Native.check(setter.set(key, value));
     }
   }
@@ -81,8 +87,9 @@ abstract class Options<B extends Options<B>> {
     return value;
   }
 
-  static String text(Path value) {
-    return value.toString();
+  // Its bytes need not be text.
+  static Path text(Path value) {
+    return value;
   }
 
   static String text(LocalDate value) {

@@ -43,6 +43,9 @@ public final class ReportStream extends InputStream {
               ABI.release(made);
               call.free();
             });
+    if (call.options.result != null) {
+      stream.cleanedOn(Threads.POOL);
+    }
     stream.ownedBy(this);
   }
 
@@ -150,10 +153,5 @@ public final class ReportStream extends InputStream {
   @Override
   public void close() {
     stream.close(ABI::dbss_report_stream_close);
-  }
-
-  /** Goes on when the future that it comes from is complete. */
-  void outlive(Cancellation cancellation) {
-    cancellation.remove(call);
   }
 }

@@ -48,7 +48,8 @@ public final class Library {
     try {
       return Backend.open(path.toString());
     } catch (IllegalArgumentException | UnsatisfiedLinkError e) {
-      throw failed("cannot load " + path + "; its directory must allow execution", e);
+      String needed = "its directory, and for JNA that of jna.tmpdir, must allow execution";
+      throw failed("cannot load " + path + "; " + needed, e);
     }
   }
 
