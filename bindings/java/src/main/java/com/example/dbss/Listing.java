@@ -93,6 +93,12 @@ public final class Listing<T> implements Iterable<T> {
     return total;
   }
 
+  /** {@return the number of items, if it is known} */
+  @Override
+  public String toString() {
+    return "Listing[" + (total.isPresent() ? total.getAsLong() + " items" : "") + "]";
+  }
+
   private Iterator<T> fetch(Call call, Frame frame) {
     long out = frame.out();
     if (cursor == null) {

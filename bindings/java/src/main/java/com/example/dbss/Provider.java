@@ -1,6 +1,7 @@
 package com.example.dbss;
 
 import com.example.dbss.internal.Abi;
+import java.time.Instant;
 import java.util.HashSet;
 import java.util.Set;
 
@@ -51,6 +52,13 @@ final class Provider {
   private void serve(long request) {
     try (Frame frame = new Frame()) {
       Token token = provide(ABI.dbss_token_request_refused(request) != 0);
+      if (token == null) {
+        throw new IllegalStateException("it returned null instead of a Token");
+      }
+      if (token.expiresAt != null && token.expiresAt.isBefore(Instant.now())) {
+        String wrong = "expiresAt: is in the past, so the token has expired; give null if unknown";
+        throw DbssException.of(Status.INVALID_TOKEN, "expiresAt", wrong);
+      }
       // A time before 1970 has expired like 1970 itself; -1 means unknown.
       long expires = token.expiresAt == null ? -1 : Math.max(0, token.expiresAt.toEpochMilli());
       long value = frame.text("token", token.value);

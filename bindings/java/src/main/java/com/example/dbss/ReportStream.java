@@ -152,6 +152,12 @@ public final class ReportStream extends InputStream {
     stream.close(ABI::dbss_report_stream_close);
   }
 
+  /** {@return the name of the report, and its size if it is known} */
+  @Override
+  public String toString() {
+    return "ReportStream[" + filename() + (size() < 0 ? "" : ", " + size() + " bytes") + "]";
+  }
+
   /** Goes on when the future that it comes from is complete. */
   void outlive(Cancellation cancellation) {
     cancellation.remove(call);
