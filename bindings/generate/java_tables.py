@@ -38,7 +38,8 @@ HELP = {
     ),
     "utc_offset": (
         "The offset from UTC that determines the day of a report, for since and until, the periods "
-        "without a report and the directories of years. Times without an offset are UTC, the default."
+        "without a report and the directories of years. The default is UTC, which is also that of "
+        "times without an offset."
     ),
     "template": "The type of the template of the reports.",
     "name": "A part of the name of the reports, for which the service searches.",

@@ -309,7 +309,7 @@ def test_java_library_comes_from_the_property_if_it_is_set(java, mock, service, 
 
 def test_java_says_what_is_missing_to_call_the_library(project, service, tmp_path):
     start = ["-XX:TieredStopAtLevel=1", "-cp"]
-    if 24 <= max(java_package.jdks()):
+    if max(java_package.jdks()) >= 24:
         program = [f"{need_jdk(22)}/bin/java", "--illegal-native-access=deny", *start]
         program.append(project.classpath)
         done = run(program, "Stream", "I", "R", env=service, cwd=tmp_path, code=1)

@@ -85,7 +85,8 @@ public final class MirrorOptions extends Options<MirrorOptions> {
 
   /**
    * The offset from UTC that determines the day of a report, for since and until, the periods
-   * without a report and the directories of years. Times without an offset are UTC, the default.
+   * without a report and the directories of years. The default is UTC, which is also that of
+   * times without an offset.
    *
    * @param value the value
    * @return this

@@ -23,7 +23,7 @@ final class Words {
 
   // Not the parts of a path or of an address.
   private static final Pattern KEY =
-      Pattern.compile("(?<![\\w/.-])[a-z]+(?:_[a-z]+)+(?![\\w/-]|\\.\\w)");
+      Pattern.compile("(?<![\\w/.?&=#%-])[a-z]+(?:_[a-z]+)+(?![\\w/&=%-]|\\.\\w)");
   private static final Pattern DURATION =
       Pattern.compile("must be a whole number from (\\d+) to (\\d+)(, or -1 for no limit)?");
   private static final String GIVEN = ", but is \"";
@@ -81,13 +81,16 @@ final class Words {
     return text.substring(0, range.start()) + "must be from " + bounds + none;
   }
 
+  /** A duration as the documentation of the options has it. */
   private static String duration(String milliseconds) {
     Duration value = Duration.ofMillis(Long.parseLong(milliseconds));
-    long hours = value.toHours();
-    if (hours == 0) {
-      return milliseconds + " ms";
+    if (value.toHours() > 24) {
+      return value.toDays() + " days";
     }
-    return hours > 24 ? value.toDays() + " days" : hours + " h";
+    if (value.toHours() > 0) {
+      return value.toHours() + " h";
+    }
+    return value.toMinutes() > 0 ? value.toMinutes() + " min" : milliseconds + " ms";
   }
 
   /** The message for an option that had a value of Java, with that value. */

@@ -260,6 +260,10 @@ class ClientTest {
         "maxRetryAfter: must be from 0 ms to 24 h, but is PT25H",
         () -> Mock.builder().maxRetryAfter(Duration.ofHours(25)).build());
     says(
+        "agencyDuration",
+        "agencyDuration: must be from 15 min to 24 h, but is PT1M",
+        () -> Mock.builder().agencyDuration(Duration.ofMinutes(1)).build());
+    says(
         "fileMode",
         "fileMode: must be at least those of rw-------, but is r--r-----",
         () -> Mock.builder().fileMode(PosixFilePermissions.fromString("r--r-----")).build());
@@ -288,6 +292,10 @@ class ClientTest {
         "logLevel",
         "logLevel: must be one of error, warning, info, debug, but is \"max_attempts\"",
         () -> Mock.builder().set("log_level", "max_attempts").build());
+    Path missing = directory.resolve("ca_file.pem");
+    String unread =
+        thrown(DbssFileException.class, () -> Mock.builder().caFile(missing).build()).getMessage();
+    assertTrue(unread.startsWith("caFile: cannot read " + missing), unread);
     String id = "quoted-0123456789";
     Mock.fault(
         id, Map.of("status", 400, "json", Map.of("error_code", "C", "error_msg", "max_attempts")));
