@@ -3,8 +3,8 @@
     python bindings/generate/java.py
 
 It writes, under bindings/java/src/main, the interface of all functions of the ABI, its
-implementations by FFM (Java 22 and newer) and by JNA (older), and what java_tables.py makes
-of the tables. `make abi` runs it.
+implementations by FFM (Java 22 and newer) and by JNA (older), what java_tables.py makes of the
+tables, and a method with many parameters. `make abi` runs it.
 """
 
 from __future__ import annotations
@@ -229,6 +229,24 @@ def fields_file(description: Item) -> Iterator[str]:
     yield "}"
 
 
+def stack_file() -> Iterator[str]:
+    names = [f"p{i}" for i in range(40)]
+    yield "/** The stack of a thread. */"
+    yield "public final class Stack {"
+    yield "  private Stack() {}"
+    yield ""
+    yield "  /** Throws a StackOverflowError if fewer than about 80 KiB are left. */"
+    yield "  public static void probe() {"
+    yield f"    use(110, {', '.join('0' for _ in names)});"
+    yield "  }"
+    yield ""
+    yield "  // So many parameters make frames of about 700 bytes; the compiler cannot reduce them."
+    yield f"  private static long use(int left, {', '.join(f'long {one}' for one in names)}) {{"
+    yield f"    return left == 0 ? 0 : use(left - 1, {', '.join(names)}) + {names[-1]};"
+    yield "  }"
+    yield "}"
+
+
 def generate(description: Item) -> dict[Path, str]:
     """The contents of the files by path."""
     internal = INTERNAL.replace(".", "/")
@@ -237,6 +255,7 @@ def generate(description: Item) -> dict[Path, str]:
         SOURCE / "java" / internal / "JnaAbi.java": jna_file(description),
         SOURCE / "java22" / internal / "FfmAbi.java": ffm_file(description),
         SOURCE / "java" / internal / "Fields.java": fields_file(description),
+        SOURCE / "java" / internal / "Stack.java": stack_file(),
     }
     files = {path: file_of(INTERNAL, lines) for path, lines in made.items()}
     for name, lines in tables(description).items():

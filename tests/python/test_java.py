@@ -295,12 +295,15 @@ def test_java_library_comes_from_the_property_if_it_is_set(java, mock, service, 
     given = [java[0], f"-Ddbss.library.path={tmp_path / 'none'}", *java[1:]]
     done = run(given, "Stream", *arguments, env=service, cwd=tmp_path, code=1)
     assert f"there is no {tmp_path}/none, which the system property" in done.stderr
-    other = tmp_path / "other"
-    other.write_text("no library")
-    given = [java[0], f"-Ddbss.library.path={other}", *java[1:]]
-    done = run(given, "Stream", *arguments, env=service, cwd=tmp_path, code=1)
-    assert "the library of the system property dbss.library.path: " in done.stderr
-    assert "file too short" in done.stderr
+    text = tmp_path / "text"
+    text.write_text("no library")
+    # A library, but another one.
+    for other in (text, next(Path("/usr/lib").glob("*/libm.so.6"))):
+        given = [java[0], f"-Ddbss.library.path={other}", *java[1:]]
+        done = run(given, "Stream", *arguments, env=service, cwd=tmp_path, code=1)
+        assert "UnsatisfiedLinkError" in done.stderr
+        assert f"cannot load {other}, which the system property" in done.stderr
+        assert other != text or "file too short" in done.stderr
     # Of what was written into the directory for temporary files, nothing is left.
     given = [java[0], f"-Djava.io.tmpdir={empty}", "-Djna.tmpdir=/tmp", *java[1:]]
     run(given, "Stream", *arguments, env=service, cwd=tmp_path)

@@ -2,6 +2,7 @@ package com.example.dbss;
 
 import com.example.dbss.internal.Abi;
 import com.example.dbss.internal.Fields;
+import com.example.dbss.internal.Stack;
 import java.io.OutputStream;
 import java.nio.channels.AsynchronousCloseException;
 import java.nio.channels.ClosedByInterruptException;
@@ -35,9 +36,10 @@ final class Call extends AbstractInterruptibleChannel {
   private long number;
 
   // What a callback threw.
-  private Throwable thrown;
+  Throwable thrown;
   private OutputStream target;
   private byte[] chunk;
+  private long written;
 
   /** Begins a call, which must be freed. */
   Call(DbssClient client, CallOptions options) {
@@ -97,6 +99,10 @@ final class Call extends AbstractInterruptibleChannel {
     if (Threads.isVirtual()) {
       return performElsewhere(body);
     }
+    if (options.progress != null || client.logs != null || client.provider != null) {
+      // What overflows in a callback before its code runs could not be caught.
+      Stack.probe();
+    }
     Call outer = client.logs == null ? null : CURRENT.get();
     if (client.logs != null) {
       CURRENT.set(this);
@@ -120,7 +126,24 @@ final class Call extends AbstractInterruptibleChannel {
 
   /** On a thread of the system, so that the carrier of the virtual thread can run others. */
   private <T> T performElsewhere(Body<T> body) {
-    FutureTask<T> task = new FutureTask<>(() -> perform(body));
+    Cancellation current = Cancellation.CURRENT.get();
+    Thread[] worker = {null};
+    FutureTask<T> task =
+        new FutureTask<>(
+            () -> {
+              Cancellation.CURRENT.set(current);
+              synchronized (worker) {
+                worker[0] = Thread.currentThread();
+              }
+              try {
+                return perform(body);
+              } finally {
+                synchronized (worker) {
+                  worker[0] = null;
+                }
+                Cancellation.CURRENT.remove();
+              }
+            });
     Threads.POOL.execute(task);
     boolean wasInterrupted = false;
     try {
@@ -130,6 +153,12 @@ final class Call extends AbstractInterruptibleChannel {
         } catch (InterruptedException e) {
           wasInterrupted = true;
           implCloseChannel();
+          synchronized (worker) {
+            if (worker[0] != null) {
+              // For the calls of its callbacks; the pool clears it.
+              worker[0].interrupt();
+            }
+          }
         } catch (ExecutionException e) {
           throw Threads.sneaky(e.getCause());
         }
@@ -221,7 +250,16 @@ final class Call extends AbstractInterruptibleChannel {
   }
 
   void writeTo(OutputStream target) {
+    Stack.probe();
     this.target = target;
+  }
+
+  /** Throws if bytes that arrived were not written, because Java could not run onWrite. */
+  void checkWritten() {
+    if (written < ABI.dbss_operation_received(operation)) {
+      throw DbssException.of(
+          Status.INTERNAL, null, "not all bytes were written: Java had no stack or memory left");
+    }
   }
 
   int onWrite(long data, long length) {
@@ -235,6 +273,7 @@ final class Call extends AbstractInterruptibleChannel {
         target.write(chunk, 0, size);
         done += size;
       }
+      written += length;
       resume();
       return 0;
     } catch (Throwable e) {

@@ -130,7 +130,8 @@ public final class CallOptions extends OperationOptions<CallOptions> {
 
   /**
    * Calls a function with what the call found out when it is over, also if it failed; for a stream,
-   * when it is closed and no read runs any more.
+   * when it is closed and no read runs any more; for one that is forgotten, on a thread of this
+   * package.
    *
    * @param value the function
    * @return this

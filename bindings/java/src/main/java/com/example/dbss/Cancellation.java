@@ -10,6 +10,7 @@ final class Cancellation {
 
   private final Set<Call> calls = new HashSet<>();
   private boolean cancelled;
+  private boolean done;
 
   synchronized void add(Call call) {
     calls.add(call);
@@ -25,5 +26,16 @@ final class Cancellation {
   synchronized void cancel() {
     cancelled = true;
     calls.forEach(Call::cancel);
+  }
+
+  /** The work has its result, so that the end of the future no longer cancels anything. */
+  synchronized void done() {
+    done = true;
+  }
+
+  synchronized void cancelUnlessDone() {
+    if (!done) {
+      cancel();
+    }
   }
 }

@@ -8,6 +8,7 @@ import static com.example.dbss.CallOptions.Parameter.STATUS;
 
 import com.example.dbss.internal.Abi;
 import com.example.dbss.internal.Fields;
+import com.example.dbss.internal.Stack;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
@@ -230,6 +231,7 @@ public final class DbssClient implements AutoCloseable {
         }
         kind = other == null ? kind : other;
       }
+      Stack.probe();
       LogSink logs = log == null ? null : new LogSink(log);
       Provider provider = tokens == null ? null : new Provider(tokens);
       long config = 0;
@@ -281,6 +283,7 @@ public final class DbssClient implements AutoCloseable {
    */
   @Override
   public void close() {
+    Stack.probe();
     context.close(ABI::dbss_context_close);
     // After the calls that wait for it: they were cancelled, and did not fail.
     if (provider != null) {
@@ -389,9 +392,9 @@ public final class DbssClient implements AutoCloseable {
   }
 
   /**
-   * {@return the path of the file that a report was saved to} The file appears only when it is
-   * complete and on the disk; after a failure an existing file is unchanged. Options: replace,
-   * locale, fileMode.
+   * {@return the absolute path of the file that a report was saved to} The file appears only when
+   * it is complete and on the disk; after a failure an existing file is unchanged. Options:
+   * replace, locale, fileMode.
    *
    * @param instanceId the id of the audit instance
    * @param reportId the id of the report
@@ -418,8 +421,8 @@ public final class DbssClient implements AutoCloseable {
   }
 
   /**
-   * {@return the path of the file that a report was saved to} Its name is a safe form of the
-   * report's own. Otherwise as {@link #downloadReportToFile}.
+   * {@return the absolute path of the file that a report was saved to} Its name is a safe form of
+   * the report's own. Otherwise as {@link #downloadReportToFile}.
    *
    * @param instanceId the id of the audit instance
    * @param reportId the id of the report
@@ -472,6 +475,7 @@ public final class DbssClient implements AutoCloseable {
                   ABI.dbss_write_fn(),
                   call.number(),
                   call.operation));
+          call.checkWritten();
           return null;
         },
         LOCALE);
@@ -826,8 +830,10 @@ public final class DbssClient implements AutoCloseable {
 
   /**
    * {@return a future of any calls} Cancelling the future, or completing it otherwise, such as by a
-   * timeout, cancels the call that runs, and later ones of the same work. A stream that nobody gets
-   * then is closed.
+   * timeout, cancels the call that runs, and later ones of the same work, with its open streams. A
+   * {@link ReportStream} that is the result and that nobody gets then is closed. When the work
+   * completes the future, its open streams go on. An executor that refuses the work fails the
+   * future.
    *
    * @param <T> the type of the result
    * @param work makes the calls; it runs on the executor
@@ -836,29 +842,35 @@ public final class DbssClient implements AutoCloseable {
     DbssException.required("work", work);
     CompletableFuture<T> future = new CompletableFuture<>();
     Cancellation cancellation = new Cancellation();
-    future.whenComplete((result, error) -> cancellation.cancel());
-    executor.execute(
-        () -> {
-          if (future.isDone()) {
-            return;
-          }
-          Cancellation outer = Cancellation.CURRENT.get();
-          Cancellation.CURRENT.set(cancellation);
-          try {
-            T result = work.run(this);
-            if (result instanceof ReportStream) {
-              ((ReportStream) result).outlive(cancellation);
-            }
-            if (!future.complete(result) && result instanceof AutoCloseable) {
-              ((AutoCloseable) result).close();
-            }
-          } catch (Throwable e) {
-            future.completeExceptionally(e);
-          } finally {
-            Cancellation.CURRENT.set(outer);
-          }
-        });
+    future.whenComplete((result, error) -> cancellation.cancelUnlessDone());
+    try {
+      executor.execute(() -> complete(future, cancellation, work));
+    } catch (RuntimeException e) {
+      future.completeExceptionally(e);
+    }
     return future;
+  }
+
+  private <T> void complete(CompletableFuture<T> future, Cancellation cancellation, Work<T> work) {
+    if (future.isDone()) {
+      return;
+    }
+    Cancellation outer = Cancellation.CURRENT.get();
+    Cancellation.CURRENT.set(cancellation);
+    try {
+      T result = work.run(this);
+      cancellation.done();
+      if (!future.complete(result)) {
+        cancellation.cancel();
+        if (result instanceof ReportStream) {
+          ((ReportStream) result).close();
+        }
+      }
+    } catch (Throwable e) {
+      future.completeExceptionally(e);
+    } finally {
+      Cancellation.CURRENT.set(outer);
+    }
   }
 
   /**

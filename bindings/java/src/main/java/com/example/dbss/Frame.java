@@ -12,20 +12,22 @@ final class Frame implements AutoCloseable {
 
   private final long block = Native.ABI.allocate(SIZE);
   private int used;
-  private List<Long> more;
+  // Addresses and sizes.
+  private List<long[]> more;
 
   /** Memory that is valid until the frame is closed. */
-  private long take(int size) {
-    int aligned = (size + 7) & ~7;
+  private long take(long size) {
+    long aligned = (size + 7) & ~7L;
     if (aligned <= SIZE - used) {
-      used += aligned;
-      return block + used - aligned;
+      long place = block + used;
+      used += (int) aligned;
+      return place;
     }
     if (more == null) {
       more = new ArrayList<>();
     }
     long made = Native.ABI.allocate(size);
-    more.add(made);
+    more.add(new long[] {made, size});
     return made;
   }
 
@@ -51,6 +53,7 @@ final class Frame implements AutoCloseable {
     return text == null ? 0 : text(encode(parameter, own, text));
   }
 
+  /** A path for C, by Java's own working directory; 0 for null. */
   long path(String parameter, Path path) {
     if (path == null) {
       return 0;
@@ -60,17 +63,27 @@ final class Frame implements AutoCloseable {
       throw DbssException.of(
           Status.INVALID_VALUE, own, own + ": must be of the default file system");
     }
-    return text(Paths.bytes(path));
+    // An empty one stays empty, which is an error.
+    return text(Paths.bytes(path.toString().isEmpty() ? path : path.toAbsolutePath()));
   }
 
   private long text(byte[] bytes) {
-    long place = take(bytes.length + 1);
+    long place = take(bytes.length + 1L);
     Native.ABI.write(place, bytes, 0, bytes.length);
     Native.ABI.write(place + bytes.length, NUL, 0, 1);
     return place;
   }
 
   private static final byte[] NUL = {0};
+  private static final byte[] ZEROS = new byte[SIZE];
+
+  /** Frees memory without what may be a secret. */
+  private static void release(long place, long size) {
+    for (long done = 0; done < size; done += ZEROS.length) {
+      Native.ABI.write(place + done, ZEROS, 0, (int) Math.min(ZEROS.length, size - done));
+    }
+    Native.ABI.release(place);
+  }
 
   private static byte[] encode(String parameter, String own, String text) {
     if (text.indexOf('\0') >= 0) {
@@ -87,9 +100,9 @@ final class Frame implements AutoCloseable {
 
   @Override
   public void close() {
-    Native.ABI.release(block);
+    release(block, used);
     if (more != null) {
-      more.forEach(Native.ABI::release);
+      more.forEach(one -> release(one[0], one[1]));
     }
   }
 }

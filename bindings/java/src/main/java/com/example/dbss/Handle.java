@@ -1,6 +1,7 @@
 package com.example.dbss;
 
 import java.lang.ref.Cleaner;
+import java.util.concurrent.Executor;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.LongConsumer;
@@ -15,10 +16,17 @@ final class Handle implements Runnable {
   private final AtomicLong users = new AtomicLong(1);
   private final AtomicBoolean closed = new AtomicBoolean();
   private Cleaner.Cleanable cleanable;
+  private Executor cleaner = Runnable::run;
 
   Handle(long address, LongConsumer free) {
     this.address = address;
     this.free = free;
+  }
+
+  /** Closes the handle elsewhere than on the cleaner's one thread, which must not wait. */
+  Handle cleanedOn(Executor executor) {
+    cleaner = executor;
+    return this;
   }
 
   /** Closes the handle when its owner is forgotten. */
@@ -65,6 +73,8 @@ final class Handle implements Runnable {
   /** What the cleaner does. */
   @Override
   public void run() {
-    close(address -> {});
+    if (!closed.get()) {
+      cleaner.execute(() -> close(address -> {}));
+    }
   }
 }

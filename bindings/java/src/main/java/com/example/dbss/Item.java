@@ -16,7 +16,7 @@ public abstract class Item {
   /**
    * {@return all fields as the service sent them, also those that this package does not know} The
    * values are strings, {@link Long}, {@link BigDecimal}, {@link Boolean}, {@link List}, {@link
-   * Map} or null.
+   * Map} or null. A number whose exponent is too large for {@link BigDecimal} is a string.
    */
   public Map<String, Object> raw() {
     return raw;
@@ -53,7 +53,8 @@ public abstract class Item {
     try {
       BigDecimal exact = new BigDecimal(String.valueOf(value));
       // Without digits for an exponent that is huge.
-      return Math.abs(exact.doubleValue()) < 0x1p63 ? exact.longValue() : null;
+      double near = Math.abs(exact.doubleValue());
+      return near < 1 ? (Long) 0L : near < 0x1p63 ? (Long) exact.longValue() : null;
     } catch (NumberFormatException e) {
       return null;
     }

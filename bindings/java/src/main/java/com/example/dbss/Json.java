@@ -8,8 +8,12 @@ import java.util.Map;
 
 /** Reads and writes JSON. What it reads was written by libdbss, so it is valid. */
 final class Json {
+  // More nesting could exhaust the stack.
+  private static final int MAX_DEPTH = 500;
+
   private final String text;
   private int at;
+  private int depth;
 
   private Json(String text) {
     this.text = text;
@@ -43,7 +47,18 @@ final class Json {
   }
 
   private Object value() {
-    switch (next()) {
+    if (depth == MAX_DEPTH) {
+      throw DbssException.of(
+          Status.UNEXPECTED_RESPONSE, null, "the response is nested deeper than " + MAX_DEPTH);
+    }
+    depth++;
+    Object value = value(next());
+    depth--;
+    return value;
+  }
+
+  private Object value(char first) {
+    switch (first) {
       case '{':
         return object();
       case '[':
@@ -96,7 +111,13 @@ final class Json {
     try {
       return Long.valueOf(digits);
     } catch (NumberFormatException e) {
+      // It has a fraction, an exponent, or is large.
+    }
+    try {
       return new BigDecimal(digits);
+    } catch (NumberFormatException e) {
+      // Its exponent is too large.
+      return digits;
     }
   }
 

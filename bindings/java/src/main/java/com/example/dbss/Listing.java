@@ -26,7 +26,7 @@ import java.util.stream.StreamSupport;
  *
  * <p>It can be read once, by one thread at a time. The list may change meanwhile: no item comes
  * twice, and a deletion does not hide the items that remain. After a failure, the next attempt is
- * for the same page.
+ * for the same page; a page that cannot be read ends the list, and each attempt throws the same.
  *
  * @param <T> the type of the items
  */
@@ -45,6 +45,8 @@ public final class Listing<T> implements Iterable<T> {
   private Handle cursor;
   private Iterator<T> page = Collections.emptyIterator();
   private OptionalLong total = OptionalLong.empty();
+  // Why a page that the cursor has passed is lost.
+  private Throwable broken;
 
   Listing(
       DbssClient client,
@@ -70,7 +72,7 @@ public final class Listing<T> implements Iterable<T> {
       @Override
       public boolean hasNext() {
         if (!page.hasNext()) {
-          page = Call.run(client, options, Listing.this::fetch);
+          Call.run(client, options, Listing.this::fetch);
         }
         return page.hasNext();
       }
@@ -99,7 +101,11 @@ public final class Listing<T> implements Iterable<T> {
     return "Listing[" + (total.isPresent() ? total.getAsLong() + " items" : "") + "]";
   }
 
-  private Iterator<T> fetch(Call call, Frame frame) {
+  /** Fetches a page. Once it is there, what is thrown does not lose it. */
+  private Void fetch(Call call, Frame frame) {
+    if (broken != null) {
+      throw Threads.sneaky(broken);
+    }
     long out = frame.out();
     if (cursor == null) {
       Native.check(opener.open(call, frame, out));
@@ -109,22 +115,35 @@ public final class Listing<T> implements Iterable<T> {
     long open = cursor.acquire();
     if (open == 0) {
       // The end was reached before.
-      return Collections.emptyIterator();
+      return null;
     }
-    int status = ABI.dbss_cursor_next(open, call.operation, out);
-    long next = ABI.getLong(out);
     try {
+      int status = ABI.dbss_cursor_next(open, call.operation, out);
+      if (status == 0) {
+        take(ABI.getLong(out));
+      }
       call.check(status);
+      return null;
+    } finally {
+      cursor.release();
+    }
+  }
+
+  /** Keeps what a page has, and frees it; 0 is the end. */
+  private void take(long next) {
+    try {
       if (next == 0) {
         cursor.close(address -> {});
-        return Collections.emptyIterator();
+        return;
       }
       long known = ABI.dbss_page_total(next);
+      page = items(next, maker).iterator();
       total = known < 0 ? OptionalLong.empty() : OptionalLong.of(known);
-      return items(next, maker).iterator();
+    } catch (Throwable e) {
+      broken = e;
+      throw e;
     } finally {
       ABI.dbss_page_free(next);
-      cursor.release();
     }
   }
 

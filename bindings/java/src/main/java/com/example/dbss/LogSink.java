@@ -19,6 +19,10 @@ final class LogSink {
 
   void accept(long record) {
     Call call = Call.CURRENT.get();
+    if (call != null && call.client.logs != this) {
+      // A call in whose callback this client is made.
+      call = null;
+    }
     try {
       long error = Native.ABI.dbss_log_record_error(record);
       int status = Native.ABI.dbss_error_status(error);

@@ -1,5 +1,6 @@
 package com.example.dbss;
 
+import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
@@ -11,14 +12,14 @@ import java.util.Set;
 
 /** Options by key and value, in the order in which they were set. */
 abstract class Options<B extends Options<B>> {
-  /** An option; its value is text, in the format of its type. */
+  /** An option; its value is text, in the format of its type, or a path. */
   static final class Entry {
     final String key;
-    final String value;
+    final Object value;
     // What a method of its own was given; null for the text of set().
     final Object given;
 
-    Entry(String key, String value, Object given) {
+    Entry(String key, Object value, Object given) {
       this.key = key;
       this.value = value;
       this.given = given;
@@ -30,10 +31,10 @@ abstract class Options<B extends Options<B>> {
       if (status == Status.UNKNOWN_KEY.code()) {
         details.message = Words.unknownKey(key, keys);
       } else if (given instanceof Duration) {
-        details.message = Words.withGiven(details.message, value, given.toString());
+        details.message = Words.withGiven(details.message, (String) value, given.toString());
       } else if (given instanceof Set) {
         String shown = PosixFilePermissions.toString(permissions(given));
-        String message = Words.withGiven(details.message, value, shown);
+        String message = Words.withGiven(details.message, (String) value, shown);
         details.message =
             message.replaceFirst("octal digits .*, such as 640", "at least those of rw-------");
       }
@@ -52,7 +53,7 @@ abstract class Options<B extends Options<B>> {
 
   final B typed(String key, Object value) {
     DbssException.required(Words.option(key), value);
-    entries.add(new Entry(key, text(value), value));
+    entries.add(new Entry(key, converted(value), value));
     return self();
   }
 
@@ -91,7 +92,10 @@ abstract class Options<B extends Options<B>> {
   final void apply(Frame frame, Setter setter) {
     for (Entry one : entries) {
       long key = frame.text("key", "key", one.key);
-      long value = frame.text(one.key, Words.option(one.key), one.value);
+      long value =
+          one.value instanceof Path
+              ? frame.path(one.key, (Path) one.value)
+              : frame.text(one.key, Words.option(one.key), (String) one.value);
       int status = setter.set(key, value);
       if (status != 0) {
         throw one.failure(status, Native.takeError(status), keys());
@@ -99,8 +103,12 @@ abstract class Options<B extends Options<B>> {
     }
   }
 
-  /** A value as text for C, which refuses what is out of range. */
-  private static String text(Object value) {
+  /** A value for C, which refuses what is out of range: text, or a path. */
+  private static Object converted(Object value) {
+    if (value instanceof Path) {
+      // Its bytes need not be text.
+      return value;
+    }
     if (value instanceof Duration) {
       return text((Duration) value);
     }

@@ -42,12 +42,15 @@ final class Paths {
     if (isAscii(text)) {
       return Path.of(text);
     }
-    StringBuilder uri = new StringBuilder("file://");
+    // The URI of a path is absolute: a relative path gets a directory, which is removed again.
+    boolean absolute = bytes[0] == '/';
+    StringBuilder uri = new StringBuilder(absolute ? "file://" : "file:///d/");
     for (byte one : bytes) {
       boolean plain = one > ' ' && "%?#[]\"<>\\^`{|}\u007f".indexOf(one) < 0;
       uri.append(plain ? String.valueOf((char) one) : String.format("%%%02X", one));
     }
-    return Path.of(URI.create(uri.toString()));
+    Path path = Path.of(URI.create(uri.toString()));
+    return absolute ? path : path.subpath(1, path.getNameCount());
   }
 
   private static boolean isAscii(String text) {

@@ -15,7 +15,7 @@ final class Provider {
 
   // The last failure. Held while a request is completed, so that calls see its reason.
   private final Object failing = new Object();
-  private String reason = "";
+  private int[] reason = {};
   private Throwable thrown;
 
   Provider(TokenProvider provide) {
@@ -59,10 +59,15 @@ final class Provider {
         String wrong = "expiresAt: is in the past, so the token has expired; give null if unknown";
         throw DbssException.of(Status.INVALID_TOKEN, "expiresAt", wrong);
       }
-      // A time before 1970 has expired like 1970 itself; -1 means unknown.
-      long expires = token.expiresAt == null ? -1 : Math.max(0, token.expiresAt.toEpochMilli());
+      long expires = milliseconds(token.expiresAt);
       long value = frame.text("token", token.value);
-      Native.check(ABI.dbss_token_request_set(request, value, expires));
+      synchronized (failing) {
+        try {
+          Native.check(ABI.dbss_token_request_set(request, value, expires));
+        } catch (DbssException e) {
+          fail(request, e);
+        }
+      }
     } catch (Throwable e) {
       fail(request, e);
     } finally {
@@ -70,27 +75,41 @@ final class Provider {
     }
   }
 
+  /** Since 1970; -1 for null. */
+  private static long milliseconds(Instant time) {
+    if (time == null) {
+      return -1;
+    }
+    try {
+      // A time before 1970 has expired like 1970 itself.
+      return Math.max(0, time.toEpochMilli());
+    } catch (ArithmeticException e) {
+      return time.isBefore(Instant.EPOCH) ? 0 : Long.MAX_VALUE;
+    }
+  }
+
   /** Completes a request, unless libdbss has done so with the same reason. */
   private void fail(long request, Throwable e) {
-    String text = e instanceof DbssException ? e.getMessage() : String.valueOf(e.getMessage());
-    StringBuilder shown = new StringBuilder();
-    // libdbss repeats 512 bytes of it, and nothing that cannot be printed.
-    text.codePoints()
-        .limit(120)
-        .map(
-            c ->
-                Character.isISOControl(c)
-                        || Character.getType(c) == Character.SURROGATE
-                        || c == 0x2028
-                        || c == 0x2029
-                    ? ' '
-                    : c)
-        .forEach(shown::appendCodePoint);
+    String name = e.getClass().getName();
+    String text;
+    try {
+      text = e.getMessage();
+    } catch (Throwable none) {
+      text = name;
+    }
+    int[] shown =
+        (text == null || text.isBlank() ? name : text)
+            .codePoints()
+            // libdbss repeats 512 bytes of it.
+            .limit(120)
+            .map(c -> c == 0 || Character.getType(c) == Character.SURROGATE ? ' ' : c)
+            .toArray();
     try (Frame frame = new Frame()) {
+      long message = frame.text("message", new String(shown, 0, shown.length));
       synchronized (failing) {
-        reason = shown.toString();
+        reason = shown;
         thrown = e;
-        ABI.dbss_token_request_fail(request, frame.text("message", reason));
+        ABI.dbss_token_request_fail(request, message);
         ABI.dbss_error_free(ABI.dbss_error_take());
       }
     }
@@ -98,9 +117,25 @@ final class Provider {
 
   /** What the provider threw, if that is the reason in the message of an error; else null. */
   Throwable causeOf(String message) {
+    int[] shown = message.codePoints().toArray();
     synchronized (failing) {
-      return !reason.isEmpty() && message.contains(reason) ? thrown : null;
+      for (int from = 0; reason.length > 0 && from + reason.length <= shown.length; from++) {
+        if (isReason(shown, from)) {
+          return thrown;
+        }
+      }
+      return null;
     }
+  }
+
+  private boolean isReason(int[] shown, int from) {
+    for (int i = 0; i < reason.length; i++) {
+      // libdbss makes a space of what is not safe to show.
+      if (shown[from + i] != reason[i] && shown[from + i] != ' ') {
+        return false;
+      }
+    }
+    return true;
   }
 
   /** Interrupts the providers that run. */

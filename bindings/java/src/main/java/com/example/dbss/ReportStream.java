@@ -43,6 +43,9 @@ public final class ReportStream extends InputStream {
               ABI.release(made);
               call.free();
             });
+    if (call.options.result != null) {
+      stream.cleanedOn(Threads.POOL);
+    }
     stream.ownedBy(this);
   }
 
@@ -156,10 +159,5 @@ public final class ReportStream extends InputStream {
   @Override
   public String toString() {
     return "ReportStream[" + filename() + (size() < 0 ? "" : ", " + size() + " bytes") + "]";
-  }
-
-  /** Goes on when the future that it comes from is complete. */
-  void outlive(Cancellation cancellation) {
-    cancellation.remove(call);
   }
 }

@@ -24,7 +24,8 @@ final class Threads {
   private Threads() {}
 
   private static Thread make(Runnable work) {
-    Thread thread = new Thread(work, "dbss-" + COUNT.incrementAndGet());
+    // Without the values that are inherited from whichever thread needs it first.
+    Thread thread = new Thread(null, work, "dbss-" + COUNT.incrementAndGet(), 0, false);
     thread.setDaemon(true);
     return thread;
   }

@@ -23,27 +23,57 @@ final class Upcalls implements Abi.Callbacks {
 
   @Override
   public void dbss_destroy_fn(long userData) {
-    remove(userData);
+    try {
+      remove(userData);
+    } catch (Throwable e) {
+      // It stays.
+    }
   }
 
   @Override
   public void dbss_log_fn(long userData, long record) {
-    ((LogSink) OBJECTS.get(userData)).accept(record);
+    try {
+      ((LogSink) OBJECTS.get(userData)).accept(record);
+    } catch (Throwable e) {
+      // What the log throws, the sink has caught.
+    }
   }
 
   @Override
   public void dbss_token_provider_fn(long userData, long request) {
-    ((Provider) OBJECTS.get(userData)).request(request);
+    try {
+      ((Provider) OBJECTS.get(userData)).request(request);
+    } catch (Throwable e) {
+      // The calls that wait end with their timeouts.
+    }
   }
 
   @Override
   public int dbss_write_fn(long userData, long data, long length) {
-    return ((Call) OBJECTS.get(userData)).onWrite(data, length);
+    Call call = null;
+    try {
+      call = (Call) OBJECTS.get(userData);
+      return call.onWrite(data, length);
+    } catch (Throwable e) {
+      if (call != null) {
+        call.thrown = e;
+      }
+      return 1;
+    }
   }
 
   @Override
   public int dbss_progress_fn(long userData, long operation) {
-    return ((Call) OBJECTS.get(userData)).onProgress(operation);
+    Call call = null;
+    try {
+      call = (Call) OBJECTS.get(userData);
+      return call.onProgress(operation);
+    } catch (Throwable e) {
+      if (call != null) {
+        call.thrown = e;
+      }
+      return 1;
+    }
   }
 
   @Override

@@ -8,15 +8,20 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import com.example.dbss.internal.Stack;
+import java.io.BufferedInputStream;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.InterruptedIOException;
 import java.io.ObjectInputStream;
 import java.io.ObjectOutputStream;
 import java.io.OutputStream;
 import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -129,6 +134,39 @@ class ClientTest {
           thrown(DbssException.class, () -> client.downloadReportToFile(instance, pdf, raw));
       assertEquals(raw, failed.path());
     }
+    Path certificates = Path.of(java.net.URI.create(directory.toUri() + "ca%FF.pem"));
+    Files.copy(Path.of(Mock.value("ca_file")), certificates);
+    Mock.builder().caFile(certificates).build().close();
+    try (var archive =
+        java.nio.file.FileSystems.newFileSystem(
+            java.net.URI.create("jar:" + directory.toUri() + "a.zip"), Map.of("create", "true"))) {
+      DbssClient.Builder elsewhere = Mock.builder().caFile(archive.getPath("ca.pem"));
+      fails(Status.INVALID_VALUE, elsewhere::build);
+    }
+  }
+
+  @Test
+  void relativePathsMayHaveAnyCharacters() throws Exception {
+    Path relative = Path.of("").toAbsolutePath().relativize(directory);
+    var report = Mock.addReport(Map.of("format", "zip", "name", "审计报告"));
+    String id = report.get("id").getAsString();
+    var results = new ArrayList<CallResult>();
+    try (DbssClient client = Mock.builder().build()) {
+      DbssClient chinese = client.with(new CallOptions().locale("zh-cn").onResult(results::add));
+      Path saved = chinese.downloadReportToDirectory(instance, id, relative);
+      assertTrue(saved.isAbsolute(), saved.toString());
+      assertTrue(Files.isSameFile(directory, saved.getParent()));
+      assertTrue(Files.size(saved) > 0);
+      assertEquals(saved, results.get(0).path());
+      DbssException exists =
+          thrown(
+              DbssException.class, () -> chinese.downloadReportToDirectory(instance, id, relative));
+      assertEquals(saved, exists.path());
+    }
+    for (Path path : List.of(Path.of("审计.pdf"), Path.of("..", "审", "计"))) {
+      byte[] name = path.toString().getBytes(java.nio.charset.StandardCharsets.UTF_8);
+      assertEquals(path, Paths.of(name));
+    }
   }
 
   @Test
@@ -144,6 +182,92 @@ class ClientTest {
           };
       assertSame(
           own, thrown(IOException.class, () -> client.downloadReportTo(instance, pdf, target)));
+    }
+  }
+
+  @Test
+  void bytesThatDoNotReachTheTargetAreAnError() throws Exception {
+    String id = Mock.addReport(Map.of("format", "pdf", "size", 2 << 20)).get("id").getAsString();
+    try (DbssClient client = Mock.builder().build()) {
+      // The first write makes the next ones fail before they reach the target.
+      long[] number = {0};
+      OutputStream target =
+          new OutputStream() {
+            @Override
+            public void write(int one) {
+              Upcalls.remove(number[0]);
+            }
+          };
+      number[0] = Upcalls.add(this) + 1;
+      fails(Status.CANCELLED, () -> client.downloadReportTo(instance, id, target));
+      // The bytes go to another call.
+      Call other = new Call(client, CallOptions.NONE);
+      other.writeTo(OutputStream.nullOutputStream());
+      fails(
+          Status.INTERNAL,
+          () ->
+              Call.run(
+                  client,
+                  CallOptions.NONE,
+                  (call, frame) -> {
+                    call.check(
+                        Native.ABI.dbss_report_download_to_callback(
+                            call.context,
+                            0,
+                            frame.text("instance", instance),
+                            frame.text("id", id),
+                            0,
+                            Native.ABI.dbss_write_fn(),
+                            other.number(),
+                            call.operation));
+                    call.checkWritten();
+                    return null;
+                  }));
+      other.free();
+    }
+  }
+
+  @Test
+  void callWithCallbacksFailsBeforeItsStackIsExhausted() throws Exception {
+    try (DbssClient client = Mock.builder().onLog(record -> {}).build()) {
+      var thrown = new AtomicReference<Throwable>();
+      Thread thread =
+          new Thread(null, () -> descend(client::findCredentials, thrown), "deep", 256 << 10);
+      thread.start();
+      thread.join();
+      assertTrue(thrown.get() instanceof StackOverflowError, String.valueOf(thrown.get()));
+      client.check();
+    }
+  }
+
+  /** Makes a call where the stack has just too little left. */
+  private static void descend(Executable call, AtomicReference<Throwable> thrown) {
+    try {
+      Stack.probe();
+    } catch (StackOverflowError e) {
+      try {
+        call.execute();
+      } catch (Throwable t) {
+        thrown.set(t);
+      }
+      return;
+    }
+    descend(call, thrown);
+  }
+
+  @Test
+  void memoryForArgumentsIsWiped() {
+    String secret = "secret".repeat(1000);
+    long[] places = new long[2];
+    try (Frame frame = new Frame()) {
+      places[0] = frame.text("token", "secret-secret-secret-secret-secret-secret");
+      places[1] = frame.text("token", secret);
+    }
+    // What the allocator writes itself is at the beginning of its blocks.
+    for (long place : places) {
+      byte[] found = new byte[16];
+      Native.ABI.read(place + 24, found, 0, found.length);
+      assertFalse(new String(found, StandardCharsets.ISO_8859_1).contains("secret"));
     }
   }
 
@@ -204,6 +328,7 @@ class ClientTest {
     fails(Status.UNKNOWN_KEY, () -> Mock.builder().set("no_such_key", "1").build());
     fails(Status.ARGUMENT, () -> Mock.builder().credentials("default").build());
     fails(Status.NULL_ARGUMENT, () -> DbssClient.builder().token(null).build());
+    fails(Status.NULL_ARGUMENT, () -> DbssClient.builder().set(null, "x\0").build());
     assertFalse(DbssClient.builder().token("secret").toString().contains("secret"));
     assertFalse(new Token("secret", null).toString().contains("secret"));
   }
@@ -502,6 +627,56 @@ class ClientTest {
   }
 
   @Test
+  void interruptOfAVirtualThreadEndsTheCallOfACallback() throws Exception {
+    assumeTrue(Runtime.version().feature() >= 21, "Java has no virtual threads before 21");
+    String silent = Mock.silent();
+    var inner = new AtomicReference<Throwable>();
+    try (DbssClient client = Mock.builder().build()) {
+      CallOptions options =
+          new CallOptions()
+              .onProgress(
+                  p -> {
+                    try {
+                      client.downloadReport(instance, silent);
+                    } catch (Throwable e) {
+                      inner.set(e);
+                    }
+                    return true;
+                  });
+      Runnable call = () -> client.with(options).downloadReport(instance, pdf);
+      for (boolean future : new boolean[] {false, true}) {
+        int before = Mock.requests(silent);
+        var cancelled = new CompletableFuture<>();
+        Runnable work = call;
+        if (future) {
+          work =
+              () -> {
+                Cancellation cancellation = new Cancellation();
+                cancelled.whenComplete((result, error) -> cancellation.cancel());
+                Cancellation.CURRENT.set(cancellation);
+                call.run();
+              };
+        }
+        Thread thread =
+            (Thread)
+                Thread.class.getMethod("startVirtualThread", Runnable.class).invoke(null, work);
+        while (Mock.requests(silent) == before) {
+          Thread.onSpinWait();
+        }
+        if (future) {
+          cancelled.cancel(true);
+        } else {
+          thread.interrupt();
+        }
+        thread.join(10_000);
+        assertFalse(thread.isAlive(), "it is still there; by a future: " + future);
+        assertEquals(future, !(inner.get() instanceof DbssInterruptedException));
+        assertTrue(inner.get() instanceof DbssCancelledException, inner.toString());
+      }
+    }
+  }
+
+  @Test
   void threadThatIsInterruptedSendsNoRequest() throws Exception {
     String silent = Mock.silent();
     try (DbssClient client = Mock.builder().build()) {
@@ -558,6 +733,71 @@ class ClientTest {
               () -> client.downloadReportAsync(instance, "missing-0123456789").join());
       assertEquals(Status.NOT_FOUND, ((DbssException) e.getCause()).status());
       assertFalse(client.async(c -> c.reports(instance).stream().count()).join() == 0);
+    }
+  }
+
+  @Test
+  void streamInTheResultOfAFutureGoesOn() throws Exception {
+    String id = Mock.addReport(Map.of("format", "pdf", "size", 2 << 20)).get("id").getAsString();
+    try (DbssClient client = Mock.builder().build()) {
+      CompletableFuture<InputStream> wrapped =
+          client.async(c -> new BufferedInputStream(c.openReport(instance, id)));
+      assertEquals(2 << 20, wrapped.join().readAllBytes().length);
+      wrapped.join().close();
+    }
+    // A future that ends early closes a stream, but nothing that others may use.
+    var queue = new ArrayList<Runnable>();
+    try (DbssClient client = Mock.builder().executor(queue::add).build()) {
+      for (boolean streams : new boolean[] {true, false}) {
+        var future = new AtomicReference<CompletableFuture<AutoCloseable>>();
+        var stream = new AtomicReference<ReportStream>();
+        future.set(
+            client.async(
+                c -> {
+                  stream.set(c.openReport(instance, id));
+                  future.get().complete(null);
+                  return streams ? stream.get() : c;
+                }));
+        queue.remove(0).run();
+        IOException e = assertThrows(IOException.class, stream.get()::readAllBytes);
+        Status expected = streams ? Status.CLOSED : Status.CANCELLED;
+        assertEquals(expected, ((DbssException) e.getCause()).status());
+        stream.get().close();
+      }
+      client.check();
+    }
+  }
+
+  @Test
+  void executorThatRefusesTheWorkFailsTheFuture() {
+    var refused = new java.util.concurrent.RejectedExecutionException("full");
+    DbssClient.Builder builder =
+        Mock.builder()
+            .executor(
+                work -> {
+                  throw refused;
+                });
+    try (DbssClient client = builder.build()) {
+      CompletableFuture<byte[]> future = client.downloadReportAsync(instance, pdf);
+      assertSame(refused, assertThrows(CompletionException.class, future::join).getCause());
+    }
+  }
+
+  @Test
+  void threadsOfThePackageInheritNothing() {
+    var inherited = new InheritableThreadLocal<String>();
+    inherited.set("mine");
+    try (DbssClient client = Mock.builder().build()) {
+      List<CompletableFuture<String>> all = new ArrayList<>();
+      for (int i = 0; i < 20; i++) {
+        all.add(
+            client.async(
+                c -> {
+                  c.check();
+                  return inherited.get();
+                }));
+      }
+      all.forEach(one -> assertNull(one.join()));
     }
   }
 
@@ -641,6 +881,35 @@ class ClientTest {
   }
 
   @Test
+  void exceptionInTheLogOfAnotherClientDoesNotFailTheOuterCall() throws Exception {
+    var own = new IllegalStateException("mine");
+    var inner = new AtomicReference<Throwable>();
+    DbssClient.Builder other =
+        DbssClient.builder()
+            .region("cn-north-4")
+            .credentials("environment")
+            .onLog(
+                record -> {
+                  throw own;
+                });
+    DbssClient.Builder outer =
+        Mock.builder()
+            .onLog(
+                record -> {
+                  try {
+                    other.build().close();
+                  } catch (Throwable e) {
+                    inner.set(e);
+                  }
+                });
+    try (DbssClient client = outer.build()) {
+      assertTrue(client.downloadReport(instance, pdf).length > 0);
+      // There are no such credentials.
+      assertTrue(inner.get() instanceof DbssException, String.valueOf(inner.get()));
+    }
+  }
+
+  @Test
   void tokenProviderIsCalledOnceAndItsExceptionIsTheCause() throws Exception {
     var calls = new AtomicInteger();
     TokenProvider provider =
@@ -683,6 +952,52 @@ class ClientTest {
         assertTrue(e.getMessage().contains(one.getValue()), e.getMessage());
         assertNotNull(e.getCause());
       }
+    }
+  }
+
+  @Test
+  void anyExceptionOfATokenProviderIsTheCause() throws Exception {
+    for (Exception own :
+        List.of(
+            new IOException(""),
+            new IOException(),
+            new IOException("a\u202eb\u115f\0c\ud800 " + "审".repeat(500)),
+            new IOException() {
+              private static final long serialVersionUID = 1;
+
+              @Override
+              public String getMessage() {
+                throw new IllegalStateException("no message");
+              }
+            })) {
+      TokenProvider failing =
+          refused -> {
+            throw own;
+          };
+      try (DbssClient client = with(failing).build()) {
+        DbssException e = thrown(DbssException.class, client::check);
+        assertEquals(Status.NO_TOKEN, e.status());
+        assertSame(own, e.getCause(), e.getMessage());
+      }
+    }
+    // The waiting call may end before the function that completes it.
+    try (DbssClient client = with(refused -> new Token("a b", null)).build()) {
+      for (int i = 0; i < 200; i++) {
+        DbssException e = thrown(DbssException.class, client::check);
+        assertTrue(e.getCause() instanceof DbssException, e.getMessage());
+      }
+    }
+  }
+
+  @Test
+  void tokensMayExpireAtAnyTime() throws Exception {
+    String token = Mock.value("token");
+    try (DbssClient client = with(refused -> new Token(token, Instant.MAX)).build()) {
+      client.check();
+    }
+    try (DbssClient client = with(refused -> new Token(token, Instant.MIN)).build()) {
+      DbssException e = thrown(DbssException.class, client::check);
+      assertTrue(e.getMessage().contains("has expired"), e.getMessage());
     }
   }
 
@@ -796,6 +1111,72 @@ class ClientTest {
   }
 
   @Test
+  void listsLoseNoPageToAnExceptionOfACallback() throws Exception {
+    String own = Mock.addInstance();
+    Mock.control("POST", "/reports", Map.of("format", "pdf", "count", 10, "instance", own));
+    for (int n = 0; n < 8; n++) {
+      // The first ones in a function for results, the others in the log.
+      boolean inLog = n >= 4;
+      var left = new AtomicInteger(Integer.MAX_VALUE);
+      Runnable throwing =
+          () -> {
+            if (left.getAndDecrement() == 0) {
+              throw new IllegalStateException("mine");
+            }
+          };
+      DbssClient.Builder builder = Mock.builder();
+      CallOptions options = new CallOptions().pageSize(3);
+      if (inLog) {
+        builder.onLog(record -> throwing.run());
+      } else {
+        options.onResult(result -> throwing.run());
+      }
+      try (DbssClient client = builder.build()) {
+        left.set(inLog ? n - 4 : n);
+        var iterator = client.with(options).reports(own).iterator();
+        int failures = 0;
+        int items = 0;
+        for (boolean more = true; more; ) {
+          try {
+            more = iterator.hasNext();
+            if (more) {
+              iterator.next();
+              items++;
+            }
+          } catch (IllegalStateException e) {
+            failures++;
+          }
+        }
+        assertEquals(10, items, "throwing at " + n);
+        assertEquals(1, failures, "throwing at " + n);
+      }
+    }
+  }
+
+  @Test
+  void pageThatCannotBeReadEndsTheList() throws Exception {
+    String own = Mock.addInstance();
+    // Like a page that is nested too deeply.
+    var wrong = new IllegalStateException("mine");
+    try (DbssClient client = Mock.builder().build()) {
+      Mock.control("POST", "/reports", Map.of("format", "pdf", "count", 2, "instance", own));
+      Listing<Report> list =
+          new Listing<>(
+              client,
+              CallOptions.NONE,
+              fields -> {
+                throw wrong;
+              },
+              (call, frame, out) ->
+                  Native.ABI.dbss_reports_list(
+                      call.context, 0, frame.text("instance", own), 0, 1, out));
+      for (int i = 0; i < 2; i++) {
+        assertSame(wrong, thrown(IllegalStateException.class, () -> list.iterator().hasNext()));
+      }
+    }
+  }
+
+  @Test
   void fieldsAreConvertedLeniently() throws Exception {
     String own = Mock.addInstance();
     Mock.control(
@@ -820,6 +1201,20 @@ class ClientTest {
       assertEquals(Map.of("a", 1L), report.raw().get("unknown"));
       assertTrue(report.toString().startsWith("Report{"));
     }
+  }
+
+  @Test
+  void numbersAndNestingOutOfRangeAreNoFault() {
+    for (String number : List.of("1E9999999999", "1E-2147483648", "-1e99999999999999999999")) {
+      Object parsed = Json.map(Json.parse("{\"a\":" + number + "}")).get("a");
+      assertEquals(number, parsed);
+      assertEquals("[\"" + number + "\"]", Json.write(List.of(parsed)));
+    }
+    Map<String, Object> tiny = Json.map(Json.parse("{\"percentum\":1E-2147483000}"));
+    assertEquals(0, new Report(tiny).percentum());
+    String nested = "[".repeat(400) + "]".repeat(400);
+    assertEquals(nested, Json.write(Json.parse(nested)));
+    fails(Status.UNEXPECTED_RESPONSE, () -> Json.parse("[".repeat(100_000) + "]".repeat(100_000)));
   }
 
   @Test

@@ -66,6 +66,35 @@ class TortureTest {
   }
 
   @Test
+  void resultOfAForgottenStreamMayWait() throws Exception {
+    forget(1);
+    var begun = new CountDownLatch(1);
+    var goOn = new CountDownLatch(1);
+    CallOptions options =
+        new CallOptions()
+            .onResult(
+                result -> {
+                  begun.countDown();
+                  try {
+                    goOn.await();
+                  } catch (InterruptedException e) {
+                    throw new AssertionError(e);
+                  }
+                });
+    try (DbssClient client = Mock.builder().build()) {
+      client.with(options).openReport(instance, pdf);
+      eventually("the stream is still there", () -> begun.getCount() == 0);
+      // Others are freed meanwhile.
+      var freed = new CountDownLatch(1);
+      client
+          .with(new CallOptions().onResult(result -> freed.countDown()))
+          .openReport(instance, pdf);
+      eventually("the cleaner waits", () -> freed.getCount() == 0);
+      goOn.countDown();
+    }
+  }
+
+  @Test
   void streamCanBeUsedAfterItsClientIsForgotten() throws Exception {
     var report = Mock.addReport(Map.of("format", "pdf", "size", 2 << 20));
     DbssClient client = Mock.builder().build();

@@ -26,7 +26,8 @@ public final class Library {
         throw new UnsatisfiedLinkError(
             "there is no " + file + ", which the system property dbss.library.path names");
       }
-      return open(file, "cannot load the library of the system property dbss.library.path");
+      return open(
+          file, "cannot load " + file + ", which the system property dbss.library.path names");
     }
     String platform = platform();
     try (InputStream library = Library.class.getResourceAsStream("/" + resource(platform))) {
@@ -41,8 +42,9 @@ public final class Library {
         Files.copy(library, file);
         return open(
             file.toAbsolutePath(),
-            "cannot load libdbss from the directory of java.io.tmpdir, which must allow execution;"
-                + " if it cannot, set the system property dbss.library.path to a libdbss.so.0");
+            "cannot load libdbss from the directory of java.io.tmpdir; it and, for JNA, that of"
+                + " jna.tmpdir must allow execution, or the system property dbss.library.path must"
+                + " name a libdbss.so.0");
       } finally {
         Files.deleteIfExists(file);
         Files.deleteIfExists(directory);

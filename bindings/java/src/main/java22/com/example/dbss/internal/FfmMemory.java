@@ -38,7 +38,12 @@ abstract class FfmMemory implements Memory {
   }
 
   static MethodHandle link(String name, FunctionDescriptor descriptor) {
-    return LINKER.downcallHandle(library.find(name).orElseThrow(), descriptor);
+    MemorySegment function =
+        library
+            .find(name)
+            .orElseThrow(
+                () -> new UnsatisfiedLinkError("no function " + name + ": not libdbss, or older"));
+    return LINKER.downcallHandle(function, descriptor);
   }
 
   static long stub(Class<?> type, Object target, String name, FunctionDescriptor descriptor) {
