@@ -283,6 +283,16 @@ def test_java_module_is_found_on_the_module_path(java, mock, service, tmp_path, 
     assert done.stderr == ""
 
 
+def test_java_relative_path_counts_from_its_own_working_directory(java, mock, service, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    given = [java[0], f"-Duser.dir={elsewhere}", *java[1:]]
+    report = mock.pdf["id"]
+    done = run(given, "Download", mock.instance_id, report, "r", env=service, cwd=tmp_path)
+    assert done.stdout == f"saved {elsewhere / 'r'}\n"
+    assert (elsewhere / "r").stat().st_size > 0
+
+
 def test_java_library_comes_from_the_property_if_it_is_set(java, mock, service, tmp_path):
     arguments = [mock.instance_id, mock.pdf["id"]]
     empty = tmp_path / "no-files"

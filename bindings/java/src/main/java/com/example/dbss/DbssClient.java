@@ -392,9 +392,9 @@ public final class DbssClient implements AutoCloseable {
   }
 
   /**
-   * {@return the absolute path of the file that a report was saved to} The file appears only when
-   * it is complete and on the disk; after a failure an existing file is unchanged. Options:
-   * replace, locale, fileMode.
+   * {@return the path of the file that a report was saved to} The file appears only when it is
+   * complete and on the disk; after a failure an existing file is unchanged. Options: replace,
+   * locale, fileMode.
    *
    * @param instanceId the id of the audit instance
    * @param reportId the id of the report
@@ -421,8 +421,8 @@ public final class DbssClient implements AutoCloseable {
   }
 
   /**
-   * {@return the absolute path of the file that a report was saved to} Its name is a safe form of
-   * the report's own. Otherwise as {@link #downloadReportToFile}.
+   * {@return the path of the file that a report was saved to} Its name is a safe form of the
+   * report's own. Otherwise as {@link #downloadReportToFile}.
    *
    * @param instanceId the id of the audit instance
    * @param reportId the id of the report

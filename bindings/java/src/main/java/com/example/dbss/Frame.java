@@ -53,7 +53,7 @@ final class Frame implements AutoCloseable {
     return text == null ? 0 : text(encode(parameter, own, text));
   }
 
-  /** A path for C, by Java's own working directory; 0 for null. */
+  /** A path for C; 0 for null. */
   long path(String parameter, Path path) {
     if (path == null) {
       return 0;
@@ -63,8 +63,7 @@ final class Frame implements AutoCloseable {
       throw DbssException.of(
           Status.INVALID_VALUE, own, own + ": must be of the default file system");
     }
-    // An empty one stays empty, which is an error.
-    return text(Paths.bytes(path.toString().isEmpty() ? path : path.toAbsolutePath()));
+    return text(Paths.bytes(path));
   }
 
   private long text(byte[] bytes) {

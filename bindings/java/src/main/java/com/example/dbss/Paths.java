@@ -1,16 +1,32 @@
 package com.example.dbss;
 
+import java.io.IOException;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 
 /** Paths as bytes, which need not be UTF-8. */
 final class Paths {
+  /** Whether relative paths count from elsewhere in Java, by -Duser.dir, than in C. */
+  private static final boolean IS_ELSEWHERE = isElsewhere();
+
   private Paths() {}
+
+  private static boolean isElsewhere() {
+    try {
+      return !Files.isSameFile(Path.of("").toAbsolutePath(), Path.of("/proc/self/cwd"));
+    } catch (IOException e) {
+      return false;
+    }
+  }
 
   /** The bytes by which the system knows a path. */
   static byte[] bytes(Path path) {
+    if (IS_ELSEWHERE && !path.toString().isEmpty()) {
+      path = path.toAbsolutePath();
+    }
     String text = path.toString();
     if (isAscii(text)) {
       return text.getBytes(StandardCharsets.US_ASCII);
@@ -30,7 +46,13 @@ final class Paths {
     if (length > 1 && bytes[length - 1] == '/') {
       length--;
     }
-    return Arrays.copyOf(bytes, length);
+    // A URI is absolute; of a relative path only the end is wanted.
+    int from = 0;
+    if (!path.isAbsolute()) {
+      byte[] base = bytes(Path.of("").toAbsolutePath());
+      from = base.length == 1 ? 1 : base.length + 1;
+    }
+    return Arrays.copyOfRange(bytes, from, length);
   }
 
   /** The path of bytes from C; null for null. */
