@@ -6,7 +6,8 @@
 
 Each NAME, such as linux-x86_64-glibc, is a platform, and LIBRARY its libdbss.so.0; a LIBRARY
 alone is of this machine. The jar is made in BUILD, by Maven; with --repository there are also
-the jars of the sources and of the documentation, and OUT becomes a Maven repository of them.
+the jars of the sources and of the documentation, and OUT becomes a Maven repository of them,
+with the README and the samples.
 The last form prints the home of a JDK from 11 to 21, or of 22 or newer; nothing if there is
 none. Without the latter the jar has no FFM part.
 """
@@ -109,6 +110,8 @@ def write_repository(out: Path, jar: Path) -> None:
     for one in sorted(folder.iterdir()):
         digest = hashlib.sha1(one.read_bytes(), usedforsecurity=False).hexdigest()
         one.with_name(f"{one.name}.sha1").write_text(digest)
+    shutil.copy(SOURCE / "README.md", out)
+    shutil.copytree(SOURCE / "samples", out / "samples", dirs_exist_ok=True)
 
 
 def main() -> None:

@@ -26,9 +26,29 @@ OPTION_TYPES = {
     "path": "Path",
     "day": "LocalDate",
 }
+# Options that have a type of their own in Java, by their keys.
+KEY_TYPES = {"utc_offset": "ZoneOffset", "log_level": "Level"}
+# The methods of options whose keys would mislead beside those of the other calls.
+METHODS = {"instance": "instanceId", "template": "templateType"}
+# What options do, where the words of the header are not those of Java.
+HELP = {
+    "log_level": (
+        "Which records onLog and logger receive: those of this level and the more important ones. "
+        "One of ERROR, WARNING, INFO, DEBUG. The default is DEBUG."
+    ),
+    "utc_offset": (
+        "The offset from UTC that determines the day of a report, for since and until, the periods "
+        "without a report and the directories of years. The default is UTC, which is also that of "
+        "times without an offset."
+    ),
+    "template": "The type of the template of the reports.",
+    "name": "A part of the name of the reports, for which the service searches.",
+}
 IMPORTS = {
-    "Duration": "java.time.Duration",
+    "ZoneOffset": "java.time.ZoneOffset",
+    "Level": "java.lang.System.Logger.Level",
     "Set": "java.util.Set",
+    "Duration": "java.time.Duration",
     "PosixFilePermission": "java.nio.file.attribute.PosixFilePermission",
     "Path": "java.nio.file.Path",
     "LocalDate": "java.time.LocalDate",
@@ -59,6 +79,11 @@ def camel(name: str, first: bool = False) -> str:
     return "".join(w.capitalize() if first or i else w for i, w in enumerate(words))
 
 
+def method_of(key: str) -> str:
+    """The method that sets an option."""
+    return METHODS.get(key, camel(key.removesuffix("_ms")))
+
+
 def doc(text: str) -> str:
     """A text of the header as Javadoc."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -71,6 +96,10 @@ def for_java(text: str) -> str:
     text = text.replace("candidate() ", "candidates() ")
     text = text.replace("dbss_operation_cancel()", "an interrupt or a cancelled future")
     text = text.replace("dbss_context_cancel_all()", "cancelAll()")
+    text = text.replace("required pointer is NULL", "required argument is null")
+    text = text.replace("; see the option interruptible", "; in Java no call ends so")
+    text = text.replace("when the context is made", "when the client is built")
+    text = re.sub(r"\bcontext\b", "client", text)
     return doc(re.sub(r'"([a-z]+(?:_[a-z]+)*?)(_ms)?"', lambda m: camel(m[1]), text))
 
 
@@ -196,6 +225,10 @@ def duration(milliseconds: int) -> str:
 def option_doc(row: Item) -> str:
     """What an option does, with its range and its default."""
     text, bounds, default = for_java(row["help"]), row["range"], row["default"]
+    if row["key"] in HELP:
+        text = HELP[row["key"]]
+    if row["key"] in KEY_TYPES:
+        return text
     if row["type"] == "milliseconds":
         bounds = f"{duration(row['minimum'])} to {duration(row['maximum'])}"
         bounds += ", or {@link DbssClient#NO_LIMIT}" if row["allows_none"] else ""
@@ -229,14 +262,41 @@ def options_file(description: Item, name: str) -> Iterator[str]:
     for row in description["options"][group]:
         if row["key"] in BY_HAND:
             continue
-        method = camel(row["key"].removesuffix("_ms"))
-        kind = OPTION_TYPES.get(row["type"], "String")
+        kind = KEY_TYPES.get(row["key"]) or OPTION_TYPES.get(row["type"], "String")
         tags = ["@param value the value", "@return this"]
+        text = option_doc(row)
+        if group == "operation":
+            text += " The default is the client's."
         yield ""
-        yield from comment(option_doc(row), tags=tags)
-        yield f"  public {self_type} {method}({kind} value) {{"
-        yield f'    return typed("{row["key"]}", text(value));'
+        yield from comment(text, tags=tags)
+        yield f"  public {self_type} {method_of(row['key'])}({kind} value) {{"
+        yield f'    return typed("{row["key"]}", value);'
         yield "  }"
+    yield ""
+    yield "  @Override"
+    yield "  Set<String> keys() {"
+    yield f"    return Keys.{group.upper()};"
+    yield "  }"
+    yield "}"
+
+
+def keys_file(description: Item) -> Iterator[str]:
+    """The keys of options, and what they are called in Java."""
+    yield "/** The keys of options. */"
+    yield "final class Keys {"
+    for group, rows in description["options"].items():
+        yield f"  static final Set<String> {group.upper()} ="
+        yield "      Set.of("
+        yield ",\n".join(f'          "{row["key"]}"' for row in rows) + ");"
+        yield ""
+    yield "  /** The methods that set them, where these have other names. */"
+    yield "  static final Map<String, String> METHODS ="
+    yield "      Map.ofEntries("
+    keys = {row["key"] for rows in description["options"].values() for row in rows}
+    named = [(key, method_of(key)) for key in sorted(keys) if method_of(key) != key]
+    yield ",\n".join(f'          Map.entry("{key}", "{name}")' for key, name in named) + ");"
+    yield ""
+    yield "  private Keys() {}"
     yield "}"
 
 
@@ -284,12 +344,25 @@ def counts_file(description: Item) -> Iterator[str]:
         yield f"  public long {camel(row['name'])}() {{"
         yield f"    return fields.{camel(row['name'])};"
         yield "  }"
+    shown = [f'"{camel(one["name"])}=" + {camel(one["name"])}()' for one in description["counts"]]
+    yield ""
+    yield "  /** {@return the counts} */"
+    yield "  @Override"
+    yield "  public String toString() {"
+    yield "    return String.join("
+    yield '        ", ",'
+    yield ",\n".join(f"        {one}" for one in shown) + ");"
+    yield "  }"
     yield "}"
 
 
 def tables(description: Item) -> dict[str, Iterator[str]]:
     """The lines of the files of the package, by the names of their classes."""
-    files = {"Status": status_file(description), "Groups": factory_file(description)}
+    files = {
+        "Status": status_file(description),
+        "Groups": factory_file(description),
+        "Keys": keys_file(description),
+    }
     files |= {group_name(one): group_file(one) for one in groups(description)}
     files |= {name: options_file(description, name) for name in OPTION_CLASSES}
     for name, rows in description["items"].items():

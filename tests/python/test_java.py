@@ -202,6 +202,8 @@ def test_java_package_has_the_version_of_the_product(repository):
     names = set(zipfile.ZipFile(sources).namelist())
     newer = "META-INF/versions/22/com/example/dbss/internal/FfmAbi.java"
     assert {"com/example/dbss/DbssClient.java", newer} <= names
+    assert (repository / "README.md").is_file()
+    assert {path.stem for path in (repository / "samples").iterdir()} == set(SAMPLES)
 
 
 def test_java_jar_has_both_implementations_and_the_licences(repository):
@@ -262,6 +264,11 @@ def test_java_samples_run(java, mock, service, tmp_path):
 def test_java_module_is_found_on_the_module_path(java, mock, service, tmp_path, project):
     jars = str(project.directory / "libraries")
     options = [one.replace("ALL-UNNAMED", "com.example.dbss") for one in java[:-2]]
+    if options == java[:-2]:
+        options += ["--add-modules", "com.sun.jna"]
+    else:
+        # FFM needs no JNA.
+        jars = str(next(Path(jars).glob("dbss-*.jar")))
     modules = [*options, "-p", jars, "--add-modules", "com.example.dbss"]
     classes = str(project.directory / "target/classes")
     done = run(
@@ -297,14 +304,30 @@ def test_java_library_comes_from_the_property_if_it_is_set(java, mock, service, 
         run(given, "Stream", *arguments, env=service, cwd=tmp_path)
     given = [java[0], f"-Ddbss.library.path={tmp_path / 'none'}", *java[1:]]
     done = run(given, "Stream", *arguments, env=service, cwd=tmp_path, code=1)
-    assert "dbss.library.path" in done.stderr
+    assert f"there is no {tmp_path}/none, which the system property" in done.stderr
+    text = tmp_path / "text"
+    text.write_text("no library")
     # A library, but another one.
-    other = next(Path("/usr/lib").glob("*/libm.so.6"))
-    given = [java[0], f"-Ddbss.library.path={other}", *java[1:]]
-    done = run(given, "Stream", *arguments, env=service, cwd=tmp_path, code=1)
-    assert "UnsatisfiedLinkError" in done.stderr
-    assert str(other) in done.stderr
+    for other in (text, next(Path("/usr/lib").glob("*/libm.so.6"))):
+        given = [java[0], f"-Ddbss.library.path={other}", *java[1:]]
+        done = run(given, "Stream", *arguments, env=service, cwd=tmp_path, code=1)
+        assert "UnsatisfiedLinkError" in done.stderr
+        assert f"cannot load {other}, which the system property" in done.stderr
+        assert other != text or "file too short" in done.stderr
     # Of what was written into the directory for temporary files, nothing is left.
     given = [java[0], f"-Djava.io.tmpdir={empty}", "-Djna.tmpdir=/tmp", *java[1:]]
     run(given, "Stream", *arguments, env=service, cwd=tmp_path)
     assert [path for path in empty.iterdir() if path.name != "hsperfdata_root"] == []
+
+
+def test_java_says_what_is_missing_to_call_the_library(project, service, tmp_path):
+    start = ["-XX:TieredStopAtLevel=1", "-cp"]
+    if max(java_package.jdks()) >= 24:
+        program = [f"{need_jdk(22)}/bin/java", "--illegal-native-access=deny", *start]
+        program.append(project.classpath)
+        done = run(program, "Stream", "I", "R", env=service, cwd=tmp_path, code=1)
+        assert "--enable-native-access=ALL-UNNAMED" in done.stderr
+    without_jna = ":".join(one for one in project.classpath.split(":") if "jna" not in one)
+    program = [f"{need_jdk(11)}/bin/java", *start, without_jna]
+    done = run(program, "Stream", "I", "R", env=service, cwd=tmp_path, code=1)
+    assert "dbss needs JNA (net.java.dev.jna:jna-jpms)" in done.stderr

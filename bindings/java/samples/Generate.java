@@ -4,6 +4,7 @@ import com.example.dbss.DbssException;
 import com.example.dbss.ReportSpec;
 import com.example.dbss.Status;
 import java.nio.file.Path;
+import java.util.concurrent.atomic.AtomicInteger;
 
 /**
  * Lets the service generate a report, waits for it and downloads it.
@@ -20,12 +21,14 @@ final class Generate {
     String instance = arguments[0];
     ReportSpec spec =
         new ReportSpec().templateId(arguments[1]).startTime(arguments[2]).endTime(arguments[3]);
+    AtomicInteger shown = new AtomicInteger(-1);
     CallOptions options =
         new CallOptions()
             .onProgress(
                 progress -> {
-                  if (progress.percent() >= 0) {
-                    System.err.println("generated " + progress.percent() + "%");
+                  int percent = progress.percent();
+                  if (percent >= 0 && percent != shown.getAndSet(percent)) {
+                    System.err.println("generated " + percent + "%");
                   }
                   return true;
                 });

@@ -26,7 +26,7 @@ final class Mirror {
             .token(System.getenv("DBSS_TOKEN"))
             .projectId(System.getenv("DBSS_PROJECT_ID"))
             .logger(System.getLogger("dbss"))
-            .logLevel("warning")
+            .logLevel(System.Logger.Level.WARNING)
             .build()) {
       print(client.mirror(Path.of(arguments[0]), options));
     } catch (DbssException failed) {
@@ -42,18 +42,7 @@ final class Mirror {
     System.out.printf(
         "%d new, %d already there, %d not ready yet%n",
         result.downloaded(), result.present(), result.notReady());
-    result
-        .failures()
-        .forEach(
-            one ->
-                System.err.printf(
-                    "instance %s, report %s: %s%n",
-                    one.instanceId(), one.reportId(), one.error().getMessage()));
-    result
-        .gaps()
-        .forEach(
-            one ->
-                System.out.printf(
-                    "no %s of %s for instance %s%n", one.type(), one.period(), one.instanceId()));
+    result.failures().forEach(System.err::println);
+    result.gaps().forEach(one -> System.out.println("no " + one));
   }
 }

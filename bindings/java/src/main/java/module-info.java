@@ -1,6 +1,7 @@
 /** Downloads audit reports from Huawei Cloud's Database Security Service (DBSS). */
 module com.example.dbss {
-  requires com.sun.jna;
+  // Only before Java 22.
+  requires static com.sun.jna;
 
   exports com.example.dbss;
 

@@ -47,7 +47,7 @@ final class Call extends AbstractInterruptibleChannel {
     this.options = options;
     context = client.context.acquire();
     if (context == 0) {
-      throw closed("ctx", "client");
+      throw closed("client", "client");
     }
     long made = 0;
     try (Frame frame = new Frame()) {

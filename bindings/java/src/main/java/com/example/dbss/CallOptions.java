@@ -48,7 +48,7 @@ public final class CallOptions extends OperationOptions<CallOptions> {
    * @return this
    */
   public CallOptions projectId(String value) {
-    project = value;
+    project = DbssException.required("projectId", value);
     return this;
   }
 
@@ -59,7 +59,7 @@ public final class CallOptions extends OperationOptions<CallOptions> {
    * @return this
    */
   public CallOptions locale(String value) {
-    locale = value;
+    locale = DbssException.required("locale", value);
     return given(Parameter.LOCALE);
   }
 
@@ -76,25 +76,30 @@ public final class CallOptions extends OperationOptions<CallOptions> {
   }
 
   /**
-   * How many items of a list a request fetches: 1 to 1000, for databases 1 to 10000. The default is
-   * 100.
+   * How many items of a list a request fetches: 1 to 1000, for databases 1 to 10000; 0 for the
+   * default, 100.
    *
    * @param value the value
    * @return this
    */
   public CallOptions pageSize(int value) {
+    if (value < 0) {
+      // C has no negative sizes.
+      String message = "pageSize: must be from 1 to 1000, or 0 for 100, but is " + value;
+      throw DbssException.of(Status.INVALID_VALUE, "pageSize", message);
+    }
     pageSize = value;
     return given(Parameter.PAGE_SIZE);
   }
 
   /**
-   * Lists only reports of this name, 1 to 256 bytes.
+   * Lists only reports with this text in their names, as the service searches, 1 to 256 bytes.
    *
    * @param value the value
    * @return this
    */
   public CallOptions nameFilter(String value) {
-    name = value;
+    name = DbssException.required("nameFilter", value);
     return given(Parameter.NAME);
   }
 
@@ -105,7 +110,7 @@ public final class CallOptions extends OperationOptions<CallOptions> {
    * @return this
    */
   public CallOptions statusFilter(String value) {
-    status = value;
+    status = DbssException.required("statusFilter", value);
     return given(Parameter.STATUS);
   }
 
@@ -119,7 +124,7 @@ public final class CallOptions extends OperationOptions<CallOptions> {
    * @return this
    */
   public CallOptions onProgress(Predicate<Progress> value) {
-    progress = value;
+    progress = DbssException.required("onProgress", value);
     return this;
   }
 
@@ -132,7 +137,7 @@ public final class CallOptions extends OperationOptions<CallOptions> {
    * @return this
    */
   public CallOptions onResult(Consumer<CallResult> value) {
-    result = value;
+    result = DbssException.required("onResult", value);
     return this;
   }
 

@@ -2,6 +2,7 @@
 
 package com.example.dbss;
 
+import java.lang.System.Logger.Level;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermission;
 import java.time.Duration;
@@ -19,7 +20,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B region(String value) {
-    return typed("region", text(value));
+    return typed("region", value);
   }
 
   /**
@@ -30,7 +31,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B projectId(String value) {
-    return typed("project_id", text(value));
+    return typed("project_id", value);
   }
 
   /**
@@ -41,7 +42,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B token(String value) {
-    return typed("token", text(value));
+    return typed("token", value);
   }
 
   /**
@@ -52,7 +53,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B accessKey(String value) {
-    return typed("access_key", text(value));
+    return typed("access_key", value);
   }
 
   /**
@@ -62,7 +63,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B secretKey(String value) {
-    return typed("secret_key", text(value));
+    return typed("secret_key", value);
   }
 
   /**
@@ -72,7 +73,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B securityToken(String value) {
-    return typed("security_token", text(value));
+    return typed("security_token", value);
   }
 
   /**
@@ -83,7 +84,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B iamUser(String value) {
-    return typed("iam_user", text(value));
+    return typed("iam_user", value);
   }
 
   /**
@@ -93,7 +94,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B iamPassword(String value) {
-    return typed("iam_password", text(value));
+    return typed("iam_password", value);
   }
 
   /**
@@ -103,7 +104,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B iamDomain(String value) {
-    return typed("iam_domain", text(value));
+    return typed("iam_domain", value);
   }
 
   /**
@@ -114,7 +115,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B iamUserId(String value) {
-    return typed("iam_user_id", text(value));
+    return typed("iam_user_id", value);
   }
 
   /**
@@ -125,7 +126,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B agencyName(String value) {
-    return typed("agency_name", text(value));
+    return typed("agency_name", value);
   }
 
   /**
@@ -135,7 +136,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B agencyDomain(String value) {
-    return typed("agency_domain", text(value));
+    return typed("agency_domain", value);
   }
 
   /**
@@ -145,7 +146,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B agencyDomainId(String value) {
-    return typed("agency_domain_id", text(value));
+    return typed("agency_domain_id", value);
   }
 
   /**
@@ -156,7 +157,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B agencyDuration(Duration value) {
-    return typed("agency_duration_ms", text(value));
+    return typed("agency_duration_ms", value);
   }
 
   /**
@@ -176,7 +177,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B credentials(String value) {
-    return typed("credentials", text(value));
+    return typed("credentials", value);
   }
 
   /**
@@ -188,7 +189,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B iamEndpoint(String value) {
-    return typed("iam_endpoint", text(value));
+    return typed("iam_endpoint", value);
   }
 
   /**
@@ -199,7 +200,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B stsEndpoint(String value) {
-    return typed("sts_endpoint", text(value));
+    return typed("sts_endpoint", value);
   }
 
   /**
@@ -210,7 +211,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B metadataEndpoint(String value) {
-    return typed("metadata_endpoint", text(value));
+    return typed("metadata_endpoint", value);
   }
 
   /**
@@ -220,7 +221,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B caFile(Path value) {
-    return typed("ca_file", text(value));
+    return typed("ca_file", value);
   }
 
   /**
@@ -231,7 +232,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B connectTimeout(Duration value) {
-    return typed("connect_timeout_ms", text(value));
+    return typed("connect_timeout_ms", value);
   }
 
   /**
@@ -242,7 +243,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B stallTimeout(Duration value) {
-    return typed("stall_timeout_ms", text(value));
+    return typed("stall_timeout_ms", value);
   }
 
   /**
@@ -253,7 +254,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B totalTimeout(Duration value) {
-    return typed("total_timeout_ms", text(value));
+    return typed("total_timeout_ms", value);
   }
 
   /**
@@ -265,7 +266,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B maxAttempts(int value) {
-    return typed("max_attempts", text(value));
+    return typed("max_attempts", value);
   }
 
   /**
@@ -276,7 +277,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B maxRetryAfter(Duration value) {
-    return typed("max_retry_after_ms", text(value));
+    return typed("max_retry_after_ms", value);
   }
 
   /**
@@ -287,7 +288,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B allowPlaintext(boolean value) {
-    return typed("allow_plaintext", text(value));
+    return typed("allow_plaintext", value);
   }
 
   /**
@@ -298,7 +299,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B allowCloseDelimited(boolean value) {
-    return typed("allow_close_delimited", text(value));
+    return typed("allow_close_delimited", value);
   }
 
   /**
@@ -309,7 +310,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B followRedirects(boolean value) {
-    return typed("follow_redirects", text(value));
+    return typed("follow_redirects", value);
   }
 
   /**
@@ -320,18 +321,18 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B proxy(String value) {
-    return typed("proxy", text(value));
+    return typed("proxy", value);
   }
 
   /**
    * Whether the proxy is taken from https_proxy, http_proxy, all_proxy and no_proxy (also in
-   * upper case, except HTTP_PROXY) when the context is made. The default is false.
+   * upper case, except HTTP_PROXY) when the client is built. The default is false.
    *
    * @param value the value
    * @return this
    */
   public B proxyFromEnvironment(boolean value) {
-    return typed("proxy_from_environment", text(value));
+    return typed("proxy_from_environment", value);
   }
 
   /**
@@ -342,7 +343,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B fileMode(Set<PosixFilePermission> value) {
-    return typed("file_mode", text(value));
+    return typed("file_mode", value);
   }
 
   /**
@@ -353,7 +354,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B maxMemoryBytes(long value) {
-    return typed("max_memory_bytes", text(value));
+    return typed("max_memory_bytes", value);
   }
 
   /**
@@ -364,7 +365,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B waitTimeout(Duration value) {
-    return typed("wait_timeout_ms", text(value));
+    return typed("wait_timeout_ms", value);
   }
 
   /**
@@ -376,18 +377,18 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B pollInterval(Duration value) {
-    return typed("poll_interval_ms", text(value));
+    return typed("poll_interval_ms", value);
   }
 
   /**
-   * Which records the log callback receives: those of this level and the more important ones.
-   * One of error, warning, info, debug. The default is debug.
+   * Which records onLog and logger receive: those of this level and the more important ones. One
+   * of ERROR, WARNING, INFO, DEBUG. The default is DEBUG.
    *
    * @param value the value
    * @return this
    */
-  public B logLevel(String value) {
-    return typed("log_level", text(value));
+  public B logLevel(Level value) {
+    return typed("log_level", value);
   }
 
   /**
@@ -398,6 +399,11 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * @return this
    */
   public B userAgentSuffix(String value) {
-    return typed("user_agent_suffix", text(value));
+    return typed("user_agent_suffix", value);
+  }
+
+  @Override
+  Set<String> keys() {
+    return Keys.CONFIG;
   }
 }

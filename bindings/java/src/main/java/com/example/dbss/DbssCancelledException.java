@@ -4,7 +4,7 @@ package com.example.dbss;
 
 /**
  * The call was cancelled, by an interrupt or a cancelled future, by cancelAll(), by closing its
- * context or stream, or by a callback.
+ * client or stream, or by a callback.
  */
 public class DbssCancelledException extends DbssException {
   private static final long serialVersionUID = 1;

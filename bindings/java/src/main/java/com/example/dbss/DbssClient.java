@@ -15,7 +15,6 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
-import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
 import java.util.function.Consumer;
@@ -99,7 +98,8 @@ public final class DbssClient implements AutoCloseable {
    */
   public static boolean hasFeature(String name) {
     try (Frame frame = new Frame()) {
-      return ABI.dbss_has_feature(frame.text("name", name)) != 0;
+      return ABI.dbss_has_feature(frame.text("name", "name", DbssException.required("name", name)))
+          != 0;
     }
   }
 
@@ -134,7 +134,9 @@ public final class DbssClient implements AutoCloseable {
      * @return this
      */
     public Builder endpoint(String... urls) {
+      DbssException.required("endpoint", urls);
       for (String one : urls) {
+        DbssException.required("endpoint", one);
         // C would read a URL with a comma as two.
         if (one.contains(",")) {
           throw DbssException.of(
@@ -151,7 +153,7 @@ public final class DbssClient implements AutoCloseable {
      * @return this
      */
     public Builder tokenProvider(TokenProvider value) {
-      tokens = value;
+      tokens = DbssException.required("tokenProvider", value);
       passcodes = false;
       return this;
     }
@@ -163,7 +165,15 @@ public final class DbssClient implements AutoCloseable {
      * @return this
      */
     public Builder passcodeProvider(PasscodeProvider value) {
-      tokens = refused -> new Token(value.provide(refused), null);
+      DbssException.required("passcodeProvider", value);
+      tokens =
+          refused -> {
+            String passcode = value.provide(refused);
+            if (passcode == null) {
+              throw new IllegalStateException("it returned null instead of a passcode");
+            }
+            return new Token(passcode);
+          };
       passcodes = true;
       return this;
     }
@@ -177,18 +187,20 @@ public final class DbssClient implements AutoCloseable {
      * @return this
      */
     public Builder onLog(Consumer<LogRecord> value) {
-      log = value;
+      log = DbssException.required("onLog", value);
       return this;
     }
 
     /**
-     * Sends the log records of the client's calls to a logger.
+     * Sends the log records of the client's calls to a logger. There, a call that was cancelled is
+     * not an error, but information.
      *
      * @param value the logger
      * @return this
      */
     public Builder logger(System.Logger value) {
-      return onLog(record -> value.log(record.level(), record::toString));
+      DbssException.required("logger", value);
+      return onLog(record -> log(value, record));
     }
 
     /**
@@ -199,7 +211,7 @@ public final class DbssClient implements AutoCloseable {
      * @return this
      */
     public Builder executor(Executor value) {
-      executor = value;
+      executor = DbssException.required("executor", value);
       return this;
     }
 
@@ -212,7 +224,7 @@ public final class DbssClient implements AutoCloseable {
     public DbssClient build() {
       String kind = tokens == null || passcodes ? null : "a token provider";
       for (Entry one : entries) {
-        String other = one.isTyped ? KINDS.get(one.key) : null;
+        String other = one.given != null ? KINDS.get(one.key) : null;
         if (kind != null && other != null && !other.equals(kind)) {
           String message = kind + " and " + other + " exclude each other; give one of them";
           throw DbssException.of(Status.ARGUMENT, null, message);
@@ -262,7 +274,7 @@ public final class DbssClient implements AutoCloseable {
    * @param options the options
    */
   public DbssClient with(CallOptions options) {
-    return new DbssClient(this, Objects.requireNonNull(options));
+    return new DbssClient(this, DbssException.required("options", options));
   }
 
   /**
@@ -304,7 +316,7 @@ public final class DbssClient implements AutoCloseable {
   public void setToken(String token) {
     long address = context.acquire();
     if (address == 0) {
-      throw Call.closed("ctx", "client");
+      throw Call.closed("client", "client");
     }
     try (Frame frame = new Frame()) {
       long text = frame.text("token", token);
@@ -354,10 +366,10 @@ public final class DbssClient implements AutoCloseable {
    * {@return a report, a PDF or a ZIP file, in memory} Anything less than the whole report is an
    * error. A transfer that breaks is resumed or restarted. Options: locale, maxMemoryBytes.
    *
-   * @param instance the id of the audit instance
-   * @param report the id of the report
+   * @param instanceId the id of the audit instance
+   * @param reportId the id of the report
    */
-  public byte[] downloadReport(String instance, String report) {
+  public byte[] downloadReport(String instanceId, String reportId) {
     return run(
         (call, frame) -> {
           long out = frame.out();
@@ -366,8 +378,8 @@ public final class DbssClient implements AutoCloseable {
                 ABI.dbss_report_download_to_memory(
                     call.context,
                     project(frame),
-                    frame.text("instance", instance),
-                    frame.text("id", report),
+                    frame.text("instance", instanceId),
+                    frame.text("id", reportId),
                     frame.text("locale", options.locale),
                     call.operation,
                     out));
@@ -384,20 +396,20 @@ public final class DbssClient implements AutoCloseable {
    * complete and on the disk; after a failure an existing file is unchanged. Options: replace,
    * locale, fileMode.
    *
-   * @param instance the id of the audit instance
-   * @param report the id of the report
+   * @param instanceId the id of the audit instance
+   * @param reportId the id of the report
    * @param file the path; its directory must exist
    * @throws DbssFileException such as {@link Status#FILE_EXISTS} without replace
    */
-  public Path downloadReportToFile(String instance, String report, Path file) {
+  public Path downloadReportToFile(String instanceId, String reportId, Path file) {
     return run(
         (call, frame) -> {
           call.check(
               ABI.dbss_report_download_to_file(
                   call.context,
                   project(frame),
-                  frame.text("instance", instance),
-                  frame.text("id", report),
+                  frame.text("instance", instanceId),
+                  frame.text("id", reportId),
                   frame.text("locale", options.locale),
                   frame.path("path", file),
                   flags(),
@@ -412,19 +424,19 @@ public final class DbssClient implements AutoCloseable {
    * {@return the path of the file that a report was saved to} Its name is a safe form of the
    * report's own. Otherwise as {@link #downloadReportToFile}.
    *
-   * @param instance the id of the audit instance
-   * @param report the id of the report
+   * @param instanceId the id of the audit instance
+   * @param reportId the id of the report
    * @param directory the directory, which must exist
    */
-  public Path downloadReportToDirectory(String instance, String report, Path directory) {
+  public Path downloadReportToDirectory(String instanceId, String reportId, Path directory) {
     return run(
         (call, frame) -> {
           call.check(
               ABI.dbss_report_download_to_directory(
                   call.context,
                   project(frame),
-                  frame.text("instance", instance),
-                  frame.text("id", report),
+                  frame.text("instance", instanceId),
+                  frame.text("id", reportId),
                   frame.text("locale", options.locale),
                   frame.path("directory", directory),
                   flags(),
@@ -440,15 +452,16 @@ public final class DbssClient implements AutoCloseable {
    * written: only after a normal return it was the whole report. The stream is not closed. Options:
    * locale.
    *
-   * @param instance the id of the audit instance
-   * @param report the id of the report
+   * @param instanceId the id of the audit instance
+   * @param reportId the id of the report
    * @param target where to write to
    * @throws IOException what the stream throws
    * @throws DbssException such as {@link Status#NOT_RESUMABLE}, if the transfer broke and could not
    *     be resumed
    */
-  public void downloadReportTo(String instance, String report, OutputStream target)
+  public void downloadReportTo(String instanceId, String reportId, OutputStream target)
       throws IOException {
+    DbssException.required("target", target);
     run(
         (call, frame) -> {
           call.writeTo(target);
@@ -456,8 +469,8 @@ public final class DbssClient implements AutoCloseable {
               ABI.dbss_report_download_to_callback(
                   call.context,
                   project(frame),
-                  frame.text("instance", instance),
-                  frame.text("id", report),
+                  frame.text("instance", instanceId),
+                  frame.text("id", reportId),
                   frame.text("locale", options.locale),
                   ABI.dbss_write_fn(),
                   call.number(),
@@ -472,10 +485,10 @@ public final class DbssClient implements AutoCloseable {
    * {@return a report to read, when its first bytes have arrived} It must be closed. Options:
    * locale.
    *
-   * @param instance the id of the audit instance
-   * @param report the id of the report
+   * @param instanceId the id of the audit instance
+   * @param reportId the id of the report
    */
-  public ReportStream openReport(String instance, String report) {
+  public ReportStream openReport(String instanceId, String reportId) {
     Call opened = new Call(this, options.allowing(LOCALE));
     ReportStream stream = null;
     try {
@@ -487,8 +500,8 @@ public final class DbssClient implements AutoCloseable {
                     ABI.dbss_report_open(
                         call.context,
                         project(frame),
-                        frame.text("instance", instance),
-                        frame.text("id", report),
+                        frame.text("instance", instanceId),
+                        frame.text("id", reportId),
                         frame.text("locale", options.locale),
                         call.operation,
                         out);
@@ -524,9 +537,10 @@ public final class DbssClient implements AutoCloseable {
   /**
    * {@return the reports of an instance} Options: nameFilter, pageSize.
    *
-   * @param instance the id of the audit instance
+   * @param instanceId the id of the audit instance
    */
-  public Listing<Report> reports(String instance) {
+  public Listing<Report> reports(String instanceId) {
+    DbssException.required("instanceId", instanceId);
     return new Listing<>(
         this,
         options.allowing(NAME, PAGE_SIZE),
@@ -535,8 +549,8 @@ public final class DbssClient implements AutoCloseable {
             ABI.dbss_reports_list(
                 call.context,
                 project(frame),
-                frame.text("instance", instance),
-                frame.text("name", options.name),
+                frame.text("instance", instanceId),
+                frame.text("name", "nameFilter", options.name),
                 options.pageSize,
                 out));
   }
@@ -544,24 +558,26 @@ public final class DbssClient implements AutoCloseable {
   /**
    * {@return the report templates of an instance}
    *
-   * @param instance the id of the audit instance
+   * @param instanceId the id of the audit instance
    */
-  public Listing<Template> templates(String instance) {
+  public Listing<Template> templates(String instanceId) {
+    DbssException.required("instanceId", instanceId);
     return new Listing<>(
         this,
         options.allowing(),
         Template::new,
         (call, frame, out) ->
             ABI.dbss_templates_list(
-                call.context, project(frame), frame.text("instance", instance), out));
+                call.context, project(frame), frame.text("instance", instanceId), out));
   }
 
   /**
    * {@return the databases that an instance audits} Options: statusFilter, pageSize.
    *
-   * @param instance the id of the audit instance
+   * @param instanceId the id of the audit instance
    */
-  public Listing<Database> databases(String instance) {
+  public Listing<Database> databases(String instanceId) {
+    DbssException.required("instanceId", instanceId);
     return new Listing<>(
         this,
         options.allowing(STATUS, PAGE_SIZE),
@@ -570,8 +586,8 @@ public final class DbssClient implements AutoCloseable {
             ABI.dbss_databases_list(
                 call.context,
                 project(frame),
-                frame.text("instance", instance),
-                frame.text("status", options.status),
+                frame.text("instance", instanceId),
+                frame.text("status", "statusFilter", options.status),
                 options.pageSize,
                 out));
   }
@@ -582,12 +598,13 @@ public final class DbssClient implements AutoCloseable {
    * Starts the creation of a report. The service returns no id: {@link #generateReport} finds the
    * new report and waits for it. A request that may have reached the service is not sent again.
    *
-   * @param instance the id of the audit instance
+   * @param instanceId the id of the audit instance
    * @param spec what to create
    * @throws DbssArgumentException such as {@link Status#NOT_CONFIGURED} without a required value
    * @throws DbssServiceException such as {@link Status#REJECTED}
    */
-  public void createReport(String instance, ReportSpec spec) {
+  public void createReport(String instanceId, ReportSpec spec) {
+    DbssException.required("spec", spec);
     run(
         (call, frame) -> {
           long made =
@@ -599,7 +616,7 @@ public final class DbssClient implements AutoCloseable {
                   ABI::dbss_report_spec_free);
           try {
             long project = project(frame);
-            long id = frame.text("instance", instance);
+            long id = frame.text("instance", instanceId);
             call.check(ABI.dbss_report_create(call.context, project, id, made, call.operation));
             return null;
           } finally {
@@ -611,12 +628,13 @@ public final class DbssClient implements AutoCloseable {
   /**
    * {@return the id of a new report, when it is ready} Options: waitTimeout, pollInterval.
    *
-   * @param instance the id of the audit instance
+   * @param instanceId the id of the audit instance
    * @param spec what to create
    * @throws DbssServiceException such as {@link Status#NOT_FOUND} without such a template, {@link
    *     Status#AMBIGUOUS}, or {@link Status#NOT_READY}
    */
-  public String generateReport(String instance, ReportSpec spec) {
+  public String generateReport(String instanceId, ReportSpec spec) {
+    DbssException.required("spec", spec);
     return run(
         (call, frame) -> {
           long made =
@@ -632,7 +650,7 @@ public final class DbssClient implements AutoCloseable {
                 ABI.dbss_report_generate(
                     call.context,
                     project(frame),
-                    frame.text("instance", instance),
+                    frame.text("instance", instanceId),
                     made,
                     call.operation,
                     id));
@@ -646,17 +664,17 @@ public final class DbssClient implements AutoCloseable {
   /**
    * Waits until a report can be downloaded. Options: waitTimeout, pollInterval.
    *
-   * @param instance the id of the audit instance
-   * @param report the id of the report
+   * @param instanceId the id of the audit instance
+   * @param reportId the id of the report
    * @throws DbssServiceException {@link Status#NOT_READY} after waitTimeout; {@link
    *     Status#NOT_FOUND}, also if the report is deleted meanwhile
    */
-  public void waitForReport(String instance, String report) {
+  public void waitForReport(String instanceId, String reportId) {
     run(
         (call, frame) -> {
           long project = project(frame);
-          long in = frame.text("instance", instance);
-          long id = frame.text("id", report);
+          long in = frame.text("instance", instanceId);
+          long id = frame.text("id", reportId);
           call.check(ABI.dbss_report_wait(call.context, project, in, id, call.operation));
           return null;
         });
@@ -665,16 +683,16 @@ public final class DbssClient implements AutoCloseable {
   /**
    * Deletes a report at the service, permanently.
    *
-   * @param instance the id of the audit instance
-   * @param report the id of the report
+   * @param instanceId the id of the audit instance
+   * @param reportId the id of the report
    * @throws DbssServiceException such as {@link Status#NOT_FOUND} and {@link Status#REJECTED}
    */
-  public void deleteReport(String instance, String report) {
+  public void deleteReport(String instanceId, String reportId) {
     run(
         (call, frame) -> {
           long project = project(frame);
-          long in = frame.text("instance", instance);
-          long id = frame.text("id", report);
+          long in = frame.text("instance", instanceId);
+          long id = frame.text("id", reportId);
           call.check(ABI.dbss_report_delete(call.context, project, in, id, call.operation));
           return null;
         });
@@ -683,10 +701,10 @@ public final class DbssClient implements AutoCloseable {
   /**
    * {@return the schedule on which the service generates reports from a template}
    *
-   * @param instance the id of the audit instance
-   * @param template the id of the template, 16 to 64 characters
+   * @param instanceId the id of the audit instance
+   * @param templateId the id of the template, 16 to 64 characters
    */
-  public Schedule schedule(String instance, String template) {
+  public Schedule schedule(String instanceId, String templateId) {
     return run(
         (call, frame) -> {
           long out = frame.out();
@@ -694,8 +712,8 @@ public final class DbssClient implements AutoCloseable {
               ABI.dbss_schedule_show(
                   call.context,
                   project(frame),
-                  frame.text("instance", instance),
-                  frame.text("template_id", template),
+                  frame.text("instance", instanceId),
+                  frame.text("template_id", templateId),
                   call.operation,
                   out);
           long page = ABI.getLong(out);
@@ -713,14 +731,15 @@ public final class DbssClient implements AutoCloseable {
    * changes, so a change that somebody else makes in between is lost. A change that may have
    * reached the service is not sent again.
    *
-   * @param instance the id of the audit instance
-   * @param template the id of the template, 16 to 64 characters
+   * @param instanceId the id of the audit instance
+   * @param templateId the id of the template, 16 to 64 characters
    * @param changes what to change
    * @throws DbssArgumentException {@link Status#NOT_CONFIGURED} without changes
    * @throws DbssServiceException such as {@link Status#REJECTED}, or {@link
    *     Status#UNEXPECTED_RESPONSE} if the present schedule lacks a field that the service requires
    */
-  public void updateSchedule(String instance, String template, ScheduleChanges changes) {
+  public void updateSchedule(String instanceId, String templateId, ScheduleChanges changes) {
+    DbssException.required("changes", changes);
     run(
         (call, frame) -> {
           long made =
@@ -735,8 +754,8 @@ public final class DbssClient implements AutoCloseable {
                 ABI.dbss_schedule_update(
                     call.context,
                     project(frame),
-                    frame.text("instance", instance),
-                    frame.text("template_id", template),
+                    frame.text("instance", instanceId),
+                    frame.text("template_id", templateId),
                     made,
                     call.operation));
             return null;
@@ -820,6 +839,7 @@ public final class DbssClient implements AutoCloseable {
    * @param work makes the calls; it runs on the executor
    */
   public <T> CompletableFuture<T> async(Work<T> work) {
+    DbssException.required("work", work);
     CompletableFuture<T> future = new CompletableFuture<>();
     Cancellation cancellation = new Cancellation();
     future.whenComplete((result, error) -> cancellation.cancelUnlessDone());
@@ -856,55 +876,55 @@ public final class DbssClient implements AutoCloseable {
   /**
    * {@return a future of {@link #downloadReport}}
    *
-   * @param instance the id of the audit instance
-   * @param report the id of the report
+   * @param instanceId the id of the audit instance
+   * @param reportId the id of the report
    */
-  public CompletableFuture<byte[]> downloadReportAsync(String instance, String report) {
-    return async(client -> client.downloadReport(instance, report));
+  public CompletableFuture<byte[]> downloadReportAsync(String instanceId, String reportId) {
+    return async(client -> client.downloadReport(instanceId, reportId));
   }
 
   /**
    * {@return a future of {@link #downloadReportToFile}}
    *
-   * @param instance the id of the audit instance
-   * @param report the id of the report
+   * @param instanceId the id of the audit instance
+   * @param reportId the id of the report
    * @param file the path; its directory must exist
    */
   public CompletableFuture<Path> downloadReportToFileAsync(
-      String instance, String report, Path file) {
-    return async(client -> client.downloadReportToFile(instance, report, file));
+      String instanceId, String reportId, Path file) {
+    return async(client -> client.downloadReportToFile(instanceId, reportId, file));
   }
 
   /**
    * {@return a future of {@link #downloadReportToDirectory}}
    *
-   * @param instance the id of the audit instance
-   * @param report the id of the report
+   * @param instanceId the id of the audit instance
+   * @param reportId the id of the report
    * @param directory the directory, which must exist
    */
   public CompletableFuture<Path> downloadReportToDirectoryAsync(
-      String instance, String report, Path directory) {
-    return async(client -> client.downloadReportToDirectory(instance, report, directory));
+      String instanceId, String reportId, Path directory) {
+    return async(client -> client.downloadReportToDirectory(instanceId, reportId, directory));
   }
 
   /**
    * {@return a future of {@link #openReport}} After it is complete, closing the stream ends it.
    *
-   * @param instance the id of the audit instance
-   * @param report the id of the report
+   * @param instanceId the id of the audit instance
+   * @param reportId the id of the report
    */
-  public CompletableFuture<ReportStream> openReportAsync(String instance, String report) {
-    return async(client -> client.openReport(instance, report));
+  public CompletableFuture<ReportStream> openReportAsync(String instanceId, String reportId) {
+    return async(client -> client.openReport(instanceId, reportId));
   }
 
   /**
    * {@return a future of {@link #generateReport}}
    *
-   * @param instance the id of the audit instance
+   * @param instanceId the id of the audit instance
    * @param spec what to create
    */
-  public CompletableFuture<String> generateReportAsync(String instance, ReportSpec spec) {
-    return async(client -> client.generateReport(instance, spec));
+  public CompletableFuture<String> generateReportAsync(String instanceId, ReportSpec spec) {
+    return async(client -> client.generateReport(instanceId, spec));
   }
 
   /**
@@ -917,7 +937,20 @@ public final class DbssClient implements AutoCloseable {
     return async(client -> client.mirror(directory, mirror));
   }
 
+  /** {@return whether it is closed} */
+  @Override
+  public String toString() {
+    return context.isClosed() ? "DbssClient[closed]" : "DbssClient[open]";
+  }
+
   // Helpers
+
+  // Loggers show this as the place of the record.
+  private static void log(System.Logger logger, LogRecord record) {
+    boolean cancelled = record.error() instanceof DbssCancelledException;
+    System.Logger.Level level = cancelled ? System.Logger.Level.INFO : record.level();
+    logger.log(level, record::toString);
+  }
 
   private <T> T run(Call.Body<T> body, CallOptions.Parameter... allowed) {
     return Call.run(this, options.allowing(allowed), body);

@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.OptionalInt;
+import java.util.function.UnaryOperator;
 
 /**
  * The failure of a call. The class tells the group of its status, such as {@link
@@ -55,7 +56,7 @@ public abstract class DbssException extends RuntimeException {
     private static final long serialVersionUID = 1;
 
     final int code;
-    final String message;
+    String message;
     final String parameter;
     final Fields.Error fields;
     final ArrayList<Detail> details = new ArrayList<>();
@@ -63,20 +64,31 @@ public abstract class DbssException extends RuntimeException {
 
     /** Those of an error of libdbss, which it frees. */
     static Details take(int code, long error) {
+      return take(code, error, Words::parameter);
+    }
+
+    /** The same for an error of setting an option. */
+    static Details ofOption(int code, long error) {
+      return take(code, error, Words::option);
+    }
+
+    private static Details take(int code, long error, UnaryOperator<String> names) {
       try {
-        return new Details(code, error);
+        return new Details(code, error, names);
       } finally {
         Native.ABI.dbss_error_free(error);
       }
     }
 
     /** Those of an error of libdbss; of 0, which means that there was no memory for one. */
-    private Details(int code, long error) {
+    private Details(int code, long error, UnaryOperator<String> names) {
       Abi abi = Native.ABI;
       this.code = code;
       fields = new Fields.Error(abi, error);
-      message = error != 0 ? fields.message : abi.string(abi.dbss_status_message(code));
-      parameter = fields.parameter;
+      parameter = names.apply(fields.parameter);
+      String text = error != 0 ? fields.message : abi.string(abi.dbss_status_message(code));
+      boolean isQuoted = fields.serviceCode != null || fields.serviceMessage != null;
+      message = Words.message(code, text, fields.parameter, parameter, isQuoted);
       for (long i = 0; i < fields.detailCount; i++) {
         String detail = abi.string(abi.dbss_error_detail_code(error, i));
         details.add(new Detail(detail, abi.string(abi.dbss_error_detail_message(error, i))));
@@ -114,6 +126,14 @@ public abstract class DbssException extends RuntimeException {
     return Groups.exception(new Details(status, parameter, message), null);
   }
 
+  /** Refuses null, and returns other values. */
+  static <T> T required(String parameter, T value) {
+    if (value == null) {
+      throw of(Status.NULL_ARGUMENT, parameter, parameter + ": must not be null");
+    }
+    return value;
+  }
+
   final DbssException with(MirrorResult result) {
     mirrorResult = result;
     return this;
@@ -129,7 +149,7 @@ public abstract class DbssException extends RuntimeException {
     return details.code;
   }
 
-  /** {@return the parameter or option at fault; null for none} */
+  /** {@return the parameter or option at fault, by its name in this package; null for none} */
   public final String parameter() {
     return details.parameter;
   }

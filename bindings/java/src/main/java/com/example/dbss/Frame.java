@@ -45,7 +45,12 @@ final class Frame implements AutoCloseable {
 
   /** A text for C; 0 for null. */
   long text(String parameter, String text) {
-    return text == null ? 0 : text(encode(parameter, text));
+    return text(parameter, Words.parameter(parameter), text);
+  }
+
+  /** The same, where the caller knows the parameter by a name of its own. */
+  long text(String parameter, String own, String text) {
+    return text == null ? 0 : text(encode(parameter, own, text));
   }
 
   /** A path for C; 0 for null. */
@@ -54,8 +59,9 @@ final class Frame implements AutoCloseable {
       return 0;
     }
     if (path.getFileSystem() != FileSystems.getDefault()) {
+      String own = Words.parameter(parameter);
       throw DbssException.of(
-          Status.INVALID_VALUE, parameter, parameter + ": must be of the default file system");
+          Status.INVALID_VALUE, own, own + ": must be of the default file system");
     }
     return text(Paths.bytes(path));
   }
@@ -78,15 +84,15 @@ final class Frame implements AutoCloseable {
     Native.ABI.release(place);
   }
 
-  private static byte[] encode(String parameter, String text) {
+  private static byte[] encode(String parameter, String own, String text) {
     if (text.indexOf('\0') >= 0) {
       throw DbssException.of(
-          Status.ofInvalid(parameter), parameter, parameter + ": must not hold a NUL character");
+          Status.ofInvalid(parameter), own, own + ": must not hold a NUL character");
     }
     byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
     if (text.chars().anyMatch(c -> c >= Character.MIN_SURROGATE && c <= Character.MAX_SURROGATE)
         && !StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
-      throw DbssException.of(Status.INVALID_UTF8, parameter, parameter + ": is not Unicode");
+      throw DbssException.of(Status.INVALID_UTF8, own, own + ": is not Unicode");
     }
     return bytes;
   }

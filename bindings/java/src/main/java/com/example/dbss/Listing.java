@@ -95,6 +95,12 @@ public final class Listing<T> implements Iterable<T> {
     return total;
   }
 
+  /** {@return the number of items, if it is known} */
+  @Override
+  public String toString() {
+    return "Listing[" + (total.isPresent() ? total.getAsLong() + " items" : "") + "]";
+  }
+
   /** Fetches a page. Once it is there, what is thrown does not lose it. */
   private Void fetch(Call call, Frame frame) {
     if (broken != null) {

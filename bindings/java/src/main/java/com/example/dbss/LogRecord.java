@@ -7,10 +7,12 @@ import java.time.Duration;
 /** A record of the log. It contains no secret. */
 public final class LogRecord {
   private final Fields.LogRecord fields;
+  private final String message;
   private final DbssException error;
 
-  LogRecord(Fields.LogRecord fields, DbssException error) {
+  LogRecord(Fields.LogRecord fields, String message, DbssException error) {
     this.fields = fields;
+    this.message = message;
     this.error = error;
   }
 
@@ -30,7 +32,7 @@ public final class LogRecord {
 
   /** {@return one line for people} */
   public String message() {
-    return fields.message;
+    return message;
   }
 
   /** {@return the failure that the record is about; null for none} */

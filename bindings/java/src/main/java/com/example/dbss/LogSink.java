@@ -26,8 +26,15 @@ final class LogSink {
     try {
       long error = Native.ABI.dbss_log_record_error(record);
       int status = Native.ABI.dbss_error_status(error);
-      DbssException failed = error == 0 ? null : DbssException.take(status, error);
-      log.accept(new LogRecord(new Fields.LogRecord(Native.ABI, record), failed));
+      Fields.LogRecord fields = new Fields.LogRecord(Native.ABI, record);
+      String said = fields.message;
+      DbssException failed = null;
+      if (error != 0) {
+        String message = Native.ABI.string(Native.ABI.dbss_error_message(error));
+        failed = DbssException.take(status, error);
+        said = Words.record(said, message, failed.getMessage());
+      }
+      log.accept(new LogRecord(fields, said, failed));
       if (call != null) {
         call.resume();
       }

@@ -74,4 +74,18 @@ abstract class MirrorCounts {
   public long repaired() {
     return fields.repaired;
   }
+
+  /** {@return the counts} */
+  @Override
+  public String toString() {
+    return String.join(
+        ", ",
+        "listed=" + listed(),
+        "downloaded=" + downloaded(),
+        "present=" + present(),
+        "notReady=" + notReady(),
+        "vanished=" + vanished(),
+        "failed=" + failed(),
+        "repaired=" + repaired());
+  }
 }

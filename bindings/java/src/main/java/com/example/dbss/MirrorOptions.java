@@ -3,6 +3,8 @@
 package com.example.dbss;
 
 import java.time.LocalDate;
+import java.time.ZoneOffset;
+import java.util.Set;
 
 /** The options of {@link DbssClient#mirror}. What is not set has its default. */
 public final class MirrorOptions extends Options<MirrorOptions> {
@@ -15,8 +17,8 @@ public final class MirrorOptions extends Options<MirrorOptions> {
    * @param value the value
    * @return this
    */
-  public MirrorOptions instance(String value) {
-    return typed("instance", text(value));
+  public MirrorOptions instanceId(String value) {
+    return typed("instance", value);
   }
 
   /**
@@ -27,7 +29,7 @@ public final class MirrorOptions extends Options<MirrorOptions> {
    * @return this
    */
   public MirrorOptions since(LocalDate value) {
-    return typed("since", text(value));
+    return typed("since", value);
   }
 
   /**
@@ -37,7 +39,7 @@ public final class MirrorOptions extends Options<MirrorOptions> {
    * @return this
    */
   public MirrorOptions until(LocalDate value) {
-    return typed("until", text(value));
+    return typed("until", value);
   }
 
   /**
@@ -47,27 +49,27 @@ public final class MirrorOptions extends Options<MirrorOptions> {
    * @return this
    */
   public MirrorOptions type(String value) {
-    return typed("type", text(value));
+    return typed("type", value);
   }
 
   /**
-   * The template_type of the reports. 1 to 256 bytes.
+   * The type of the template of the reports. 1 to 256 bytes.
    *
    * @param value the value
    * @return this
    */
-  public MirrorOptions template(String value) {
-    return typed("template", text(value));
+  public MirrorOptions templateType(String value) {
+    return typed("template", value);
   }
 
   /**
-   * The name of the reports. The service does the filtering. 1 to 256 bytes.
+   * A part of the name of the reports, for which the service searches. 1 to 256 bytes.
    *
    * @param value the value
    * @return this
    */
   public MirrorOptions name(String value) {
-    return typed("name", text(value));
+    return typed("name", value);
   }
 
   /**
@@ -78,19 +80,19 @@ public final class MirrorOptions extends Options<MirrorOptions> {
    * @return this
    */
   public MirrorOptions locale(String value) {
-    return typed("locale", text(value));
+    return typed("locale", value);
   }
 
   /**
-   * The offset from UTC that determines the day of a report, such as +08:00, for since and
-   * until, the periods without a report and the directories of years. Times without an offset
-   * are UTC. 1 to 6 bytes. The default is +00:00.
+   * The offset from UTC that determines the day of a report, for since and until, the periods
+   * without a report and the directories of years. The default is UTC, which is also that of
+   * times without an offset.
    *
    * @param value the value
    * @return this
    */
-  public MirrorOptions utcOffset(String value) {
-    return typed("utc_offset", text(value));
+  public MirrorOptions utcOffset(ZoneOffset value) {
+    return typed("utc_offset", value);
   }
 
   /**
@@ -100,7 +102,7 @@ public final class MirrorOptions extends Options<MirrorOptions> {
    * @return this
    */
   public MirrorOptions parallel(int value) {
-    return typed("parallel", text(value));
+    return typed("parallel", value);
   }
 
   /**
@@ -111,6 +113,11 @@ public final class MirrorOptions extends Options<MirrorOptions> {
    * @return this
    */
   public MirrorOptions verify(boolean value) {
-    return typed("verify", text(value));
+    return typed("verify", value);
+  }
+
+  @Override
+  Set<String> keys() {
+    return Keys.MIRROR;
   }
 }

@@ -70,6 +70,13 @@ public final class MirrorResult extends MirrorCounts {
     public DbssException error() {
       return error;
     }
+
+    /** {@return the ids and the message} */
+    @Override
+    public String toString() {
+      String report = reportId == null ? "" : ", report " + reportId;
+      return "instance " + instanceId + report + ": " + error.getMessage();
+    }
   }
 
   /** A day, week or month without a report. */
@@ -97,6 +104,12 @@ public final class MirrorResult extends MirrorCounts {
     /** {@return the first day of the period, such as "2026-11-24"} */
     public String period() {
       return period;
+    }
+
+    /** {@return the type, the period and the id of the instance} */
+    @Override
+    public String toString() {
+      return type + " of " + period + " for instance " + instanceId;
     }
   }
 }

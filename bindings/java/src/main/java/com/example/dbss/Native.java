@@ -20,13 +20,18 @@ final class Native {
    */
   static void check(int status) {
     if (status != 0) {
-      long error = ABI.dbss_error_take();
-      // Never the error of another call.
-      boolean own = error != 0 && ABI.dbss_error_status(error) == status;
-      if (!own) {
-        ABI.dbss_error_free(error);
-      }
-      throw DbssException.take(status, own ? error : 0);
+      throw DbssException.take(status, takeError(status));
     }
+  }
+
+  /** The error of such a function; 0 if there was no memory for one. */
+  static long takeError(int status) {
+    long error = ABI.dbss_error_take();
+    // Never the error of another call.
+    boolean own = error != 0 && ABI.dbss_error_status(error) == status;
+    if (!own) {
+      ABI.dbss_error_free(error);
+    }
+    return own ? error : 0;
   }
 }

@@ -12,89 +12,96 @@ abstract class OperationOptions<B extends OperationOptions<B>> extends Options<B
 
   /**
    * The maximum time to connect: name look-up, TCP and TLS together. 1 ms to 24 h, or {@link
-   * DbssClient#NO_LIMIT}.
+   * DbssClient#NO_LIMIT}. The default is the client's.
    *
    * @param value the value
    * @return this
    */
   public B connectTimeout(Duration value) {
-    return typed("connect_timeout_ms", text(value));
+    return typed("connect_timeout_ms", value);
   }
 
   /**
    * The maximum time without a byte sent or received. 1 ms to 24 h, or {@link
-   * DbssClient#NO_LIMIT}.
+   * DbssClient#NO_LIMIT}. The default is the client's.
    *
    * @param value the value
    * @return this
    */
   public B stallTimeout(Duration value) {
-    return typed("stall_timeout_ms", text(value));
+    return typed("stall_timeout_ms", value);
   }
 
   /**
-   * The maximum time for a whole call. 1 ms to 30 days, or {@link DbssClient#NO_LIMIT}.
+   * The maximum time for a whole call. 1 ms to 30 days, or {@link DbssClient#NO_LIMIT}. The
+   * default is the client's.
    *
    * @param value the value
    * @return this
    */
   public B totalTimeout(Duration value) {
-    return typed("total_timeout_ms", text(value));
+    return typed("total_timeout_ms", value);
   }
 
   /**
    * The maximum number of attempts of a call when the connection fails or breaks, or the service
    * returns 429, 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB.
-   * 1 means no retries. 1 to 1000.
+   * 1 means no retries. 1 to 1000. The default is the client's.
    *
    * @param value the value
    * @return this
    */
   public B maxAttempts(int value) {
-    return typed("max_attempts", text(value));
+    return typed("max_attempts", value);
   }
 
   /**
    * The permissions of a saved file, independent of the umask. The owner can always read and
-   * write. At least the owner's to read and write.
+   * write. At least the owner's to read and write. The default is the client's.
    *
    * @param value the value
    * @return this
    */
   public B fileMode(Set<PosixFilePermission> value) {
-    return typed("file_mode", text(value));
+    return typed("file_mode", value);
   }
 
   /**
-   * The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807.
+   * The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807. The
+   * default is the client's.
    *
    * @param value the value
    * @return this
    */
   public B maxMemoryBytes(long value) {
-    return typed("max_memory_bytes", text(value));
+    return typed("max_memory_bytes", value);
   }
 
   /**
    * The maximum time to wait until the service has generated a report. 1 ms to 30 days, or
-   * {@link DbssClient#NO_LIMIT}.
+   * {@link DbssClient#NO_LIMIT}. The default is the client's.
    *
    * @param value the value
    * @return this
    */
   public B waitTimeout(Duration value) {
-    return typed("wait_timeout_ms", text(value));
+    return typed("wait_timeout_ms", value);
   }
 
   /**
    * The initial interval for polling a report that is being generated. It grows by half each
    * time, up to 30 s or this value if that is larger, and varies randomly by a fifth. 1 ms to 24
-   * h.
+   * h. The default is the client's.
    *
    * @param value the value
    * @return this
    */
   public B pollInterval(Duration value) {
-    return typed("poll_interval_ms", text(value));
+    return typed("poll_interval_ms", value);
+  }
+
+  @Override
+  Set<String> keys() {
+    return Keys.OPERATION;
   }
 }

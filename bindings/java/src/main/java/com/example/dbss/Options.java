@@ -2,10 +2,12 @@ package com.example.dbss;
 
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermission;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
-import java.time.LocalDate;
+import java.time.ZoneOffset;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 
 /** Options by key and value, in the order in which they were set. */
@@ -14,12 +16,29 @@ abstract class Options<B extends Options<B>> {
   static final class Entry {
     final String key;
     final Object value;
-    final boolean isTyped;
+    // What a method of its own was given; null for the text of set().
+    final Object given;
 
-    Entry(String key, Object value, boolean isTyped) {
+    Entry(String key, Object value, Object given) {
       this.key = key;
       this.value = value;
-      this.isTyped = isTyped;
+      this.given = given;
+    }
+
+    /** The exception of an error for this option, which it frees. */
+    DbssException failure(int status, long error, Set<String> keys) {
+      var details = DbssException.Details.ofOption(status, error);
+      if (status == Status.UNKNOWN_KEY.code()) {
+        details.message = Words.unknownKey(key, keys);
+      } else if (given instanceof Duration) {
+        details.message = Words.withGiven(details.message, (String) value, given.toString());
+      } else if (given instanceof Set) {
+        String shown = PosixFilePermissions.toString(permissions(given));
+        String message = Words.withGiven(details.message, (String) value, shown);
+        details.message =
+            message.replaceFirst("octal digits .*, such as 640", "at least those of rw-------");
+      }
+      return Groups.exception(details, null);
     }
   }
 
@@ -33,9 +52,13 @@ abstract class Options<B extends Options<B>> {
   }
 
   final B typed(String key, Object value) {
-    entries.add(new Entry(key, value, true));
+    DbssException.required(Words.option(key), value);
+    entries.add(new Entry(key, converted(value), value));
     return self();
   }
+
+  /** The keys of all options of the object. */
+  abstract Set<String> keys();
 
   /**
    * Sets an option by its key in the C ABI and its value as text, also one that is newer than this
@@ -47,7 +70,9 @@ abstract class Options<B extends Options<B>> {
    * @return this
    */
   public B set(String key, String value) {
-    entries.add(new Entry(key, value, false));
+    DbssException.required("key", key);
+    DbssException.required(Words.option(key), value);
+    entries.add(new Entry(key, value, null));
     return self();
   }
 
@@ -66,45 +91,47 @@ abstract class Options<B extends Options<B>> {
 
   final void apply(Frame frame, Setter setter) {
     for (Entry one : entries) {
-      if (one.key == null) {
-        throw DbssException.of(Status.NULL_ARGUMENT, "key", "key: must not be null");
-      }
-      if (one.value == null) {
-        throw DbssException.of(Status.NULL_ARGUMENT, one.key, one.key + ": must not be null");
-      }
-      long key = frame.text("key", one.key);
+      long key = frame.text("key", "key", one.key);
       long value =
           one.value instanceof Path
               ? frame.path(one.key, (Path) one.value)
-              : frame.text(one.key, (String) one.value);
-      Native.check(setter.set(key, value));
+              : frame.text(one.key, Words.option(one.key), (String) one.value);
+      int status = setter.set(key, value);
+      if (status != 0) {
+        throw one.failure(status, Native.takeError(status), keys());
+      }
     }
   }
 
-  // Values as texts for C, which refuses what is out of range.
-
-  static String text(String value) {
-    return value;
+  /** A value for C, which refuses what is out of range: text, or a path. */
+  private static Object converted(Object value) {
+    if (value instanceof Path) {
+      // Its bytes need not be text.
+      return value;
+    }
+    if (value instanceof Duration) {
+      return text((Duration) value);
+    }
+    if (value instanceof Set) {
+      int mode = 0;
+      for (PosixFilePermission one : permissions(value)) {
+        // The constants are in the order of the bits.
+        mode |= 0400 >> one.ordinal();
+      }
+      return Integer.toOctalString(mode);
+    }
+    if (value instanceof ZoneOffset) {
+      return value.equals(ZoneOffset.UTC) ? "+00:00" : value.toString();
+    }
+    if (value == System.Logger.Level.TRACE || value == System.Logger.Level.ALL) {
+      return "debug";
+    }
+    return value instanceof System.Logger.Level
+        ? value.toString().toLowerCase(Locale.ROOT)
+        : value.toString();
   }
 
-  // Its bytes need not be text.
-  static Path text(Path value) {
-    return value;
-  }
-
-  static String text(LocalDate value) {
-    return value.toString();
-  }
-
-  static String text(boolean value) {
-    return Boolean.toString(value);
-  }
-
-  static String text(long value) {
-    return Long.toString(value);
-  }
-
-  static String text(Duration value) {
+  private static String text(Duration value) {
     if (value.equals(DbssClient.NO_LIMIT)) {
       return "-1";
     }
@@ -119,12 +146,8 @@ abstract class Options<B extends Options<B>> {
     }
   }
 
-  static String text(Set<PosixFilePermission> value) {
-    int mode = 0;
-    for (PosixFilePermission one : value) {
-      // The constants are in the order of the bits.
-      mode |= 0400 >> one.ordinal();
-    }
-    return Integer.toOctalString(mode);
+  @SuppressWarnings("unchecked")
+  private static Set<PosixFilePermission> permissions(Object value) {
+    return (Set<PosixFilePermission>) value;
   }
 }

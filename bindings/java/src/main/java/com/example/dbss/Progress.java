@@ -38,9 +38,9 @@ public class Progress {
     return fields.percent;
   }
 
-  /** {@return the bytes that have arrived, and the size} */
+  /** {@return the bytes that have arrived, and the size if it is known} */
   @Override
   public String toString() {
-    return received() + " of " + total() + " bytes";
+    return received() + (total() < 0 ? "" : " of " + total()) + " bytes";
   }
 }

@@ -2,6 +2,8 @@
 
 package com.example.dbss;
 
+import java.util.Set;
+
 /** Says what {@link DbssClient#generateReport} creates. What is not set has its default. */
 public final class ReportSpec extends Options<ReportSpec> {
   /** Sets nothing yet. */
@@ -14,7 +16,7 @@ public final class ReportSpec extends Options<ReportSpec> {
    * @return this
    */
   public ReportSpec templateId(String value) {
-    return typed("template_id", text(value));
+    return typed("template_id", value);
   }
 
   /**
@@ -25,7 +27,7 @@ public final class ReportSpec extends Options<ReportSpec> {
    * @return this
    */
   public ReportSpec startTime(String value) {
-    return typed("start_time", text(value));
+    return typed("start_time", value);
   }
 
   /**
@@ -35,7 +37,7 @@ public final class ReportSpec extends Options<ReportSpec> {
    * @return this
    */
   public ReportSpec endTime(String value) {
-    return typed("end_time", text(value));
+    return typed("end_time", value);
   }
 
   /**
@@ -45,7 +47,7 @@ public final class ReportSpec extends Options<ReportSpec> {
    * @return this
    */
   public ReportSpec startDate(String value) {
-    return typed("start_date", text(value));
+    return typed("start_date", value);
   }
 
   /**
@@ -55,7 +57,7 @@ public final class ReportSpec extends Options<ReportSpec> {
    * @return this
    */
   public ReportSpec endDate(String value) {
-    return typed("end_date", text(value));
+    return typed("end_date", value);
   }
 
   /**
@@ -66,6 +68,11 @@ public final class ReportSpec extends Options<ReportSpec> {
    * @return this
    */
   public ReportSpec dbIds(String value) {
-    return typed("db_ids", text(value));
+    return typed("db_ids", value);
+  }
+
+  @Override
+  Set<String> keys() {
+    return Keys.REPORT_SPEC;
   }
 }

@@ -154,4 +154,10 @@ public final class ReportStream extends InputStream {
   public void close() {
     stream.close(ABI::dbss_report_stream_close);
   }
+
+  /** {@return the name of the report, and its size if it is known} */
+  @Override
+  public String toString() {
+    return "ReportStream[" + filename() + (size() < 0 ? "" : ", " + size() + " bytes") + "]";
+  }
 }

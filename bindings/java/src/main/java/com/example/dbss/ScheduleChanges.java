@@ -2,6 +2,8 @@
 
 package com.example.dbss;
 
+import java.util.Set;
+
 /**
  * Says what {@link DbssClient#updateSchedule} changes. The rest stays. What is not set has its
  * default.
@@ -17,7 +19,7 @@ public final class ScheduleChanges extends Options<ScheduleChanges> {
    * @return this
    */
   public ScheduleChanges status(String value) {
-    return typed("status", text(value));
+    return typed("status", value);
   }
 
   /**
@@ -28,7 +30,7 @@ public final class ScheduleChanges extends Options<ScheduleChanges> {
    * @return this
    */
   public ScheduleChanges frequency(String value) {
-    return typed("frequency", text(value));
+    return typed("frequency", value);
   }
 
   /**
@@ -38,7 +40,7 @@ public final class ScheduleChanges extends Options<ScheduleChanges> {
    * @return this
    */
   public ScheduleChanges format(String value) {
-    return typed("format", text(value));
+    return typed("format", value);
   }
 
   /**
@@ -49,7 +51,7 @@ public final class ScheduleChanges extends Options<ScheduleChanges> {
    * @return this
    */
   public ScheduleChanges mode(String value) {
-    return typed("mode", text(value));
+    return typed("mode", value);
   }
 
   /**
@@ -60,7 +62,7 @@ public final class ScheduleChanges extends Options<ScheduleChanges> {
    * @return this
    */
   public ScheduleChanges startTime(String value) {
-    return typed("start_time", text(value));
+    return typed("start_time", value);
   }
 
   /**
@@ -70,7 +72,7 @@ public final class ScheduleChanges extends Options<ScheduleChanges> {
    * @return this
    */
   public ScheduleChanges notice(String value) {
-    return typed("notice", text(value));
+    return typed("notice", value);
   }
 
   /**
@@ -80,7 +82,7 @@ public final class ScheduleChanges extends Options<ScheduleChanges> {
    * @return this
    */
   public ScheduleChanges topicUrn(String value) {
-    return typed("topic_urn", text(value));
+    return typed("topic_urn", value);
   }
 
   /**
@@ -91,6 +93,11 @@ public final class ScheduleChanges extends Options<ScheduleChanges> {
    * @return this
    */
   public ScheduleChanges dbIds(String value) {
-    return typed("db_ids", text(value));
+    return typed("db_ids", value);
+  }
+
+  @Override
+  Set<String> keys() {
+    return Keys.SCHEDULE;
   }
 }

@@ -7,7 +7,7 @@ public enum Status {
   /** An argument or an option is at fault. */
   ARGUMENT(100),
 
-  /** A required pointer is NULL. */
+  /** A required argument is null. */
   NULL_ARGUMENT(101),
 
   /** A string is not UTF-8. */
@@ -58,7 +58,7 @@ public enum Status {
   /** The token provider failed, or returned an invalid token. */
   NO_TOKEN(114),
 
-  /** The context or the stream was closed before the call. */
+  /** The client or the stream was closed before the call. */
   CLOSED(115),
 
   /** The service responded, but not with the requested result. */
@@ -180,7 +180,7 @@ public enum Status {
 
   /**
    * The call was cancelled, by an interrupt or a cancelled future, by cancelAll(), by closing
-   * its context or stream, or by a callback.
+   * its client or stream, or by a callback.
    */
   CANCELLED(600),
 

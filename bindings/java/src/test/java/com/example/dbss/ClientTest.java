@@ -29,6 +29,7 @@ import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.LocalDate;
+import java.time.ZoneOffset;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -331,6 +332,216 @@ class ClientTest {
     fails(Status.NULL_ARGUMENT, () -> DbssClient.builder().set(null, "x\0").build());
     assertFalse(DbssClient.builder().token("secret").toString().contains("secret"));
     assertFalse(new Token("secret", null).toString().contains("secret"));
+  }
+
+  private static void says(String parameter, String message, Executable call) {
+    DbssException e = thrown(DbssException.class, call);
+    assertEquals(parameter, e.parameter());
+    assertEquals(message, e.getMessage());
+  }
+
+  @Test
+  void errorsHaveTheNamesAndValuesOfJava() throws Exception {
+    try (DbssClient client = Mock.builder().build()) {
+      says("reportId", "reportId: must not be null", () -> client.downloadReport(instance, null));
+      says(
+          "file", "file: must not be null", () -> client.downloadReportToFile(instance, pdf, null));
+      CallOptions other = new CallOptions().projectId("short");
+      DbssException project =
+          thrown(DbssException.class, () -> client.with(other).reports(instance).stream().count());
+      assertTrue(project.getMessage().startsWith("projectId: must have 32"), project.getMessage());
+      CallOptions unnamed = new CallOptions().nameFilter("");
+      DbssException name =
+          thrown(
+              DbssException.class, () -> client.with(unnamed).reports(instance).stream().count());
+      assertEquals("nameFilter", name.parameter());
+      assertTrue(name.getMessage().startsWith("nameFilter: must"), name.getMessage());
+      MirrorOptions mirror = new MirrorOptions().name("");
+      DbssException part = thrown(DbssException.class, () -> client.mirror(directory, mirror));
+      assertEquals("name", part.parameter());
+      says(
+          "instanceId",
+          "instanceId: must not hold a NUL character",
+          () -> client.mirror(directory, new MirrorOptions().instanceId("\0")));
+      Path file = Files.writeString(directory.resolve("report.pdf"), "mine");
+      String exists =
+          thrown(DbssFileException.class, () -> client.downloadReportToFile(instance, pdf, file))
+              .getMessage();
+      assertTrue(exists.contains("allow replacing it with replace(true), or"), exists);
+    }
+    DbssClient closed = Mock.builder().build();
+    closed.close();
+    assertEquals("DbssClient[closed]", closed.toString());
+    says("client", "the client is closed", closed::check);
+    says(
+        "totalTimeout",
+        "totalTimeout: must be from 1 ms to 30 days, or DbssClient.NO_LIMIT, but is PT-5S",
+        () -> Mock.builder().totalTimeout(Duration.ofSeconds(-5)).build());
+    says(
+        "stallTimeout",
+        "stallTimeout: must be from 1 ms to 24 h, or DbssClient.NO_LIMIT, but is PT25H",
+        () -> Mock.builder().stallTimeout(Duration.ofHours(25)).build());
+    says(
+        "maxRetryAfter",
+        "maxRetryAfter: must be from 0 ms to 24 h, but is PT25H",
+        () -> Mock.builder().maxRetryAfter(Duration.ofHours(25)).build());
+    says(
+        "agencyDuration",
+        "agencyDuration: must be from 15 min to 24 h, but is PT1M",
+        () -> Mock.builder().agencyDuration(Duration.ofMinutes(1)).build());
+    says(
+        "fileMode",
+        "fileMode: must be at least those of rw-------, but is r--r-----",
+        () -> Mock.builder().fileMode(PosixFilePermissions.fromString("r--r-----")).build());
+    says(
+        "logLevel",
+        "logLevel: must be one of error, warning, info, debug, but is \"off\"",
+        () -> Mock.builder().logLevel(System.Logger.Level.OFF).build());
+    says(
+        "secretKey",
+        "secretKey: is missing: accessKey is configured and needs it",
+        () -> DbssClient.builder().region("cn-north-4").accessKey("AK").build());
+    says(
+        "pageSize",
+        "pageSize: must be from 1 to 1000, or 0 for 100, but is -1",
+        () -> new CallOptions().pageSize(-1));
+    says(
+        "key",
+        "key: there is no option \"stallTimeout\"; \"stall_timeout_ms\" is one",
+        () -> Mock.builder().set("stallTimeout", "5").build());
+    says(
+        "key",
+        "key: there is no option \"colour\"",
+        () -> Mock.builder().set("colour", "total_timeout_ms").build());
+    // The words of others stay as they are.
+    says(
+        "logLevel",
+        "logLevel: must be one of error, warning, info, debug, but is \"max_attempts\"",
+        () -> Mock.builder().set("log_level", "max_attempts").build());
+    Path missing = directory.resolve("ca_file.pem");
+    String unread =
+        thrown(DbssFileException.class, () -> Mock.builder().caFile(missing).build()).getMessage();
+    assertTrue(unread.startsWith("caFile: cannot read " + missing), unread);
+    String id = "quoted-0123456789";
+    Mock.fault(
+        id, Map.of("status", 400, "json", Map.of("error_code", "C", "error_msg", "max_attempts")));
+    List<LogRecord> records = Collections.synchronizedList(new ArrayList<>());
+    Duration brief = Duration.ofMillis(1);
+    String silent = Mock.silent();
+    try (DbssClient client = Mock.builder().onLog(records::add).build()) {
+      DbssException e = thrown(DbssException.class, () -> client.downloadReport(instance, id));
+      assertTrue(e.getMessage().contains("max_attempts"), e.getMessage());
+      records.clear();
+      DbssClient hasty = client.with(new CallOptions().totalTimeout(brief));
+      DbssException late =
+          thrown(DbssException.class, () -> hasty.downloadReport(instance, silent));
+      assertEquals("the call took longer than totalTimeout (1 ms)", late.getMessage());
+      assertTrue(records.toString().contains(late.getMessage()), records.toString());
+      assertFalse(records.toString().contains("DBSS_ERR"), records.toString());
+    }
+  }
+
+  @Test
+  void nullIsRefusedAtOnceByTheNameOfTheParameter() throws Exception {
+    DbssClient.Builder builder = Mock.builder();
+    CallOptions options = new CallOptions();
+    try (DbssClient client = Mock.builder().build()) {
+      Map<String, List<Executable>> calls =
+          Map.ofEntries(
+              Map.entry(
+                  "endpoint",
+                  List.of(
+                      () -> builder.endpoint((String) null),
+                      () -> builder.endpoint((String[]) null),
+                      () -> builder.endpoint("http://a.example", null))),
+              Map.entry("token", List.of(() -> builder.token(null), () -> client.setToken(null))),
+              Map.entry("caFile", List.of(() -> builder.caFile(null))),
+              Map.entry(
+                  "totalTimeout",
+                  List.of(() -> builder.totalTimeout(null), () -> options.totalTimeout(null))),
+              Map.entry("key", List.of(() -> builder.set(null, "1"))),
+              Map.entry("tokenProvider", List.of(() -> builder.tokenProvider(null))),
+              Map.entry("passcodeProvider", List.of(() -> builder.passcodeProvider(null))),
+              Map.entry("logger", List.of(() -> builder.logger(null))),
+              Map.entry("onLog", List.of(() -> builder.onLog(null))),
+              Map.entry("executor", List.of(() -> builder.executor(null))),
+              Map.entry(
+                  "projectId",
+                  List.of(() -> builder.projectId(null), () -> options.projectId(null))),
+              Map.entry("locale", List.of(() -> options.locale(null))),
+              Map.entry("nameFilter", List.of(() -> options.nameFilter(null))),
+              Map.entry("statusFilter", List.of(() -> options.statusFilter(null))),
+              Map.entry("onProgress", List.of(() -> options.onProgress(null))),
+              Map.entry("onResult", List.of(() -> options.onResult(null))),
+              Map.entry("options", List.of(() -> client.with(null))),
+              Map.entry("since", List.of(() -> new MirrorOptions().since(null))),
+              Map.entry("value", List.of(() -> new Token(null))),
+              Map.entry("target", List.of(() -> client.downloadReportTo(instance, pdf, null))),
+              Map.entry("directory", List.of(() -> client.mirror(null, null))),
+              Map.entry(
+                  "spec",
+                  List.of(
+                      () -> client.createReport(instance, null),
+                      () -> client.generateReport(instance, null))),
+              Map.entry("changes", List.of(() -> client.updateSchedule(instance, pdf, null))),
+              Map.entry("templateId", List.of(() -> client.schedule(instance, null))),
+              Map.entry("work", List.of(() -> client.async(null))),
+              Map.entry("name", List.of(() -> DbssClient.hasFeature(null))),
+              Map.entry(
+                  "instanceId",
+                  List.of(
+                      () -> client.reports(null),
+                      () -> client.templates(null),
+                      () -> client.databases(null),
+                      () -> client.deleteReport(null, pdf))));
+      calls.forEach(
+          (name, all) -> all.forEach(call -> says(name, name + ": must not be null", call)));
+    }
+  }
+
+  @Test
+  void progressShowsASizeOnlyIfItIsKnown() throws Exception {
+    var shown = new ArrayList<String>();
+    CallOptions options = new CallOptions().onProgress(p -> shown.add(p.toString()));
+    try (DbssClient client = Mock.builder().build()) {
+      client.with(options).downloadReport(instance, pdf);
+      assertEquals("0 bytes", shown.get(0));
+      assertTrue(shown.get(shown.size() - 1).matches("\\d+ of \\d+ bytes"), shown.toString());
+      assertEquals("DbssClient[open]", client.toString());
+      try (ReportStream stream = client.openReport(instance, pdf)) {
+        assertTrue(stream.toString().matches("ReportStream\\[.+, \\d+ bytes]"), stream.toString());
+      }
+    }
+  }
+
+  @Test
+  void cancelledCallsAreNoErrorsForALogger() throws Exception {
+    var records = Collections.synchronizedList(new ArrayList<java.util.logging.LogRecord>());
+    var own = java.util.logging.Logger.getLogger("com.example.dbss.ClientTest");
+    own.setUseParentHandlers(false);
+    own.addHandler(
+        new java.util.logging.Handler() {
+          @Override
+          public void publish(java.util.logging.LogRecord one) {
+            one.getSourceMethodName();
+            records.add(one);
+          }
+
+          @Override
+          public void flush() {}
+
+          @Override
+          public void close() {}
+        });
+    System.Logger logger = System.getLogger("com.example.dbss.ClientTest");
+    try (DbssClient client = Mock.builder().logger(logger).build()) {
+      DbssClient stops = client.with(new CallOptions().onProgress(p -> false));
+      thrown(DbssCancelledException.class, () -> stops.downloadReport(instance, pdf));
+    }
+    assertEquals(1, records.size());
+    assertEquals(java.util.logging.Level.INFO, records.get(0).getLevel());
+    assertEquals(DbssClient.class.getName(), records.get(0).getSourceClassName());
+    assertEquals("log", records.get(0).getSourceMethodName());
   }
 
   /** Interrupts a call after 50 ms, and returns what it throws. */
@@ -730,8 +941,18 @@ class ClientTest {
     try (DbssClient client = with(refused -> new Token("a b", null)).build()) {
       fails(Status.NO_TOKEN, client::check);
     }
-    try (DbssClient client = with(refused -> null).build()) {
-      fails(Status.NO_TOKEN, client::check);
+    Map<TokenProvider, String> wrong =
+        Map.of(
+            refused -> null, "it returned null instead of a Token",
+            refused -> new Token("t", Instant.EPOCH), "expiresAt: is in the past",
+            refused -> new Token(null), "value: must not be null");
+    for (var one : wrong.entrySet()) {
+      try (DbssClient client = with(one.getKey()).build()) {
+        DbssException e = thrown(DbssException.class, client::check);
+        assertEquals(Status.NO_TOKEN, e.status());
+        assertTrue(e.getMessage().contains(one.getValue()), e.getMessage());
+        assertNotNull(e.getCause());
+      }
     }
   }
 
@@ -1034,7 +1255,7 @@ class ClientTest {
     String refused = ids.get(1).getAsString();
     Mock.fault(refused, Map.of("status", 403, "times", 1));
     Path archive = directory.resolve("archive");
-    MirrorOptions options = new MirrorOptions().instance(own).parallel(2);
+    MirrorOptions options = new MirrorOptions().instanceId(own).parallel(2);
     try (DbssClient client = Mock.builder().build()) {
       DbssException e = thrown(DbssException.class, () -> client.mirror(archive, options));
       assertEquals(Status.PARTIAL, e.status());
@@ -1045,6 +1266,8 @@ class ClientTest {
       MirrorResult whole = client.mirrorAsync(archive, options).join();
       assertEquals(1, whole.downloaded());
       assertEquals(2, whole.present());
+      assertTrue(whole.toString().startsWith("listed=3, downloaded=1, "), whole.toString());
+      options.utcOffset(ZoneOffset.UTC).utcOffset(ZoneOffset.ofHours(8)).utcOffset(ZoneOffset.UTC);
       options.since(LocalDate.of(2030, 1, 1)).until(LocalDate.of(2030, 1, 1));
       assertEquals(0, client.mirror(archive, options).listed());
       assertNull(thrown(DbssException.class, () -> client.mirror(null, options)).mirrorResult());

@@ -21,7 +21,13 @@ public final class Library {
     String given = System.getProperty("dbss.library.path", "");
     if (!given.isEmpty()) {
       Path path = Path.of(given).toAbsolutePath();
-      return open(Files.isDirectory(path) ? path.resolve(NAME) : path);
+      Path file = Files.isDirectory(path) ? path.resolve(NAME) : path;
+      if (!Files.exists(file)) {
+        throw new UnsatisfiedLinkError(
+            "there is no " + file + ", which the system property dbss.library.path names");
+      }
+      return open(
+          file, "cannot load " + file + ", which the system property dbss.library.path names");
     }
     String platform = platform();
     try (InputStream library = Library.class.getResourceAsStream("/" + resource(platform))) {
@@ -34,29 +40,46 @@ public final class Library {
       Path file = directory.resolve(NAME);
       try {
         Files.copy(library, file);
-        return open(file);
+        return open(
+            file.toAbsolutePath(),
+            "cannot load libdbss from the directory of java.io.tmpdir; it and, for JNA, that of"
+                + " jna.tmpdir must allow execution, or the system property dbss.library.path must"
+                + " name a libdbss.so.0");
       } finally {
         Files.deleteIfExists(file);
         Files.deleteIfExists(directory);
       }
     } catch (IOException e) {
-      throw failed("cannot write libdbss to java.io.tmpdir", e);
+      throw failed(
+          "cannot write libdbss to the directory of java.io.tmpdir; set that to another directory,"
+              + " or the system property dbss.library.path to a libdbss.so.0",
+          e);
     }
   }
 
-  private static Abi open(Path path) {
+  private static Abi open(Path path, String failure) {
     try {
       return Backend.open(path.toString());
     } catch (IllegalArgumentException | UnsatisfiedLinkError e) {
-      String needed = "its directory, and for JNA that of jna.tmpdir, must allow execution";
-      throw failed("cannot load " + path + "; " + needed, e);
+      throw failed(failure, e);
+    } catch (NoClassDefFoundError e) {
+      throw failed(
+          "before Java 22, dbss needs JNA (net.java.dev.jna:jna-jpms): add it to the class path, or"
+              + " to the module path with --add-modules com.sun.jna",
+          e);
+    } catch (ExceptionInInitializerError e) {
+      if (e.getCause() instanceof IllegalCallerException) {
+        throw failed(
+            "Java allows dbss no native access: start it with"
+                + " --enable-native-access=ALL-UNNAMED, or =com.example.dbss on the module path",
+            e.getCause());
+      }
+      throw e;
     }
   }
 
   private static UnsatisfiedLinkError failed(String what, Throwable cause) {
-    UnsatisfiedLinkError error =
-        new UnsatisfiedLinkError(
-            what + ": " + cause.getMessage() + "; or set dbss.library.path to a libdbss.so.0");
+    UnsatisfiedLinkError error = new UnsatisfiedLinkError(what + ": " + cause.getMessage());
     error.initCause(cause);
     return error;
   }

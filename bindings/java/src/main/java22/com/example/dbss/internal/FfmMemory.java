@@ -28,7 +28,13 @@ abstract class FfmMemory implements Memory {
   private static volatile SymbolLookup library;
 
   static void open(String path) {
-    library = SymbolLookup.libraryLookup(Path.of(path), Arena.global());
+    try {
+      library = SymbolLookup.libraryLookup(Path.of(path), Arena.global());
+    } catch (IllegalArgumentException e) {
+      // It does not say why; the error of this does.
+      System.load(path);
+      throw e;
+    }
   }
 
   static MethodHandle link(String name, FunctionDescriptor descriptor) {
