@@ -36,7 +36,8 @@ class Writer(Protocol):
     """An object that bytes can be written to."""
 
     def write(self, data: bytes, /) -> object:
-        """Writes bytes. A raw file returns how many it wrote; the rest is written again."""
+        """Writes bytes. If it returns a number below their length, as a raw file may, it
+        is called again with the rest. Anything else but a number means all of them."""
 
 
 def version() -> str:
@@ -135,14 +136,17 @@ def _plain_file_descriptor(target: object) -> int | None:
 
 
 def _write_all(target: Writer, chunk: bytes) -> None:
-    if not isinstance(target, io.RawIOBase):
-        target.write(chunk)
-        return
-    # A raw file may write only a part, or nothing.
+    # A raw file, or an object that wraps one, may write only a part, or nothing.
     while chunk:
         length = target.write(chunk)
-        if not length:
+        if length is None and isinstance(target, io.RawIOBase):
+            length = 0
+        if not isinstance(length, int) or isinstance(length, bool):
+            return
+        if length == 0:
             raise BlockingIOError("the file object takes nothing at the moment")
+        if length < 0:
+            raise OSError(f"write() returned {length}, which is no number of bytes")
         chunk = chunk[length:]
 
 
@@ -474,7 +478,9 @@ class Client(ReportMethods, MirrorMethods):
                 It may also be a descriptor or a file object that is open for
                 writing bytes, or any object with a method ``write`` for bytes.
                 Bytes written before a failure stay written, and the call raises
-                what ``write`` raises. The call does not close it.
+                what ``write`` raises. If ``write`` returns fewer bytes than it got,
+                it is called again with the rest; 0, or None from a raw file, is a
+                BlockingIOError. The call does not close the object.
             replace: replace an existing file, atomically, when the new one is
                 complete.
 
