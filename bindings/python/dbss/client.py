@@ -591,19 +591,32 @@ class Client(ReportMethods, MirrorMethods):
         control = Control() if operation is None else operation._open_control()
         monitor = CallMonitor(control, progress, context.log, context.provider)
         handle = Handle(abi.ReportStream, abi.report_stream_free)
-        control.acquire()
+        opening = threading.Lock()
+        stream = None
         try:
-            monitor.attach()
-            monitor.run(
-                abi.report_open, context.pointer, *ids, control.pointer, ffi.byref(handle.pointer)
-            )
-            return ReportStream(handle, control, monitor)
-        except BaseException:
-            # First free the stream, if there is one, because it uses the operation.
-            del handle
-            monitor.detach()
-            control.release()
-            raise
+            with opening:
+                control.acquire(opening)
+                try:
+                    monitor.attach()
+                    monitor.run(
+                        abi.report_open,
+                        context.pointer,
+                        *ids,
+                        control.pointer,
+                        ffi.byref(handle.pointer),
+                    )
+                    stream = ReportStream(handle, control, monitor)
+                    return stream
+                except BaseException:
+                    # First close the stream, if there is one, because it uses the operation.
+                    # The exception may keep it alive.
+                    abi.report_stream_close(handle.pointer)
+                    del handle
+                    if stream is None:
+                        monitor.detach()
+                    else:
+                        stream.close()
+                    raise
         finally:
             # Otherwise the exception would keep the context alive.
             del context
@@ -625,14 +638,17 @@ class Client(ReportMethods, MirrorMethods):
             or context.log is not None
             or threading.get_ident() == threading.main_thread().ident
         )
-        control.acquire()
+        running = threading.Lock()
         try:
-            if needs_callbacks:
-                monitor.attach()
-            return monitor.run(call, context.pointer, control.pointer)
+            with running:
+                control.acquire(running)
+                try:
+                    if needs_callbacks:
+                        monitor.attach()
+                    return monitor.run(call, context.pointer, control.pointer)
+                finally:
+                    monitor.detach()
         finally:
-            monitor.detach()
-            control.release()
             # Otherwise the exception would keep the context alive.
             del context
 

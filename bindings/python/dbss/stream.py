@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import _abi as abi
 from . import errors, ffi
-from .operation import FORMATS, CallMonitor, Control
+from .operation import FORMATS, CallMonitor, Control, Reservation
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -42,6 +42,7 @@ class ReportStream(io.BufferedIOBase):
 
     # For close() after a failed __init__.
     _handle: Handle | None = None
+    _call: threading.Lock | None = None
 
     def __init__(self, handle: Handle, control: Control, monitor: CallMonitor) -> None:
         """Internal; Client creates it."""
@@ -54,10 +55,14 @@ class ReportStream(io.BufferedIOBase):
         control.snapshot()
         self._control = control
         self._monitor = monitor
-        self._read_lock = threading.Lock()
+        self._reading = Reservation()
         # One, or none while it is in use: pop() is atomic.
         self._buffers: list[bytearray] = []
         self._handle = handle
+        call = threading.Lock()
+        call.acquire()
+        self._call = call
+        control.reservation.pass_on(call)
 
     def readable(self) -> bool:
         """True, until it is closed."""
@@ -116,21 +121,22 @@ class ReportStream(io.BufferedIOBase):
 
     def _read(self, view: memoryview) -> int:
         self._check_open()
-        if not self._read_lock.acquire(blocking=False):
-            # close() takes the lock and keeps it.
-            self._check_open()
-            raise errors.BusyError("stream: is being read by another thread", parameter="stream")
         handle = None
+        reading = threading.Lock()
         try:
-            # After the lock is taken, so that close() sees this read.
-            handle = self._handle
-            if handle is None:
-                raise _closed_error()
-            return self._monitor.run(ffi.read_stream, handle.pointer, view)
+            with reading:
+                if not self._reading.take(reading):
+                    raise errors.BusyError(
+                        "stream: is being read by another thread", parameter="stream"
+                    )
+                # After the reservation, so that close() sees this read.
+                handle = self._handle
+                if handle is None:
+                    raise _closed_error()
+                return self._monitor.run(ffi.read_stream, handle.pointer, view)
         finally:
             # Otherwise the exception would keep the stream alive.
             del handle
-            self._read_lock.release()
             if self._handle is None:
                 self._release_operation()
 
@@ -150,14 +156,14 @@ class ReportStream(io.BufferedIOBase):
         if handle is not None:
             abi.report_stream_close(handle.pointer)
             del handle
-            self._release_operation()
+        # Also if an exception of a signal handler has ended an earlier close().
+        self._release_operation()
         super().close()
 
     def _release_operation(self) -> None:
         """Releases the operation; a running read does it when it ends."""
-        if self._read_lock.acquire(blocking=False):
-            self._monitor.detach()
-            self._control.release()
+        if self._call is not None and not self._reading.is_taken():
+            self._control.release(self._call, self._monitor)
 
     def __repr__(self) -> str:
         state = "closed" if self._handle is None else self.filename
