@@ -223,6 +223,48 @@ def test_signal_handler_exception_at_any_place_frees_the_operation(connect, new_
     assert not any(call.locked() for call in operation_module._running_calls)
 
 
+def into(stream, method):
+    """Reads with a method that fills a buffer."""
+    buffer = bytearray(400)
+    return bytes(buffer[: method(stream, buffer)])
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda stream: stream.read(),
+        lambda stream: stream.read(400),
+        lambda stream: stream.read1(400),
+        lambda stream: next(stream, b""),
+        lambda stream: into(stream, dbss.ReportStream.readinto),
+        lambda stream: into(stream, dbss.ReportStream.readinto1),
+    ],
+    ids=["all", "part", "read1", "next", "readinto", "readinto1"],
+)
+def test_signal_handler_exception_at_any_place_makes_no_stream_shorter(client, new_report, read):
+    report = new_report(1000)
+    opening = functools.partial(client.open_report, *report.ids)
+    opened = [opening()]
+    complete = 0
+    for part in interruptions(lambda: read(opened[0])):
+        with opened.pop() as stream:
+            parts = [part or b""]
+            try:
+                parts.append(stream.read())
+            except dbss.CancelledError:
+                assert part is None
+                # For ever, and not the end.
+                with pytest.raises(dbss.CancelledError):
+                    stream.read1()
+            else:
+                assert sha256(b"".join(parts)) == report.sha256
+                complete += 1
+        opened.append(opening())
+    opened.pop().close()
+    # Before the read, and after it.
+    assert complete >= 2
+
+
 TRAMPOLINE = """
 #include <signal.h>
 #include <stdint.h>

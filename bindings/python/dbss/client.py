@@ -575,7 +575,7 @@ class Client(ReportMethods, MirrorMethods):
 
         The arguments and exceptions are those of download_report(). If
         ``progress`` or a signal handler raises, the running read raises that
-        exception, and the stream ends.
+        exception, and the stream ends: later reads raise CancelledError.
         """
         return self._open_stream(
             _encode_ids(project_id, instance_id, report_id, locale), operation, progress
