@@ -265,6 +265,16 @@ def test_signal_handler_exception_at_any_place_makes_no_stream_shorter(client, n
     assert complete >= 2
 
 
+def test_signal_handler_exception_at_any_place_loses_no_item(mock, client, instance):
+    added = mock.add_reports(3, instance=instance)[::-1]
+    begin = functools.partial(client.reports, instance, page_size=1)
+    items = [begin()]
+    for item in interruptions(lambda: next(items[0])):
+        rest = list(items.pop())
+        assert [one.id for one in ([item] if item else []) + rest] == added
+        items.append(begin())
+
+
 TRAMPOLINE = """
 #include <signal.h>
 #include <stdint.h>

@@ -228,7 +228,7 @@ class AsyncItems(AsyncIterator[Item], Generic[Item]):
 
     It can be iterated once, by one task at a time. While one task waits for a page,
     the others get BusyError. After any other exception, and after a cancel, the next
-    read fetches the same page again.
+    read continues with the same page, as for dbss.Items.
     """
 
     def __init__(
