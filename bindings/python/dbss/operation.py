@@ -224,7 +224,16 @@ class Operation:
         }
         for key, value in settings.encode_options("operation", options):
             abi.operation_set(control.pointer, key, value)
+        # For the calls of dbss.aio that wait for a thread: what wakes them, and why.
+        self._waiting: list[Callable[[], object]] = []
+        self._is_cancelled = False
+        self._total_timeout = total_timeout
         self._control = control
+
+    def _wake(self) -> None:
+        """Ends the wait of the calls that wait for a thread."""
+        for wake in list(self._waiting):
+            wake()
 
     def cancel(self) -> None:
         """Cancels the call of this operation, and later calls until reset().
@@ -237,6 +246,8 @@ class Operation:
         control = self._control
         if control is not None:
             abi.operation_cancel(control.pointer)
+            self._is_cancelled = True
+            self._wake()
 
     def reset(self) -> None:
         """Clears a cancel and the state of the last call; the options stay.
@@ -246,6 +257,7 @@ class Operation:
             ClosedError: the operation is closed.
         """
         abi.operation_reset(self._open_control().pointer)
+        self._is_cancelled = False
 
     @property
     def received(self) -> int:
