@@ -380,11 +380,15 @@ class AsyncReportStream(AsyncIterator[bytes]):
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Reads ``size`` bytes, or all that remain; fewer only at the end."""
-        return await _run_in_pool(self._pool, self._operation, self._stream.read, size, is_stream=True)
+        return await _run_in_pool(
+            self._pool, self._operation, self._stream.read, size, is_stream=True
+        )
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Reads the available bytes, at least one and at most ``size``; none at the end."""
-        return await _run_in_pool(self._pool, self._operation, self._stream.read1, size, is_stream=True)
+        return await _run_in_pool(
+            self._pool, self._operation, self._stream.read1, size, is_stream=True
+        )
 
     async def __anext__(self) -> bytes:
         chunk = await self.read1()
