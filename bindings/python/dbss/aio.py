@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, cast
 
 from . import errors
-from .client import Client
+from .client import Client, hides_arguments
 from .lists import Item, Items
 from .operation import Operation, ProgressFunction
 from .settings import DEFAULT, Default, Seconds
@@ -440,6 +440,7 @@ class AsyncClient:
     The other arguments and the exceptions are those of dbss.Client.
     """
 
+    @hides_arguments
     def __init__(self, *, max_threads: int = MAX_THREADS, **arguments: Any) -> None:
         self._pool = _ThreadPool(max_threads)
         self._client = Client(**arguments)
@@ -509,6 +510,7 @@ class AsyncClient:
                 )
             )
 
+    @hides_arguments
     def set_token(self, token: str) -> None:
         """Replaces the credentials with a token; as Client.set_token()."""
         self._client.set_token(token)
@@ -533,4 +535,5 @@ class AsyncClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<dbss.aio.AsyncClient of {self._client!r}>"
+        # __init__ may have failed before it set this.
+        return f"<dbss.aio.AsyncClient of {getattr(self, '_client', None)!r}>"

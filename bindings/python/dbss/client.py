@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, TypeVar, Union, cast, overload
 
 from . import _abi as abi
 from . import credentials as credentials_module
@@ -30,6 +31,33 @@ PathLike = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 
 # The ids of the project, the instance and the report, and the locale, for C.
 ReportIds = tuple[Optional[bytes], bytes, bytes, Optional[bytes]]
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def hides_arguments(method: Method) -> Method:
+    """Decorates a method whose arguments are secrets.
+
+    Reports of errors often include the local variables of each frame. So the traceback of
+    an exception begins here, without the frames of the method.
+    """
+
+    @functools.wraps(method)
+    def call(self: object, *args: Any, **more: Any) -> Any:
+        try:
+            return method(self, *args, **more)
+        except BaseException as error:
+            failure = error.with_traceback(None)
+        finally:
+            del args, more
+        try:
+            raise failure
+        finally:
+            # Otherwise the exception and this frame would be a reference cycle.
+            del failure
+
+    return cast("Method", call)
 
 
 class Writer(Protocol):
@@ -261,6 +289,7 @@ class Client(ReportMethods, MirrorMethods):
         TypeError: an argument has the wrong type, or conflicts with another.
     """
 
+    @hides_arguments
     def __init__(
         self,
         *,
@@ -709,6 +738,7 @@ class Client(ReportMethods, MirrorMethods):
         if context is not None:
             abi.context_cancel_all(context.pointer)
 
+    @hides_arguments
     def set_token(self, token: str) -> None:
         """Replaces the credentials with a token.
 
