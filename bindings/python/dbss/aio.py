@@ -179,13 +179,13 @@ def _completion(future: Future[Any]) -> asyncio.Future[None]:
 class _Wait:
     """The wait of a task for its call, which may have to wait for a thread first."""
 
-    def __init__(self) -> None:
+    def __init__(self, future: Future[Any]) -> None:
         self._loop = asyncio.get_running_loop()
         self.changed = asyncio.Event()
-        self.is_over = False
-        """Whether the call must not wait for a thread any longer."""
+        self.future = future
         self.error: Exception | None = None
-        """Why it fails then; None if the call finds out itself, without blocking."""
+        """Why end() ended it; None if the call finds out itself, without blocking."""
+        future.add_done_callback(self.notify)
 
     def notify(self, *_: object) -> None:
         # The loop may be closed by now.
@@ -193,9 +193,9 @@ class _Wait:
             self._loop.call_soon_threadsafe(self.changed.set)
 
     def end(self, error: Exception | None = None) -> None:
+        """Ends the wait for a thread; does nothing if the call has one."""
         self.error = self.error or error
-        self.is_over = True
-        self.notify()
+        self.future.cancel()
 
     def end_after(self, timeout: Seconds, is_stream: bool) -> asyncio.TimerHandle | None:
         if timeout is None or isinstance(timeout, Default):
@@ -223,8 +223,7 @@ async def _run_in_pool(
     """Runs a function that makes a call with this operation; cancels it with the task."""
     context = contextvars.copy_context()
     job = functools.partial(context.run, function, *arguments)
-    wait = _Wait()
-    future = pool.submit(job)
+    wait = _Wait(pool.submit(job))
     cancelled = timer = None
     operation._waiting.append(wait.end)
     pool.waiting.add(wait.end)
@@ -233,20 +232,20 @@ async def _run_in_pool(
             wait.end()
         timeout = operation._total_timeout
         timer = wait.end_after(pool.total_timeout if timeout is DEFAULT else timeout, is_stream)
-        future.add_done_callback(wait.notify)
-        while not future.done():
-            if wait.is_over and future.cancel():
+        while True:
+            if wait.future.done():
+                if cancelled is not None or not wait.future.cancelled():
+                    break
                 if wait.error is not None:
                     raise wait.error
-                wait.is_over = False
-                future = pool.submit_at_once(job)
-                future.add_done_callback(wait.notify)
+                wait.future = pool.submit_at_once(job)
+                wait.future.add_done_callback(wait.notify)
             try:
                 await wait.changed.wait()
                 wait.changed.clear()
             except BaseException as error:
                 # A call that has not started needs no cancel of its operation.
-                if not future.cancel():
+                if not wait.future.cancel():
                     operation.cancel()
                 if not isinstance(error, asyncio.CancelledError):
                     # Such as GeneratorExit, after which await is not allowed.
@@ -254,14 +253,14 @@ async def _run_in_pool(
                 cancelled = error
         if cancelled is not None:
             raise cancelled
-        return future.result()
+        return cast("Result", wait.future.result())
     finally:
         operation._waiting.remove(wait.end)
         pool.waiting.discard(wait.end)
         if timer is not None:
             timer.cancel()
         # Otherwise the exception and this frame would be a reference cycle.
-        del future, cancelled, wait
+        del cancelled, wait
 
 
 if TYPE_CHECKING:
@@ -501,7 +500,7 @@ class AsyncClient:
         """Cancels all running calls, and those that wait for a thread; as
         Client.cancel_all().
         """
-        self._client.cancel_all()
+        # First these, before they get the threads of the others.
         for end in list(self._pool.waiting):
             end(
                 errors.CancelledError(
@@ -509,6 +508,7 @@ class AsyncClient:
                     cancelled_by="client",
                 )
             )
+        self._client.cancel_all()
 
     @hides_arguments
     def set_token(self, token: str) -> None:
