@@ -21,7 +21,13 @@ OPTION_TYPES = {
     "bytes": "number | bigint",
     "mode": "number",
     "day": "string | Date",
+    "path": "string | Buffer | URL",
+    "url": "string | URL",
 }
+# Its value may have a password, but it is a URL.
+URLS = ("proxy",)
+# What options are called where the key says too little.
+NAMES = {("mirror", "instance"): "instanceId", ("mirror", "template"): "templateType"}
 FIELD_TYPES = {"text": "string", "integer": "number", "boolean": "boolean", "list": "unknown[]"}
 STRUCTS = {
     "config": ("ClientSettings", "The options of libdbss for a client."),
@@ -29,6 +35,28 @@ STRUCTS = {
     "report_spec": ("ReportSpec", "What `generate` and `create` make a report of."),
     "mirror": ("MirrorOptions", "Which reports `mirror` gets, and how."),
     "schedule": ("ScheduleChanges", "What `updateSchedule` changes."),
+}
+
+# What the texts of the header say of C, and what it is here.
+TERMS = {
+    "A required pointer is NULL.": "An argument is missing, or is null.",
+    "There is no option with this key.": "There is no option with this name.",
+    "a required key of a report spec": "a required field of `spec`",
+    "The operation is in use by another call.": "Not of this package, which has no operations.",
+    "The context or the stream": "The client or the stream",
+    "closing its context or stream, or by a callback": (
+        "closing its client or stream, or by `onProgress`"
+    ),
+    'A signal that the program handled ended the call; see the option "interruptible".': (
+        "Not of this package: signals of the system do not end its calls."
+    ),
+    "when the context is made": "when the client is made",
+    "the log callback receives": "`log` gets",
+    "is valid, in whole seconds": "is valid, a multiple of 1000",
+    "The template_type of the reports.": "The type of the template of the reports.",
+    "The name of the reports. The service does the filtering.": (
+        "A part of the name of the reports, for which the service searches."
+    ),
 }
 
 
@@ -53,6 +81,8 @@ def doc(text: str, indent: str = "  ") -> Iterator[str]:
 def for_node(text: str) -> str:
     """A text of the header in the terms of this package."""
     text = re.sub(r"^Group of \dxx: (.)", lambda match: match[1].upper(), text)
+    for term, own in TERMS.items():
+        text = text.replace(term, own)
     text = re.sub(r"\bdbss_error_(\w+?)\(\)", lambda m: f"`DbssError.{camel(m[1])}`", text)
     text = text.replace("DbssError.candidate`", "DbssError.candidates`")
     text = text.replace("dbss_operation_cancel()", "its signal")
@@ -101,23 +131,39 @@ def option_doc(row: Item) -> str:
     return f"{text} The default is {default}." if default else text
 
 
+def option_kind(row: Item) -> str:
+    """What a value is in JavaScript; the kinds are those of check.ts."""
+    kind = "url" if row["key"] in URLS else row["type"]
+    if kind == "milliseconds":
+        return "limit" if row["allows_none"] else "number"
+    return kind if kind in OPTION_TYPES else "text"
+
+
 def option_type(row: Item) -> str:
     if row["choices"]:
         return " | ".join(f"'{one}'" for one in row["choices"])
-    return OPTION_TYPES.get(row["type"], "string")
+    kind = "url" if row["key"] in URLS else row["type"]
+    return OPTION_TYPES.get(kind, "string")
 
 
 def options_file(description: Item) -> str:
-    lines = [f"// {NOTE}"]
+    lines, tables = [f"// {NOTE}"], []
     for group, (name, summary) in STRUCTS.items():
         lines += ["", f"/** {summary} */", f"export interface {name} {{"]
+        tables.append(f"  {camel(group)}: {{")
         for row in description["options"][group]:
             if row["key"] in BY_HAND:
                 continue
-            mark = "" if row["required"] else "?"
-            lines += [*doc(option_doc(row)), f"  {camel(row['key'])}{mark}: {option_type(row)};"]
+            own = NAMES.get((group, row["key"]), camel(row["key"]))
+            text = option_doc(row) + (" By default the client's." if group == "operation" else "")
+            kind = option_type(row)
+            field = f"{own}: {kind}" if row["required"] else f"{own}?: {kind} | undefined"
+            lines += [*doc(text), f"  {field};"]
+            tables.append(f"    {own}: {{ key: '{row['key']}', kind: '{option_kind(row)}' }},")
         lines.append("}")
-    return "\n".join([*lines, ""])
+        tables.append("  },")
+    lines += ["", "/** The key of each option in libdbss, and the kind of its value. */"]
+    return "\n".join([*lines, "export const OPTIONS = {", *tables, "} as const;", ""])
 
 
 def items_file(description: Item) -> str:

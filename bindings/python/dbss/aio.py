@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, cas
 from . import errors
 from .client import Client, hides_arguments
 from .lists import Item, Items
-from .operation import Operation, ProgressFunction
+from .operation import Operation, ProgressFunction, control_for
 from .settings import DEFAULT, Default, Seconds
 from .stream import ReportStream
 
@@ -270,6 +270,14 @@ if TYPE_CHECKING:
     _AsyncListMethod = Callable[Concatenate["AsyncClient", Parameters], "AsyncItems[Item]"]
 
 
+def _operation_for(operation: Operation | None) -> Operation:
+    """The operation of a call, which is checked, or a new one."""
+    if operation is None:
+        return Operation()
+    control_for(operation)
+    return operation
+
+
 def _async_call(method: _Method[Parameters, Result]) -> _AsyncMethod[Parameters, Result]:
     """A coroutine function for a method of Client, with its parameters and docstring."""
     function: Any = method
@@ -278,7 +286,7 @@ def _async_call(method: _Method[Parameters, Result]) -> _AsyncMethod[Parameters,
     async def call(
         self: AsyncClient, *args: Any, operation: Operation | None = None, **kwargs: Any
     ) -> Any:
-        call_operation = Operation() if operation is None else operation
+        call_operation = _operation_for(operation)
         bound = functools.partial(function, self._client, *args, operation=call_operation, **kwargs)
         return await _run_in_pool(self._pool, call_operation, bound)
 
@@ -293,7 +301,7 @@ def _async_list(method: _ListMethod[Parameters, Item]) -> _AsyncListMethod[Param
     def call(
         self: AsyncClient, *args: Any, operation: Operation | None = None, **kwargs: Any
     ) -> Any:
-        call_operation = Operation() if operation is None else operation
+        call_operation = _operation_for(operation)
         items = function(self._client, *args, operation=call_operation, **kwargs)
         return AsyncItems(items, self._pool, call_operation, operation is None)
 
@@ -326,7 +334,7 @@ class AsyncItems(AsyncIterator[Item], Generic[Item]):
     async def __anext__(self) -> Item:
         while (item := self._items._pop()) is None:
             if self._is_loading:
-                raise errors.BusyError("list: is being read by another task", parameter="cursor")
+                raise errors.BusyError("list: is being read by another task", parameter="list")
             self._is_loading = True
             try:
                 if not await _run_in_pool(self._pool, self._operation, self._items._load_page):
@@ -472,7 +480,7 @@ class AsyncClient:
         progress: ProgressFunction | None = None,
     ) -> AsyncReportStream:
         """Opens an audit report for reading in parts; as Client.open_report()."""
-        call_operation = Operation() if operation is None else operation
+        call_operation = _operation_for(operation)
         opened: list[ReportStream] = []
 
         def call() -> None:
