@@ -283,6 +283,47 @@ async def test_async_cancel_of_queued_call_leaves_running_call_alone(new_report,
             await client.check(operation=operation)
 
 
+async def test_async_queued_call_ends_without_a_thread(new_report, connect):
+    report, other = new_report(no_response=True), new_report(5 * MIB)
+    async with connect(max_threads=1) as client:
+        stream = await client.open_report(*other.ids)
+        first = asyncio.ensure_future(client.download_report(*report.ids))
+        await wait_until(report.requests)
+        started = time.monotonic()
+        with pytest.raises(dbss.TotalTimeoutError):
+            await client.check(operation=dbss.Operation(total_timeout=0.05))
+        # A cancel before the call, and one during its wait.
+        with dbss.Operation() as operation:
+            operation.cancel()
+            with pytest.raises(dbss.CancelledError):
+                await client.check(operation=operation)
+            operation.reset()
+            second = asyncio.ensure_future(client.check(operation=operation))
+            await asyncio.sleep(0)
+            threading.Thread(target=operation.cancel).start()
+            with pytest.raises(dbss.CancelledError) as caught:
+                await second
+            assert caught.value.cancelled_by == "operation"
+        third = asyncio.ensure_future(stream.read())
+        await asyncio.sleep(0)
+        await stream.aclose()
+        with pytest.raises(dbss.ClosedError):
+            await third
+        fourth = asyncio.ensure_future(client.check())
+        await asyncio.sleep(0)
+        assert not first.done()
+        client.cancel_all()
+        for task in (first, fourth):
+            with pytest.raises(dbss.CancelledError) as caught:
+                await task
+            assert caught.value.cancelled_by == "client"
+        assert time.monotonic() - started < PROMPT
+    async with connect(max_threads=1, total_timeout=0.2) as client:
+        tasks = [client.download_report(*report.ids), client.check()]
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(end) for end in outcomes[:1]} == {dbss.TotalTimeoutError}
+
+
 async def test_async_operation_argument_controls_the_call(new_report, client):
     report = new_report(5 * MIB, stall_after=MIB)
     with dbss.Operation() as operation:

@@ -18,7 +18,7 @@ from pathlib import Path
 import dbss
 import pytest
 from dbss import _abi as abi
-from dbss import errors, ffi, settings
+from dbss import aio, errors, ffi, settings
 
 from support import (
     LIBRARY,
@@ -502,6 +502,34 @@ client.download_report(*ids)
     assert done.stderr.endswith("dbss.ClosedError: the client is closed\n")
     assert done.stderr.count("Traceback") == 8
     assert mock.token not in done.stdout + done.stderr
+
+
+def test_traceback_holds_no_secret_in_local_variables(mock, connect):
+    """Reports of errors may include the local variables of each frame."""
+    secret = "a-secret-of-this-test"
+    client, other = connect(), aio.AsyncClient(endpoint=mock.http, token=mock.token)
+    made = {"endpoint": mock.http, "project_id": mock.project_id}
+    calls = [
+        lambda: dbss.Client(**made, token=secret, max_attempts=0),
+        lambda: dbss.Client(**made, token=secret, max_attempts="1"),
+        lambda: dbss.Client(**made, token=secret + "\n"),
+        lambda: dbss.Client(**made, token=secret + "\0"),
+        lambda: dbss.Client(**made, secret_key=secret),
+        lambda: dbss.Client(**made, iam_user="u", iam_password=secret),
+        lambda: dbss.Client(**made, options={"token": secret + "\n"}),
+        lambda: aio.AsyncClient(**made, token=secret + "\n"),
+        lambda: client.set_token(secret + "\n"),
+        lambda: client.set_token(secret + "\udc80"),
+        lambda: other.set_token(secret + "\n"),
+    ]
+    for call in calls:
+        with pytest.raises((dbss.Error, TypeError)) as caught:
+            call()
+        frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+        inside = [frame for frame in frames if frame.f_code.co_filename != __file__]
+        assert inside
+        assert not any(secret in repr(frame.f_locals) for frame in inside)
+        assert caught.value.__context__ is None
 
 
 # Other parts of the package.

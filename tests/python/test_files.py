@@ -16,7 +16,7 @@ from pathlib import Path
 import dbss
 import pytest
 
-from support import MIB, PROMPT, CustomError, sha256
+from support import MIB, PROMPT, CustomError, Writer, sha256
 
 
 def test_file_errors_are_those_of_the_language(client, new_report, tmp_path):
@@ -133,6 +133,41 @@ def test_write_only_object_gets_every_byte(client, new_report, tmp_path):
         assert sha256(archive.read("inside")) == report.sha256
     with pytest.raises(BlockingIOError):
         client.download_report_to(*report.ids, Full())
+
+
+def test_short_write_of_any_object_is_continued(client, new_report):
+    report = new_report()
+    returned = []
+
+    class Passing(Writer):
+        """Passes on what another object's write returns, as tempfile's objects do."""
+
+        def write(self, data):
+            length = returned[0](data)
+            super().write(data[:length])
+            return length
+
+    short = Passing()
+    returned[:] = [lambda data: min(len(data), 50_000)]
+    client.download_report_to(*report.ids, short)
+    assert sha256(b"".join(short.parts)) == report.sha256
+    for length, kind in ((0, BlockingIOError), (-1, OSError)):
+        returned[:] = [lambda data, length=length: length]
+        with pytest.raises(kind):
+            client.download_report_to(*report.ids, Passing())
+
+
+def test_full_unbuffered_temporary_file_raises_the_error_of_the_system(new_report, run_python):
+    """A limit on the size of files, which is reached within a write."""
+    code = """
+resource.setrlimit(resource.RLIMIT_FSIZE, (199_000, resource.RLIM_INFINITY))
+with dbss.Client(**settings) as client, tempfile.NamedTemporaryFile(buffering=0) as file:
+    try:
+        client.download_report_to(*ids, file)
+    except OSError as error:
+        print(error.errno)
+"""
+    assert run_python(code, new_report(200_000)) == f"{errno.EFBIG}\n"
 
 
 def test_write_exception_is_raised_unchanged(client, new_report):

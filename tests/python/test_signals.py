@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -167,6 +169,110 @@ def test_log_function_with_ctrl_c_ends_the_call(connect, new_report):
 
     with connect(log=log) as client, pytest.raises(KeyboardInterrupt):
         client.download_report(*report.ids)
+
+
+def interruptions(function):
+    """Runs a function again and again, and raises CustomError in each run, at a later place
+    each time, as a signal handler may: where a function in Python begins, and after a call of
+    a function in C. Gives the result, or None for a run that was ended, of each run.
+    """
+    for place in itertools.count():
+        left = place
+
+        def profile(frame, event, _):
+            nonlocal left
+            # Python has no way to end a finalizer early without a leak.
+            code = frame.f_code
+            if event not in ("call", "c_return") or code.co_name == "__del__":
+                return
+            if code.co_filename != __file__:
+                left -= 1
+                if left < 0:
+                    raise CustomError
+
+        try:
+            sys.setprofile(profile)
+            result = function()
+        except CustomError:
+            result = None
+        finally:
+            sys.setprofile(None)
+        yield result
+        if left >= 0:
+            return
+
+
+# Python reports those that end a finalizer.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_signal_handler_exception_at_any_place_frees_the_operation(connect, new_report):
+    report = new_report(1000)
+    operation = dbss.Operation()
+    with connect(log=lambda _: None) as client:
+
+        def download():
+            with client.open_report(*report.ids, operation=operation) as stream:
+                return stream.read()
+
+        for run in (lambda: client.download_report(*report.ids, operation=operation), download):
+            for result in interruptions(run):
+                assert result is None or sha256(result) == report.sha256
+                # Neither busy nor cancelled.
+                operation.reset()
+                client.check(operation=operation)
+            assert result
+    assert not any(call.locked() for call in operation_module._running_calls)
+
+
+def into(stream, method):
+    """Reads with a method that fills a buffer."""
+    buffer = bytearray(400)
+    return bytes(buffer[: method(stream, buffer)])
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda stream: stream.read(),
+        lambda stream: stream.read(400),
+        lambda stream: stream.read1(400),
+        lambda stream: next(stream, b""),
+        lambda stream: into(stream, dbss.ReportStream.readinto),
+        lambda stream: into(stream, dbss.ReportStream.readinto1),
+    ],
+    ids=["all", "part", "read1", "next", "readinto", "readinto1"],
+)
+def test_signal_handler_exception_at_any_place_makes_no_stream_shorter(client, new_report, read):
+    report = new_report(1000)
+    opening = functools.partial(client.open_report, *report.ids)
+    opened = [opening()]
+    complete = 0
+    for part in interruptions(lambda: read(opened[0])):
+        with opened.pop() as stream:
+            parts = [part or b""]
+            try:
+                parts.append(stream.read())
+            except dbss.CancelledError:
+                assert part is None
+                # For ever, and not the end.
+                with pytest.raises(dbss.CancelledError):
+                    stream.read1()
+            else:
+                assert sha256(b"".join(parts)) == report.sha256
+                complete += 1
+        opened.append(opening())
+    opened.pop().close()
+    # Before the read, and after it.
+    assert complete >= 2
+
+
+def test_signal_handler_exception_at_any_place_loses_no_item(mock, client, instance):
+    added = mock.add_reports(3, instance=instance)[::-1]
+    begin = functools.partial(client.reports, instance, page_size=1)
+    items = [begin()]
+    for item in interruptions(lambda: next(items[0])):
+        rest = list(items.pop())
+        assert [one.id for one in ([item] if item else []) + rest] == added
+        items.append(begin())
 
 
 TRAMPOLINE = """

@@ -28,9 +28,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, cast
 
 from . import errors
-from .client import Client
+from .client import Client, hides_arguments
 from .lists import Item, Items
-from .operation import Operation, ProgressFunction
+from .operation import Operation, ProgressFunction, control_for
+from .settings import DEFAULT, Default, Seconds
 from .stream import ReportStream
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class _ThreadPool:
             )
         self._size = size
         self._is_shut_down = False
+        self.total_timeout: Seconds = DEFAULT
+        """That of the calls whose operation has none."""
         self.reset_after_fork()
         _pools.add(self)
 
@@ -73,6 +76,8 @@ class _ThreadPool:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._threads = 0
         self._futures: set[Future[Any]] = set()
+        self.waiting: set[Callable[[Exception], object]] = set()
+        """What ends the calls that wait for a thread."""
 
     def submit(self, function: Callable[[], Result]) -> Future[Result]:
         """Runs a function as soon as a thread is free."""
@@ -92,6 +97,19 @@ class _ThreadPool:
             self._futures.add(future)
             future.add_done_callback(self._futures.discard)
             self._jobs.put((future, function))
+        return future
+
+    def submit_at_once(self, function: Callable[[], Result]) -> Future[Result]:
+        """Runs a function that does not block, in a thread of its own."""
+        future: Future[Result] = Future()
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        jobs.put((future, function))
+        jobs.put(None)
+        threading.Thread(
+            target=_run_jobs, args=(jobs,), name="dbss async call", daemon=True
+        ).start()
         return future
 
     def shutdown(self) -> list[Future[Any]]:
@@ -158,21 +176,76 @@ def _completion(future: Future[Any]) -> asyncio.Future[None]:
     return done
 
 
+class _Wait:
+    """The wait of a task for its call, which may have to wait for a thread first."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.changed = asyncio.Event()
+        self.future = future
+        self.error: Exception | None = None
+        """Why end() ended it; None if the call finds out itself, without blocking."""
+        future.add_done_callback(self.notify)
+
+    def notify(self, *_: object) -> None:
+        # The loop may be closed by now.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.changed.set)
+
+    def end(self, error: Exception | None = None) -> None:
+        """Ends the wait for a thread; does nothing if the call has one."""
+        self.error = self.error or error
+        self.future.cancel()
+
+    def end_after(self, timeout: Seconds, is_stream: bool) -> asyncio.TimerHandle | None:
+        if timeout is None or isinstance(timeout, Default):
+            return None
+        # A stream has the time of its call, which began before this read.
+        error = None if is_stream else _timeout_error(timeout)
+        return self._loop.call_later(timeout, self.end, error)
+
+
+def _timeout_error(timeout: float) -> Exception:
+    return errors.TotalTimeoutError(
+        f"total_timeout: the call waited longer than {timeout:g} s for a thread of the client; "
+        "set a longer total_timeout or a larger max_threads",
+        parameter="total_timeout",
+    )
+
+
 async def _run_in_pool(
-    pool: _ThreadPool, operation: Operation, function: Callable[..., Result], *arguments: Any
+    pool: _ThreadPool,
+    operation: Operation,
+    function: Callable[..., Result],
+    *arguments: Any,
+    is_stream: bool = False,
 ) -> Result:
     """Runs a function that makes a call with this operation; cancels it with the task."""
     context = contextvars.copy_context()
-    future = pool.submit(functools.partial(context.run, function, *arguments))
-    cancelled = None
+    job = functools.partial(context.run, function, *arguments)
+    wait = _Wait(pool.submit(job))
+    cancelled = timer = None
+    operation._waiting.append(wait.end)
+    pool.waiting.add(wait.end)
     try:
-        done = _completion(future)
-        while not future.done():
+        if operation._is_cancelled:
+            wait.end()
+        timeout = operation._total_timeout
+        timer = wait.end_after(pool.total_timeout if timeout is DEFAULT else timeout, is_stream)
+        while True:
+            if wait.future.done():
+                if cancelled is not None or not wait.future.cancelled():
+                    break
+                if wait.error is not None:
+                    raise wait.error
+                wait.future = pool.submit_at_once(job)
+                wait.future.add_done_callback(wait.notify)
             try:
-                await asyncio.shield(done)
+                await wait.changed.wait()
+                wait.changed.clear()
             except BaseException as error:
                 # A call that has not started needs no cancel of its operation.
-                if not future.cancel():
+                if not wait.future.cancel():
                     operation.cancel()
                 if not isinstance(error, asyncio.CancelledError):
                     # Such as GeneratorExit, after which await is not allowed.
@@ -180,10 +253,14 @@ async def _run_in_pool(
                 cancelled = error
         if cancelled is not None:
             raise cancelled
-        return future.result()
+        return cast("Result", wait.future.result())
     finally:
+        operation._waiting.remove(wait.end)
+        pool.waiting.discard(wait.end)
+        if timer is not None:
+            timer.cancel()
         # Otherwise the exception and this frame would be a reference cycle.
-        del future, cancelled
+        del cancelled, wait
 
 
 if TYPE_CHECKING:
@@ -191,6 +268,14 @@ if TYPE_CHECKING:
     _AsyncMethod = Callable[Concatenate["AsyncClient", Parameters], Coroutine[Any, Any, Result]]
     _ListMethod = Callable[Concatenate[Client, Parameters], Items[Item]]
     _AsyncListMethod = Callable[Concatenate["AsyncClient", Parameters], "AsyncItems[Item]"]
+
+
+def _operation_for(operation: Operation | None) -> Operation:
+    """The operation of a call, which is checked, or a new one."""
+    if operation is None:
+        return Operation()
+    control_for(operation)
+    return operation
 
 
 def _async_call(method: _Method[Parameters, Result]) -> _AsyncMethod[Parameters, Result]:
@@ -201,7 +286,7 @@ def _async_call(method: _Method[Parameters, Result]) -> _AsyncMethod[Parameters,
     async def call(
         self: AsyncClient, *args: Any, operation: Operation | None = None, **kwargs: Any
     ) -> Any:
-        call_operation = Operation() if operation is None else operation
+        call_operation = _operation_for(operation)
         bound = functools.partial(function, self._client, *args, operation=call_operation, **kwargs)
         return await _run_in_pool(self._pool, call_operation, bound)
 
@@ -216,7 +301,7 @@ def _async_list(method: _ListMethod[Parameters, Item]) -> _AsyncListMethod[Param
     def call(
         self: AsyncClient, *args: Any, operation: Operation | None = None, **kwargs: Any
     ) -> Any:
-        call_operation = Operation() if operation is None else operation
+        call_operation = _operation_for(operation)
         items = function(self._client, *args, operation=call_operation, **kwargs)
         return AsyncItems(items, self._pool, call_operation, operation is None)
 
@@ -228,7 +313,7 @@ class AsyncItems(AsyncIterator[Item], Generic[Item]):
 
     It can be iterated once, by one task at a time. While one task waits for a page,
     the others get BusyError. After any other exception, and after a cancel, the next
-    read fetches the same page again.
+    read continues with the same page, as for dbss.Items.
     """
 
     def __init__(
@@ -302,11 +387,15 @@ class AsyncReportStream(AsyncIterator[bytes]):
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Reads ``size`` bytes, or all that remain; fewer only at the end."""
-        return await _run_in_pool(self._pool, self._operation, self._stream.read, size)
+        return await _run_in_pool(
+            self._pool, self._operation, self._stream.read, size, is_stream=True
+        )
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Reads the available bytes, at least one and at most ``size``; none at the end."""
-        return await _run_in_pool(self._pool, self._operation, self._stream.read1, size)
+        return await _run_in_pool(
+            self._pool, self._operation, self._stream.read1, size, is_stream=True
+        )
 
     async def __anext__(self) -> bytes:
         chunk = await self.read1()
@@ -317,6 +406,8 @@ class AsyncReportStream(AsyncIterator[bytes]):
     async def aclose(self) -> None:
         """Closes the stream, read to its end or not. Closing it again does nothing."""
         self._stream.close()
+        # A read that waits for a thread ends too.
+        self._operation._wake()
 
     async def __aenter__(self) -> AsyncReportStream:
         return self
@@ -350,14 +441,17 @@ class AsyncClient:
 
     Args:
         max_threads: how many calls run at once; others wait. A stream or a list uses a
-            thread only during a read.
+            thread only during a read. A call that waits longer than its ``total_timeout``
+            fails with TotalTimeoutError; the time counts anew when it has a thread.
 
     The other arguments and the exceptions are those of dbss.Client.
     """
 
+    @hides_arguments
     def __init__(self, *, max_threads: int = MAX_THREADS, **arguments: Any) -> None:
         self._pool = _ThreadPool(max_threads)
         self._client = Client(**arguments)
+        self._pool.total_timeout = arguments.get("total_timeout", DEFAULT)
 
     download_report = _async_call(Client.download_report)
     download_report_to = _async_call(Client.download_report_to)
@@ -386,7 +480,7 @@ class AsyncClient:
         progress: ProgressFunction | None = None,
     ) -> AsyncReportStream:
         """Opens an audit report for reading in parts; as Client.open_report()."""
-        call_operation = Operation() if operation is None else operation
+        call_operation = _operation_for(operation)
         opened: list[ReportStream] = []
 
         def call() -> None:
@@ -411,9 +505,20 @@ class AsyncClient:
         return AsyncReportStream(opened[0], self._pool, call_operation)
 
     def cancel_all(self) -> None:
-        """Cancels all running calls; as Client.cancel_all()."""
+        """Cancels all running calls, and those that wait for a thread; as
+        Client.cancel_all().
+        """
+        # First these, before they get the threads of the others.
+        for end in list(self._pool.waiting):
+            end(
+                errors.CancelledError(
+                    "the client's cancel_all() cancelled the call before it had a thread",
+                    cancelled_by="client",
+                )
+            )
         self._client.cancel_all()
 
+    @hides_arguments
     def set_token(self, token: str) -> None:
         """Replaces the credentials with a token; as Client.set_token()."""
         self._client.set_token(token)
@@ -438,4 +543,5 @@ class AsyncClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<dbss.aio.AsyncClient of {self._client!r}>"
+        # __init__ may have failed before it set this.
+        return f"<dbss.aio.AsyncClient of {getattr(self, '_client', None)!r}>"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, TypeVar, Union, cast, overload
 
 from . import _abi as abi
 from . import credentials as credentials_module
@@ -32,11 +33,39 @@ PathLike = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 ReportIds = tuple[Optional[bytes], bytes, bytes, Optional[bytes]]
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def hides_arguments(method: Method) -> Method:
+    """Decorates a method whose arguments are secrets.
+
+    Reports of errors often include the local variables of each frame. So the traceback of
+    an exception begins here, without the frames of the method.
+    """
+
+    @functools.wraps(method)
+    def call(self: object, *args: Any, **more: Any) -> Any:
+        try:
+            return method(self, *args, **more)
+        except BaseException as error:
+            failure = error.with_traceback(None)
+        finally:
+            del args, more
+        try:
+            raise failure
+        finally:
+            # Otherwise the exception and this frame would be a reference cycle.
+            del failure
+
+    return cast("Method", call)
+
+
 class Writer(Protocol):
     """An object that bytes can be written to."""
 
     def write(self, data: bytes, /) -> object:
-        """Writes bytes. A raw file returns how many it wrote; the rest is written again."""
+        """Writes bytes. If it returns a number below their length, as a raw file may, it
+        is called again with the rest. Anything else but a number means all of them."""
 
 
 def version() -> str:
@@ -149,14 +178,17 @@ def _writer(target: Any) -> Writer:
 
 
 def _write_all(target: Writer, chunk: bytes) -> None:
-    if not isinstance(target, io.RawIOBase):
-        target.write(chunk)
-        return
-    # A raw file may write only a part, or nothing.
+    # A raw file, or an object that wraps one, may write only a part, or nothing.
     while chunk:
         length = target.write(chunk)
-        if not length:
+        if length is None and isinstance(target, io.RawIOBase):
+            length = 0
+        if not isinstance(length, int) or isinstance(length, bool):
+            return
+        if length == 0:
             raise BlockingIOError("the file object takes nothing at the moment")
+        if length < 0:
+            raise OSError(f"write() returned {length}, which is no number of bytes")
         chunk = chunk[length:]
 
 
@@ -274,6 +306,7 @@ class Client(ReportMethods, MirrorMethods):
         TypeError: an argument has the wrong type, or conflicts with another.
     """
 
+    @hides_arguments
     def __init__(
         self,
         *,
@@ -496,7 +529,9 @@ class Client(ReportMethods, MirrorMethods):
                 It may also be a descriptor or a file object that is open for
                 writing bytes, or any object with a method ``write`` for bytes.
                 Bytes written before a failure stay written, and the call raises
-                what ``write`` raises. The call does not close it.
+                what ``write`` raises. If ``write`` returns fewer bytes than it got,
+                it is called again with the rest; 0, or None from a raw file, is a
+                BlockingIOError. The call does not close the object.
             replace: replace an existing file, atomically, when the new one is
                 complete.
 
@@ -588,7 +623,7 @@ class Client(ReportMethods, MirrorMethods):
 
         The arguments and exceptions are those of download_report(). If
         ``progress`` or a signal handler raises, the running read raises that
-        exception, and the stream ends.
+        exception, and the stream ends: later reads raise CancelledError.
         """
         return self._open_stream(
             _encode_ids(project_id, instance_id, report_id, locale), operation, progress
@@ -604,19 +639,32 @@ class Client(ReportMethods, MirrorMethods):
         control = control_for(operation)
         monitor = CallMonitor(control, progress, context.log, context.provider)
         handle = Handle(abi.ReportStream, abi.report_stream_free)
-        control.acquire()
+        opening = threading.Lock()
+        stream = None
         try:
-            monitor.attach()
-            monitor.run(
-                abi.report_open, context.pointer, *ids, control.pointer, ffi.byref(handle.pointer)
-            )
-            return ReportStream(handle, control, monitor)
-        except BaseException:
-            # First free the stream, if there is one, because it uses the operation.
-            del handle
-            monitor.detach()
-            control.release()
-            raise
+            with opening:
+                control.acquire(opening)
+                try:
+                    monitor.attach()
+                    monitor.run(
+                        abi.report_open,
+                        context.pointer,
+                        *ids,
+                        control.pointer,
+                        ffi.byref(handle.pointer),
+                    )
+                    stream = ReportStream(handle, control, monitor)
+                    return stream
+                except BaseException:
+                    # First close the stream, if there is one, because it uses the operation.
+                    # The exception may keep it alive.
+                    abi.report_stream_close(handle.pointer)
+                    del handle
+                    if stream is None:
+                        monitor.detach()
+                    else:
+                        stream.close()
+                    raise
         finally:
             # Otherwise the exception would keep the context alive.
             del context
@@ -638,14 +686,17 @@ class Client(ReportMethods, MirrorMethods):
             or context.log is not None
             or threading.get_ident() == threading.main_thread().ident
         )
-        control.acquire()
+        running = threading.Lock()
         try:
-            if needs_callbacks:
-                monitor.attach()
-            return monitor.run(call, context.pointer, control.pointer)
+            with running:
+                control.acquire(running)
+                try:
+                    if needs_callbacks:
+                        monitor.attach()
+                    return monitor.run(call, context.pointer, control.pointer)
+                finally:
+                    monitor.detach()
         finally:
-            monitor.detach()
-            control.release()
             # Otherwise the exception would keep the context alive.
             del context
 
@@ -706,6 +757,7 @@ class Client(ReportMethods, MirrorMethods):
         if context is not None:
             abi.context_cancel_all(context.pointer)
 
+    @hides_arguments
     def set_token(self, token: str) -> None:
         """Replaces the credentials with a token.
 

@@ -42,6 +42,9 @@ class OwnedHandle(Generic[Handle]):
         self._free = free
 
     def __del__(self) -> None:
+        # An exception of a signal handler may have ended __init__.
+        if not hasattr(self, "_free"):
+            return
         # In a reference cycle, users of this object may be finalized after it. They
         # then see a null handle.
         pointer, self.pointer = self.pointer, self._null

@@ -88,8 +88,12 @@ class Library:
 
     def _check_status(self, status: int, function: object, arguments: tuple[object, ...]) -> None:
         """Called by ctypes on the calling thread, right after the C function."""
-        if status != 0:
-            self.raise_for_status(status, arguments)
+        try:
+            if status != 0:
+                self.raise_for_status(status, arguments)
+        finally:
+            # They may hold a token, which must not be visible in the traceback.
+            del arguments
 
     def _import_error(self, message: str) -> ImportError:
         return ImportError(message, name=self._soname, path=self.path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Any, Callable, Generic, TypeVar
 
 from . import _abi as abi
 from . import _items, errors, ffi, settings
-from .operation import CallRunner, Operation, ProgressFunction, control_for
+from .operation import CallRunner, Operation, ProgressFunction, Reservation, control_for
 
 Item = TypeVar("Item", "Instance", "Report", "Template", "Database", "Schedule")
 
@@ -134,20 +133,24 @@ def _parse_item(kind: Callable[..., Item], raw: dict[str, Any]) -> Item:
     return kind(**values, raw=raw)
 
 
+class _Page(ffi.OwnedHandle[abi.Page]):
+    """Owns a page of libdbss; its pointer is null until the page has arrived."""
+
+    def __init__(self) -> None:
+        super().__init__(abi.Page, abi.page_free)
+
+
 class _Cursor(ffi.OwnedHandle[abi.Cursor]):
     """Owns a cursor of libdbss."""
 
     def __init__(self) -> None:
         super().__init__(abi.Cursor, abi.cursor_free)
+        self.page = _Page()
+        """Where the next page arrives."""
 
-    def next(self, _: abi.Context, control: abi.Operation) -> dict[str, Any] | None:
-        """The next page; None at the end."""
-        page = abi.Page()
-        try:
-            abi.cursor_next(self.pointer, control, ffi.byref(page))
-            return _parse_page(page) if page else None
-        finally:
-            abi.page_free(page)
+    def next(self, _: abi.Context, control: abi.Operation) -> None:
+        """Fetches the next page; it stays null at the end."""
+        abi.cursor_next(self.pointer, control, ffi.byref(self.page.pointer))
 
 
 def _parse_page(page: abi.Page) -> dict[str, Any]:
@@ -166,15 +169,17 @@ def _parse_page(page: abi.Page) -> dict[str, Any]:
         abi.buffer_free(ffi.byref(document))
 
 
-FetchPage = Callable[[_Cursor], "dict[str, Any] | None"]
+FetchPage = Callable[[_Cursor], None]
 
 
 class Items(Iterator[Item], Generic[Item]):
     """A list of the service; each page is fetched when it is needed.
 
     It can be iterated once, from any thread, but by one thread at a time. While one
-    thread waits for a page, the others get BusyError. After any other exception,
-    next() fetches the same page again.
+    thread waits for a page, the others get BusyError. After any other exception, also
+    one of a signal handler, next() continues with the same page: it fetches the page
+    again, unless it has arrived already. So a page that Python cannot represent, which
+    is an UnexpectedResponseError, stays the last one.
     """
 
     total: int | None
@@ -187,8 +192,10 @@ class Items(Iterator[Item], Generic[Item]):
         self._kind: Callable[..., Item] = kind
         self._cursor: _Cursor | None = cursor
         self._fetch_page = fetch
-        self._items: deque[Item] = deque()
-        self._read_lock = threading.Lock()
+        # The page of the cursor that was loaded last, and an iterator of its items. They
+        # change in one step, so that an exception of a signal handler loses no page.
+        self._loaded: tuple[_Page | None, Any] = (None, iter(()))
+        self._loading = Reservation()
 
     def __next__(self) -> Item:
         while (item := self._pop()) is None:
@@ -198,38 +205,47 @@ class Items(Iterator[Item], Generic[Item]):
 
     def _pop(self) -> Item | None:
         """The next item, if it is already loaded."""
-        # No `except`, which would become the __context__ of an error of the next page.
-        with contextlib.suppress(IndexError):
-            return self._items.popleft()
+        # No call, after which a signal handler could raise and the item would be lost.
+        item: Item
+        for item in self._loaded[1]:
+            return item
         return None
 
     def _load_page(self) -> bool:
         """Fetches the next page; False at the end."""
-        if not self._read_lock.acquire(blocking=False):
-            raise errors.BusyError("list: is being read by another thread", parameter="list")
-        try:
-            if self._items:
+        loading = threading.Lock()
+        with loading:
+            if not self._loading.take(loading):
+                raise errors.BusyError("list: is being read by another thread", parameter="list")
+            loaded, items = self._loaded
+            if items.__length_hint__():
                 # Another thread has loaded a page meanwhile.
                 return True
             cursor = self._cursor
             if cursor is None:
                 return False
-            page = self._fetch_page(cursor)
-            if page is None:
+            if cursor.page is loaded:
+                cursor.page = _Page()
+            page = cursor.page
+            # Otherwise it arrived in an earlier call, which an exception ended.
+            if not page.pointer:
+                self._fetch_page(cursor)
+            if not page.pointer:
                 self._cursor = None
                 return False
-            self.total = page["total"]
-            # The list may have been closed meanwhile.
-            if self._cursor is not None:
-                self._items.extend(_parse_item(self._kind, raw) for raw in page["items"])
+            found = _parse_page(page.pointer)
+            parsed = [_parse_item(self._kind, raw) for raw in found["items"]]
+            self.total = found["total"]
+            self._loaded = page, iter(parsed)
+            if self._cursor is None:
+                # The list was closed meanwhile.
+                self._loaded = None, iter(())
             return True
-        finally:
-            self._read_lock.release()
 
     def close(self) -> None:
         """Closes the list; it yields no more items. Closing it again does nothing."""
         self._cursor = None
-        self._items.clear()
+        self._loaded = None, iter(())
 
     def __repr__(self) -> str:
         return f"<dbss.Items of {getattr(self._kind, '__name__', '?')}>"
@@ -511,8 +527,8 @@ class ReportMethods(CallRunner):
             control_for(operation)
         return Items(kind, cursor, partial(self._fetch_page, operation))
 
-    def _fetch_page(self, operation: Operation | None, cursor: _Cursor) -> dict[str, Any] | None:
-        return self._run_call(cursor.next, operation, None)
+    def _fetch_page(self, operation: Operation | None, cursor: _Cursor) -> None:
+        self._run_call(cursor.next, operation, None)
 
     def create_report(
         self,

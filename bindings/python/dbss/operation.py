@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypeVar
 
@@ -60,6 +59,41 @@ class Progress(NamedTuple):
 ProgressFunction = Callable[[Progress], object]
 
 
+class Reservation:
+    """Something that one call at a time may use.
+
+    A call uses it while it holds a lock of its own, which it passes to take(). It holds
+    the lock in a ``with`` statement. So what a signal handler raises, at any moment,
+    cannot leave this reserved for ever.
+    """
+
+    def __init__(self) -> None:
+        # Reentrant, because a signal handler may call take() inside of take().
+        self.lock = threading.RLock()
+        self._holder: threading.Lock | None = None
+        self._forks = _forks
+
+    def is_taken(self) -> bool:
+        """Whether a call uses it."""
+        holder = self._holder
+        return holder is not None and holder.locked()
+
+    def take(self, holder: threading.Lock) -> bool:
+        """Reserves it until this lock, which is locked, is released; False if it is taken."""
+        if self._forks != _forks:
+            # In this child of fork(), the threads that held the locks do not exist.
+            self.lock, self._holder, self._forks = threading.RLock(), None, _forks
+        with self.lock:
+            if self.is_taken():
+                return False
+            self._holder = holder
+            return True
+
+    def pass_on(self, holder: threading.Lock) -> None:
+        """Lets another lock hold it; for the call that uses it."""
+        self._holder = holder
+
+
 class Control(ffi.OwnedHandle[abi.Operation]):
     """Owns an operation of libdbss."""
 
@@ -67,12 +101,11 @@ class Control(ffi.OwnedHandle[abi.Operation]):
         super().__init__(abi.Operation, abi.operation_free)
         abi.operation_new(ffi.byref(self.pointer))
         self._forks = _forks
-        self._lock = threading.RLock()
-        self._running = False
+        self.reservation = Reservation()
         self._strings: dict[str, str | None] = {}
 
-    def acquire(self) -> None:
-        """Reserves the operation for one call, until release().
+    def acquire(self, call: threading.Lock) -> None:
+        """Reserves the operation for one call, until this lock is released.
 
         libdbss rejects a second call itself, but not between set_progress() and the
         start of the call.
@@ -80,18 +113,21 @@ class Control(ffi.OwnedHandle[abi.Operation]):
         if self._forks != _forks:
             # libdbss rejects this function in a forked child, with the reason.
             abi.operation_reset(self.pointer)
-        with self._lock:
-            if self._running:
-                raise errors.BusyError(
-                    "operation: serves another call at the moment; use one for each call",
-                    parameter="operation",
-                )
-            self._running = True
-            self._strings = {}
+        if not self.reservation.take(call):
+            raise errors.BusyError(
+                "operation: serves another call at the moment; use one for each call",
+                parameter="operation",
+            )
+        self._strings = {}
 
-    def release(self) -> None:
-        """Ends the reservation."""
-        self._running = False
+    def release(self, call: threading.Lock, monitor: CallMonitor) -> None:
+        """Ends the reservation of a stream; a second time it does nothing."""
+        if self._forks != _forks:
+            return
+        with self.reservation.lock:
+            if call.locked():
+                monitor.detach()
+                call.release()
 
     def progress(self) -> Progress:
         """The progress of its call."""
@@ -114,29 +150,25 @@ class Control(ffi.OwnedHandle[abi.Operation]):
 
     def string(self, name: str) -> str | None:
         """A string of its call."""
-        with self._idle() as idle:
-            if idle:
-                self.snapshot()
-            return self._strings.get(name)
+        # In a child of fork() the lock may be held by a thread that no longer exists.
+        if self._forks == _forks:
+            with self.reservation.lock:
+                if not self.reservation.is_taken():
+                    self.snapshot()
+        return self._strings.get(name)
 
     def path(self) -> Path | None:
         """Where the report was saved."""
-        with self._idle() as idle:
-            path = abi.operation_path(self.pointer) if idle else None
-            return None if path is None else ffi.decode_path(path)
+        if self._forks != _forks:
+            return None
+        with self.reservation.lock:
+            taken = self.reservation.is_taken()
+            path = None if taken else abi.operation_path(self.pointer)
+        return None if path is None else ffi.decode_path(path)
 
     def error(self) -> errors.Error | None:
         """The error of its call."""
         return None if self._forks != _forks else ffi.operation_error(self.pointer)
-
-    @contextlib.contextmanager
-    def _idle(self) -> Iterator[bool]:
-        # In a child of fork() the lock may be held by a thread that no longer exists.
-        if self._forks != _forks:
-            yield False
-            return
-        with self._lock:
-            yield not self._running
 
 
 class Operation:
@@ -193,7 +225,16 @@ class Operation:
         }
         for key, value in settings.encode_options("operation", options):
             abi.operation_set(control.pointer, key, value)
+        # For the calls of dbss.aio that wait for a thread: what wakes them, and why.
+        self._waiting: list[Callable[[], object]] = []
+        self._is_cancelled = False
+        self._total_timeout = total_timeout
         self._control = control
+
+    def _wake(self) -> None:
+        """Ends the wait of the calls that wait for a thread."""
+        for wake in list(self._waiting):
+            wake()
 
     def cancel(self) -> None:
         """Cancels the call of this operation, and later calls until reset().
@@ -206,6 +247,8 @@ class Operation:
         control = self._control
         if control is not None:
             abi.operation_cancel(control.pointer)
+            self._is_cancelled = True
+            self._wake()
 
     def reset(self) -> None:
         """Clears a cancel and the state of the last call; the options stay.
@@ -215,6 +258,7 @@ class Operation:
             ClosedError: the operation is closed.
         """
         abi.operation_reset(self._open_control().pointer)
+        self._is_cancelled = False
 
     @property
     def received(self) -> int:
@@ -402,8 +446,20 @@ class CallMonitor:
 
     def run(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Calls a function that blocks. Raises what callbacks raised meanwhile, unchanged."""
-        with _registered(self), self._receiving_log():
+        relay = previous = None
+        running = threading.Lock()
+        # Locks and `finally` here, and no context managers that are written in Python:
+        # a signal handler could raise inside of these.
+        with running:
             try:
+                _running_calls[running] = self
+                # After the call is registered: either this or the exit handler sees the other.
+                if _exiting and threading.current_thread() is not threading.main_thread():
+                    raise RuntimeError("the interpreter is ending")
+                if self._log is not None:
+                    # The log records of this thread; calls inside callbacks may nest.
+                    relay = self._log.relay
+                    previous, relay.send = relay.send, self._callback_loop.send
                 if self._provider is not None:
                     self._provider.start()
                 result = function(*arguments)
@@ -414,6 +470,10 @@ class CallMonitor:
                     if self._provider is not None:
                         self._provider.attach_cause(error)
                     raise
+            finally:
+                if relay is not None and previous is not None:
+                    relay.send = previous
+                _running_calls.pop(running, None)
         # Outside of the handler above, which would become its __context__.
         error_to_raise, self._raised = self._raised, None
         try:
@@ -422,19 +482,6 @@ class CallMonitor:
             # Otherwise the exception and this frame would be a reference cycle.
             del error_to_raise
 
-    @contextlib.contextmanager
-    def _receiving_log(self) -> Iterator[None]:
-        """Receives the log records of this thread; calls inside callbacks may nest."""
-        if self._log is None:
-            yield
-            return
-        relay = self._log.relay
-        previous, relay.send = relay.send, self._callback_loop.send
-        try:
-            yield
-        finally:
-            relay.send = previous
-
 
 # The exit of the interpreter.
 #
@@ -442,28 +489,16 @@ class CallMonitor:
 # libdbss blocks that thread for ever instead, with all resources of the call. So the
 # calls are cancelled before the exit, and new ones are rejected.
 
-_running_calls: dict[object, CallMonitor] = {}
+_running_calls: dict[threading.Lock, CallMonitor] = {}
+"""The running calls, by a lock of each, which is locked while the call runs."""
 _exiting = False
-
-
-@contextlib.contextmanager
-def _registered(monitor: CallMonitor) -> Iterator[None]:
-    call = object()
-    _running_calls[call] = monitor
-    try:
-        # After the call is registered: either this or the exit handler sees the other.
-        if _exiting and threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("the interpreter is ending")
-        yield
-    finally:
-        _running_calls.pop(call, None)
 
 
 def _cancel_calls_at_exit() -> None:
     global _exiting
     _exiting = True
     deadline = time.monotonic() + EXIT_TIMEOUT
-    while monitors := list(_running_calls.values()):
+    while monitors := [one for call, one in list(_running_calls.items()) if call.locked()]:
         # A user's function that never returns must not block the exit for ever.
         if time.monotonic() > deadline and all(monitor.in_user_code for monitor in monitors):
             return

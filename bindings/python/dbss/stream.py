@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import _abi as abi
 from . import errors, ffi
-from .operation import FORMATS, CallMonitor, Control
+from .operation import FORMATS, CallMonitor, Control, Reservation
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -24,7 +24,9 @@ class ReportStream(io.BufferedIOBase):
 
     Iteration yields chunks of bytes, not lines. The end of the file comes only when
     the report is complete and has the right length. Any other end is an exception,
-    which later reads raise again. One thread reads at a time. close(), from any
+    which later reads raise again. If an exception of a signal handler, such as
+    KeyboardInterrupt, ends a read, bytes may be lost. Therefore later reads raise
+    CancelledError then. One thread reads at a time. close(), from any
     thread, also ends a running read, which raises CancelledError. Later reads raise
     ClosedError. The stream cannot seek.
     """
@@ -42,6 +44,7 @@ class ReportStream(io.BufferedIOBase):
 
     # For close() after a failed __init__.
     _handle: Handle | None = None
+    _call: threading.Lock | None = None
 
     def __init__(self, handle: Handle, control: Control, monitor: CallMonitor) -> None:
         """Internal; Client creates it."""
@@ -54,10 +57,16 @@ class ReportStream(io.BufferedIOBase):
         control.snapshot()
         self._control = control
         self._monitor = monitor
-        self._read_lock = threading.Lock()
+        self._reading = Reservation()
+        # Whether bytes were read that the caller did not get.
+        self._has_gap = False
         # One, or none while it is in use: pop() is atomic.
         self._buffers: list[bytearray] = []
         self._handle = handle
+        call = threading.Lock()
+        call.acquire()
+        self._call = call
+        control.reservation.pass_on(call)
 
     def readable(self) -> bool:
         """True, until it is closed."""
@@ -69,73 +78,122 @@ class ReportStream(io.BufferedIOBase):
         remaining = None if size is None or size < 0 else size
         self._check_open()
         parts = []
-        while remaining is None or remaining > 0:
-            part = self.read1(-1 if remaining is None else remaining)
-            if not part:
-                break
-            parts.append(part)
-            if remaining is not None:
-                remaining -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        begun: list[bool] = []
+        try:
+            while remaining is None or remaining > 0:
+                part = self._read_chunk(CHUNK if remaining is None else remaining, begun)
+                if not part:
+                    break
+                parts.append(part)
+                if remaining is not None:
+                    remaining -= len(part)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        except BaseException:
+            if begun:
+                self._has_gap = True
+            raise
 
     def read1(self, size: int = -1, /) -> bytes:
         """Reads the available bytes, at least one and at most ``size``; none at the end."""
-        size = CHUNK if size < 0 else min(size, CHUNK)
+        size = CHUNK if size < 0 else size
+        begun: list[bool] = []
+        try:
+            return self._read_chunk(size, begun)
+        except BaseException:
+            if begun:
+                self._has_gap = True
+            raise
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fills a buffer and returns the number of bytes; it is smaller only at the end."""
+        begun: list[bool] = []
+        try:
+            with memoryview(buffer) as original, original.cast("B") as view:
+                filled = 0
+                while filled < len(view):
+                    with view[filled:] as rest:
+                        length = self._read(rest, begun)
+                    if length == 0:
+                        break
+                    filled += length
+                if not view:
+                    self._check_open()
+            return filled
+        except BaseException:
+            if begun:
+                self._has_gap = True
+            raise
+
+    def readinto1(self, buffer: WriteableBuffer, /) -> int:
+        """Reads the available bytes into a buffer, at least one; returns 0 at the end."""
+        begun: list[bool] = []
+        try:
+            with memoryview(buffer) as original, original.cast("B") as view:
+                if not view:
+                    self._check_open()
+                    return 0
+                length = self._read(view, begun)
+            return length
+        except BaseException:
+            if begun:
+                self._has_gap = True
+            raise
+
+    # A method that gives bytes to the caller has a list, `begun`, which is not empty once
+    # libdbss has begun to read. What a signal handler raises after that, up to the
+    # `return`, would lose bytes silently.
+
+    def _read_chunk(self, size: int, begun: list[bool]) -> bytes:
+        if size == 0:
+            self._check_open()
+            return b""
         # A new buffer for each read would be filled with zeros first.
         try:
             data = self._buffers.pop()
         except IndexError:
             data = bytearray(CHUNK)
-        with memoryview(data) as view:
-            length = self.readinto1(view[:size])
+        with memoryview(data) as view, view[: min(size, CHUNK)] as wanted:
+            length = self._read(wanted, begun)
             chunk = bytes(view[:length])
         self._buffers.append(data)
         return chunk
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fills a buffer and returns the number of bytes; it is smaller only at the end."""
-        with memoryview(buffer) as original, original.cast("B") as view:
-            filled = 0
-            while filled < len(view):
-                with view[filled:] as rest:
-                    length = self._read(rest)
-                if length == 0:
-                    break
-                filled += length
-            if not view:
-                self._check_open()
-            return filled
-
-    def readinto1(self, buffer: WriteableBuffer, /) -> int:
-        """Reads the available bytes into a buffer, at least one; returns 0 at the end."""
-        with memoryview(buffer) as original, original.cast("B") as view:
-            if not view:
-                self._check_open()
-                return 0
-            return self._read(view)
-
-    def _read(self, view: memoryview) -> int:
+    def _read(self, view: memoryview, begun: list[bool]) -> int:
         self._check_open()
-        if not self._read_lock.acquire(blocking=False):
-            # close() takes the lock and keeps it.
-            self._check_open()
-            raise errors.BusyError("stream: is being read by another thread", parameter="stream")
         handle = None
+        reading = threading.Lock()
         try:
-            # After the lock is taken, so that close() sees this read.
-            handle = self._handle
-            if handle is None:
-                raise _closed_error()
-            return self._monitor.run(ffi.read_stream, handle.pointer, view)
+            with reading:
+                if not self._reading.take(reading):
+                    raise errors.BusyError(
+                        "stream: is being read by another thread", parameter="stream"
+                    )
+                # After the reservation, so that close() sees this read.
+                handle = self._handle
+                if handle is None:
+                    raise _closed_error()
+                if self._has_gap:
+                    raise self._control.error() or errors.CancelledError(
+                        "an exception has ended a read of the stream, so bytes may be missing; "
+                        "open the report again",
+                        cancelled_by="callback",
+                    )
+                begun.append(True)
+                return self._monitor.run(ffi.read_stream, handle.pointer, view)
         finally:
             # Otherwise the exception would keep the stream alive.
             del handle
-            self._read_lock.release()
             if self._handle is None:
                 self._release_operation()
 
     def __next__(self) -> bytes:
-        chunk = self.read1()
+        begun: list[bool] = []
+        try:
+            chunk = self._read_chunk(CHUNK, begun)
+        except BaseException:
+            if begun:
+                self._has_gap = True
+            raise
         if not chunk:
             raise StopIteration
         return chunk
@@ -150,14 +208,14 @@ class ReportStream(io.BufferedIOBase):
         if handle is not None:
             abi.report_stream_close(handle.pointer)
             del handle
-            self._release_operation()
+        # Also if an exception of a signal handler has ended an earlier close().
+        self._release_operation()
         super().close()
 
     def _release_operation(self) -> None:
         """Releases the operation; a running read does it when it ends."""
-        if self._read_lock.acquire(blocking=False):
-            self._monitor.detach()
-            self._control.release()
+        if self._call is not None and not self._reading.is_taken():
+            self._control.release(self._call, self._monitor)
 
     def __repr__(self) -> str:
         state = "closed" if self._handle is None else self.filename
