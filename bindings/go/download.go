@@ -70,7 +70,7 @@ func (c *Client) DownloadReportToFile(ctx context.Context, instanceID, reportID,
 // to end the call: that has no such effect, and if it is a pipe, Close waits for the call. End
 // its context.
 //
-// Errors: [ErrNotResumable] if the transfer broke and could not be resumed;
+// Errors: [ErrNotResumable] or [ErrTruncated] if the transfer broke and could not be resumed;
 // [ErrBrokenPipe], [ErrDiskFull]; those of [Client.DownloadReport].
 func (c *Client) DownloadReportTo(ctx context.Context, w io.Writer, instanceID, reportID string, options ...CallOption) error {
 	file, isFile := w.(*os.File)

@@ -547,8 +547,8 @@ class Client(ReportMethods, MirrorMethods):
             PermissionError: the file must not be written.
             FileError: the file cannot be written for another reason.
             BrokenPipeError: the reader of the pipe has closed it.
-            NotResumableError: the transfer broke, and could be neither resumed
-                nor restarted.
+            NotResumableError, TruncatedError: the transfer broke, and could be
+                neither resumed nor restarted.
             Error: the call failed otherwise.
             ClosedError: the client is closed.
         """

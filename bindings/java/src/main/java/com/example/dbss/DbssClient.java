@@ -456,8 +456,8 @@ public final class DbssClient implements AutoCloseable {
    * @param reportId the id of the report
    * @param target where to write to
    * @throws IOException what the stream throws
-   * @throws DbssException such as {@link Status#NOT_RESUMABLE}, if the transfer broke and could not
-   *     be resumed
+   * @throws DbssException such as {@link Status#NOT_RESUMABLE} or {@link Status#TRUNCATED}, if the
+   *     transfer broke and could not be resumed
    */
   public void downloadReportTo(String instanceId, String reportId, OutputStream target)
       throws IOException {
