@@ -113,6 +113,8 @@ struct environment {
     napi_threadsafe_function poster;
     napi_ref dispatch, make_error;
     size_t running;
+    /* The length of the largest Buffer. */
+    int64_t most;
     box *contexts;
 };
 
@@ -484,7 +486,7 @@ static napi_value own_failure(napi_env env, dbss_status status, const char *para
 {
     napi_value fields = NULL;
     napi_create_object(env, &fields);
-    char message[256];
+    char message[320];
     if (parameter)
         snprintf(message, sizeof message, "%s: %s", parameter, what);
     else
@@ -514,45 +516,88 @@ static void free_read(napi_env env, void *data, void *hint)
     free(data);
 }
 
-/* Takes the bytes, whose length is the hint of the function that frees them. */
+/* Takes the bytes, whose length is the hint of the function that frees them. NULL if Node has no Buffer for them. */
 static napi_value buffer_value(napi_env env, void *data, size_t length, napi_finalize release)
 {
     napi_value buffer = NULL;
-    if (length >= COPIED && napi_create_external_buffer(env, length, data, release, (void *)length, &buffer) == napi_ok)
+    napi_status status = napi_invalid_arg;
+    if (length >= COPIED)
+        status = napi_create_external_buffer(env, length, data, release, (void *)length, &buffer);
+    if (status == napi_ok)
         return buffer;
-    napi_create_buffer_copy(env, length, length ? data : "", NULL, &buffer);
+    /* After this failure Node releases the bytes itself. */
+    if (status == napi_generic_failure)
+        return NULL;
+    if (napi_create_buffer_copy(env, length, length ? data : "", NULL, &buffer) != napi_ok)
+        buffer = NULL;
     release(env, data, (void *)length);
     return buffer;
 }
 
-/* What a function that succeeded has returned. It takes the results. */
-static napi_value result_value(napi_env env, environment *e, const dbss_node_function *f, dbss_node_value *values)
+/* The failure of a function whose results have no value in JavaScript. */
+static napi_value no_value(napi_env env, environment *e, size_t length)
+{
+    napi_value exception = NULL;
+    bool pending = false;
+    napi_is_exception_pending(env, &pending);
+    if (pending)
+        napi_get_and_clear_last_exception(env, &exception);
+    if ((int64_t)length <= e->most)
+        return own_failure(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory for the result");
+    char message[160];
+    snprintf(message, sizeof message,
+             "the report has %zu bytes, but a Buffer of this version of Node.js holds at most %lld: "
+             "save it to a file, or open it as a stream",
+             length, (long long)e->most);
+    return own_failure(env, DBSS_ERR_LIMIT_EXCEEDED, NULL, message);
+}
+
+/*
+ * What a function that succeeded has returned. It takes the results. If they cannot be made
+ * into a value, it sets `failure`.
+ */
+static napi_value result_value(napi_env env, environment *e, const dbss_node_function *f, dbss_node_value *values,
+                               napi_value *failure)
 {
     if (f->returns == RETURNS_TEXT)
         return text_value(env, values[0].text);
     if (f->returns == RETURNS_NUMBER)
         return number_value(env, values[0].number);
     napi_value result = NULL;
+    bool expected = false;
+    size_t length = 0;
     for (int i = 1; i <= f->count; i++) {
         dbss_node_value *v = &values[i];
         switch (f->parameters[i - 1].kind) {
         case OUT_HANDLE:
+            expected = v->handle != NULL;
             if (v->handle)
                 result = external_of(env, new_box(e, f->parameters[i - 1].handle, v->handle));
             v->handle = NULL;
             break;
         case OUT_BUFFER:
-            result = buffer_value(env, v->buffer.data, v->buffer.len, free_bytes);
+            expected = true;
+            length = v->buffer.len;
+            /* Node would also throw. */
+            if ((int64_t)length > e->most)
+                break;
+            result = buffer_value(env, v->buffer.data, length, free_bytes);
             v->buffer = (dbss_buffer){NULL, 0};
             break;
         case OUT_LENGTH:
             /* Of the bytes, which come two parameters before. */
+            expected = true;
             result = buffer_value(env, values[i - 2].handle, v->length, free_read);
             values[i - 2].handle = NULL;
             break;
-        case OUT_ID: result = text_value(env, v->id); break;
+        case OUT_ID:
+            expected = true;
+            result = text_value(env, v->id);
+            break;
         }
     }
+    if (expected && !result)
+        *failure = no_value(env, e, length);
     return result;
 }
 
@@ -948,8 +993,12 @@ static bool deliver_done(environment *e, job *j, double id)
     } else if (j->status)
         more[0] = failure_value(e->env, j->status, j->error);
     j->error = NULL;
-    if (!j->cancelled_by)
-        more[1] = result_value(e->env, e, j->function, j->values);
+    if (!j->cancelled_by) {
+        napi_value failure = NULL;
+        more[1] = result_value(e->env, e, j->function, j->values, &failure);
+        if (!more[0])
+            more[0] = failure;
+    }
     handle *operation = NULL;
     for (int i = 1; i <= j->function->count; i++)
         if (j->function->parameters[i - 1].kind == OPERATION)
@@ -1095,8 +1144,12 @@ static napi_value run_now(napi_env env, environment *e, const dbss_node_function
         f->call(values);
         if (f->returns == RETURNS_STATUS && values[0].number) {
             throw_failure(env, failure_value(env, (dbss_status)values[0].number, dbss_error_take()));
-        } else
-            result = result_value(env, e, f, values);
+        } else {
+            napi_value failure = NULL;
+            result = result_value(env, e, f, values, &failure);
+            if (failure)
+                throw_failure(env, failure);
+        }
         /* Calls that wait for a thread are calls that run. */
         if (strcmp(f->name, "contextClose") == 0 || strcmp(f->name, "reportStreamClose") == 0)
             cancel_queued(e, NULL, handles[1], "close");
@@ -1120,15 +1173,16 @@ static napi_value call_function(napi_env env, napi_callback_info info)
     return f->blocks ? start_job(env, e, f, given) : run_now(env, e, f, given);
 }
 
-/* (dispatch, makeError) */
+/* (dispatch, makeError, the length of the largest Buffer) */
 static napi_value set_up(napi_env env, napi_callback_info info)
 {
-    napi_value given[2];
-    size_t count = 2;
+    napi_value given[3];
+    size_t count = 3;
     napi_get_cb_info(env, info, &count, given, NULL, NULL);
     environment *e = environment_of(env);
     napi_create_reference(env, given[0], 1, &e->dispatch);
     napi_create_reference(env, given[1], 1, &e->make_error);
+    napi_get_value_int64(env, given[2], &e->most);
     return NULL;
 }
 

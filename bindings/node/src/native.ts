@@ -1,5 +1,6 @@
 // The addon: finding it, starting calls, and passing its messages on.
 
+import { constants } from 'node:buffer';
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
 
@@ -28,7 +29,7 @@ export const WITH_RESULT = 8;
 type Done = (failure: Failure | undefined, result: unknown, fields: OperationFields | undefined) => void;
 
 interface Addon extends Functions {
-  setUp(dispatch: (kind: number, id: number, a: never, b: never, c: never) => void, make: unknown): void;
+  setUp(dispatch: (kind: number, id: number, a: never, b: never, c: never) => void, make: unknown, most: number): void;
   readFields(handle: unknown): unknown;
   release(handle: unknown): void;
   setThreads(count: number): void;
@@ -114,7 +115,7 @@ function dispatch(kind: number, id: number, a: never, b: never, c: never): void 
   dispatchers[kind]?.(id, a, b, c);
 }
 
-native.setUp(dispatch, (failure: Failure) => makeError(failure));
+native.setUp(dispatch, (failure: Failure) => makeError(failure), constants.MAX_LENGTH);
 
 /** Lets an exception of a function of the user end like one in an event handler. */
 export function throwLater(error: unknown): void {

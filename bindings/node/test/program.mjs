@@ -183,6 +183,14 @@ const programs = {
   async quiet() {
     globalThis.kept = await new Client({ ...options, log: ignore }).open(report);
   },
+  /** A download into memory, of what test/library.c says. */
+  async large() {
+    const client = new Client(options);
+    const { name, code, message } = await client.download(report).catch((thrown) => thrown);
+    globalThis.gc();
+    await delay(10);
+    console.log(JSON.stringify([name, code, message]));
+  },
   /** Threads that nobody needs end. */
   async idle() {
     const client = new Client(options);
