@@ -972,7 +972,7 @@ static napi_value start_job(napi_env env, environment *e, const dbss_node_functi
     return external;
 }
 
-/* Passes a message to JavaScript; false if that failed. */
+/* Passes a message to JavaScript; false if that failed. Its exception is an uncaught one, as from an event handler. */
 static bool dispatch(environment *e, int kind, double id, napi_value *more)
 {
     napi_value given[5] = {NULL, NULL, more[0], more[1], more[2]}, undefined = NULL;
@@ -981,7 +981,14 @@ static bool dispatch(environment *e, int kind, double id, napi_value *more)
     napi_create_double(e->env, id, &given[1]);
     for (int i = 2; i < 5; i++)
         given[i] = given[i] ? given[i] : undefined;
-    return call_stored(e->env, e->dispatch, 5, given) != NULL;
+    if (call_stored(e->env, e->dispatch, 5, given))
+        return true;
+    bool pending = false;
+    napi_value exception = NULL;
+    napi_is_exception_pending(e->env, &pending);
+    if (pending && napi_get_and_clear_last_exception(e->env, &exception) == napi_ok)
+        napi_fatal_exception(e->env, exception);
+    return false;
 }
 
 static bool deliver_done(environment *e, job *j, double id)

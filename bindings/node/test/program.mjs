@@ -3,6 +3,7 @@
 
 import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { Writable } from 'node:stream';
 import { promisify } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -49,6 +50,30 @@ const programs = {
     };
     await new Client({ ...options, logLevel: 'info', log }).download(report);
     await delay(10_000);
+  },
+  /** Ends by an exception of a handler of a stream. */
+  async reads() {
+    const stream = await new Client(options).open(report);
+    stream.on('data', () => {
+      throw new Error('from the handler');
+    });
+  },
+  /** Handles the exceptions of two Writables, and still has calls. */
+  async writes() {
+    const seen = [];
+    process.on('uncaughtException', (error) => seen.push(error.message));
+    const client = new Client(options);
+    for (let i = 1; i <= 2; i++) {
+      const stream = await client.open(report);
+      const write = () => {
+        throw new Error('from the Writable');
+      };
+      stream.pipe(new Writable({ write }));
+      while (seen.length < i) await delay(1);
+      stream.destroy();
+    }
+    await client.download(report);
+    console.log(JSON.stringify(seen));
   },
   /** Nothing keeps the process: neither a client nor a stream that is open. */
   async ends() {

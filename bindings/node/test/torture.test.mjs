@@ -61,6 +61,17 @@ test('an exception of the log is an uncaught exception', async () => {
   assert.match(stderr, /Error: from the log\n +at Client.log /);
 });
 
+test('an exception of a data handler is an uncaught exception', async () => {
+  const { code, stderr } = await run('reads');
+  assert.equal(code, 1);
+  assert.match(stderr, /Error: from the handler\n +at ReportStream/);
+});
+
+test('a process goes on after an exception of a Writable that it handles', async () => {
+  const written = await succeeds('writes');
+  assert.deepEqual(written, ['from the Writable', 'from the Writable']);
+});
+
 test('the collector frees what is not closed, while calls run', () => succeeds('storm'));
 
 test('workers are terminated during calls', () => succeeds('terminate'));
