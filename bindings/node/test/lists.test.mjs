@@ -94,6 +94,25 @@ test('fields are converted leniently, and large numbers exactly', async (t) => {
   assert.equal(one.raw.text, 'a "1234567890123456789" b');
 });
 
+test('numbers with long fractions, and names that are NUL, are read', async (t) => {
+  const client = newClient(t);
+  const instance = await addInstance();
+  // As text, because JavaScript would change the numbers.
+  const extra = String.raw`{"n":1234567890123456789,"x":{"\u0000":"abc"},"e":1234567890123456e2,
+    "f":[-0.30000000000000004,1e-1234567890123456,9007199254740992,-9007199254740991]}`;
+  const body = `{"format":"pdf","instance":"${instance}","percentum":0.30000000000000004,"extra":${extra}}`;
+  const headers = { 'Content-Type': 'application/json' };
+  const { ok } = await fetch(`${mock.control}/reports`, { method: 'POST', headers, body });
+  assert.ok(ok);
+  const [{ percentum, raw }] = await client.reports({ instanceId: instance }).toArray();
+  assert.equal(percentum, 0);
+  assert.equal(raw.percentum, 0.30000000000000004);
+  assert.equal(raw.n, 1234567890123456789n);
+  assert.deepEqual(raw.x, { '\0': 'abc' });
+  assert.equal(raw.e, 123456789012345600);
+  assert.deepEqual(raw.f, [-0.30000000000000004, 0, 9007199254740992n, -9007199254740991]);
+});
+
 test('a report is generated, waited for and deleted', async (t) => {
   const client = newClient(t, { pollIntervalMs: 1 });
   const instance = await addInstance();
