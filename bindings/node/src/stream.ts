@@ -79,12 +79,15 @@ export class ReportStream extends Readable {
     this.#failure = this.#call.errorOf(failure);
     if (this.readableLength === 0 || failure.status === STATUSES.DBSS_ERR_CANCELLED)
       this.destroy(this.#failure);
+    // Who waits for more than is left reads in vain now, and learns of the failure by that.
+    else this.emit('readable');
   }
 
   /** @internal */
   override read(size?: number): unknown {
     const chunk: unknown = super.read(size);
-    if (this.#failure && this.readableLength === 0) process.nextTick(() => this.destroy(this.#failure));
+    if (this.#failure && (this.readableLength === 0 || (chunk === null && size !== 0)))
+      process.nextTick(() => this.destroy(this.#failure));
     return chunk;
   }
 
