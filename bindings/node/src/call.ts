@@ -60,7 +60,8 @@ export interface CallOptions extends CallSettings {
   /**
    * Is called on the event loop when the call starts, about ten times a second while it
    * runs, and near its end; no call waits for it. If it throws, the call is cancelled, and
-   * rejects with that as the cause.
+   * rejects with that as the cause; if the call has succeeded already, it resolves, and the
+   * exception is an uncaught one.
    */
   onProgress?: (progress: Progress) => void;
   /** Is called when the call is over, also if it failed; for a stream, when it is closed. */
@@ -134,6 +135,7 @@ export class Call {
   readonly #id = newId();
   #operation: OperationHandle | undefined;
   #thrown: { error: unknown } | undefined;
+  #told = false;
 
   constructor(client: object, { signal, onProgress, onResult }: CallOptions) {
     this.#client = client;
@@ -181,6 +183,7 @@ export class Call {
   /** The error with which the call rejects. */
   errorOf(failure: Failure | undefined): Error | undefined {
     if (this.#thrown) {
+      this.#told = true;
       const own = { status: STATUSES.DBSS_ERR_CANCELLED, message: 'onProgress ended the call' };
       const attempts = failure?.attempts ?? 0;
       return makeError({ ...own, attempts, cancelledBy: 'callback' }, { cause: this.#thrown.error });
@@ -189,6 +192,11 @@ export class Call {
     const error = makeError(failure);
     const signal = this.#signal;
     return error.cancelledBy === 'signal' && signal?.aborted ? new AbortError(error, signal.reason) : error;
+  }
+
+  /** When no error of the call will come any more: what onProgress threw too late for it. */
+  settle(): void {
+    if (this.#thrown && !this.#told) throwLater(this.#thrown.error);
   }
 
   /** Ends what the call has; of a stream, when it is closed. */

@@ -364,7 +364,8 @@ export class Client {
         if (fields) collect?.(got, fields);
       },
     );
-    const error = call.errorOf(failure);
+    const error = failure && call.errorOf(failure);
+    call.settle();
     if (error) throw this.#explain(error);
     return result as T;
   }

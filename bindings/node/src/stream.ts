@@ -99,6 +99,7 @@ export class ReportStream extends Readable {
     this.#closed = () => {
       native.release(this.#stream);
       this.#call.end(undefined);
+      this.#call.settle();
       callback(error);
     };
     if (!this.#reading) this.#closed();

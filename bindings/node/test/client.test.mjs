@@ -222,6 +222,26 @@ test('an exception of onProgress ends the call', async (t) => {
   }
 });
 
+test('an exception of onProgress after a success is an uncaught exception', async (t) => {
+  const client = newClient(t);
+  const listeners = process.listeners('uncaughtException');
+  const uncaught = new Promise((resolve) => {
+    process.removeAllListeners('uncaughtException').once('uncaughtException', resolve);
+  });
+  t.after(() => listeners.forEach((one) => process.on('uncaughtException', one)));
+  const large = await addReport({ format: 'pdf', size: 3 << 20 });
+  const file = path.join(temporary(t), 'report');
+  const mine = new Error('mine');
+  const onProgress = ({ received, total }) => {
+    // While the event loop is busy, the download ends.
+    while (!existsSync(file));
+    if (received === total) throw mine;
+  };
+  const saved = await client.download({ ...large, file, onProgress });
+  assert.equal(saved.path, file);
+  assert.equal(await uncaught, mine);
+});
+
 test('a signal aborts a call within 250 ms', async (t) => {
   const client = newClient(t);
   const lost = await silent();
