@@ -21,7 +21,13 @@ OPTION_TYPES = {
     "bytes": "number | bigint",
     "mode": "number",
     "day": "string | Date",
+    "path": "string | Buffer | URL",
+    "url": "string | URL",
 }
+# Its value may have a password, but it is a URL.
+URLS = ("proxy",)
+# What options are called where the key says too little.
+NAMES = {("mirror", "instance"): "instanceId", ("mirror", "template"): "templateType"}
 FIELD_TYPES = {"text": "string", "integer": "number", "boolean": "boolean", "list": "unknown[]"}
 STRUCTS = {
     "config": ("ClientSettings", "The options of libdbss for a client."),
@@ -101,23 +107,39 @@ def option_doc(row: Item) -> str:
     return f"{text} The default is {default}." if default else text
 
 
+def option_kind(row: Item) -> str:
+    """What a value is in JavaScript; the kinds are those of check.ts."""
+    kind = "url" if row["key"] in URLS else row["type"]
+    if kind == "milliseconds":
+        return "limit" if row["allows_none"] else "number"
+    return kind if kind in OPTION_TYPES else "text"
+
+
 def option_type(row: Item) -> str:
     if row["choices"]:
         return " | ".join(f"'{one}'" for one in row["choices"])
-    return OPTION_TYPES.get(row["type"], "string")
+    kind = "url" if row["key"] in URLS else row["type"]
+    return OPTION_TYPES.get(kind, "string")
 
 
 def options_file(description: Item) -> str:
-    lines = [f"// {NOTE}"]
+    lines, tables = [f"// {NOTE}"], []
     for group, (name, summary) in STRUCTS.items():
         lines += ["", f"/** {summary} */", f"export interface {name} {{"]
+        tables.append(f"  {camel(group)}: {{")
         for row in description["options"][group]:
             if row["key"] in BY_HAND:
                 continue
-            mark = "" if row["required"] else "?"
-            lines += [*doc(option_doc(row)), f"  {camel(row['key'])}{mark}: {option_type(row)};"]
+            own = NAMES.get((group, row["key"]), camel(row["key"]))
+            text = option_doc(row) + (" By default the client's." if group == "operation" else "")
+            kind = option_type(row)
+            field = f"{own}: {kind}" if row["required"] else f"{own}?: {kind} | undefined"
+            lines += [*doc(text), f"  {field};"]
+            tables.append(f"    {own}: {{ key: '{row['key']}', kind: '{option_kind(row)}' }},")
         lines.append("}")
-    return "\n".join([*lines, ""])
+        tables.append("  },")
+    lines += ["", "/** The key of each option in libdbss, and the kind of its value. */"]
+    return "\n".join([*lines, "export const OPTIONS = {", *tables, "} as const;", ""])
 
 
 def items_file(description: Item) -> str:

@@ -672,6 +672,14 @@ static char *copy_text(const char *bytes, size_t length)
     return text;
 }
 
+static dbss_status invalid_status(const char *subject)
+{
+    const dbss_node_invalid *known = dbss_node_invalids;
+    while (known->name && strcmp(known->name, subject) != 0)
+        known++;
+    return known->status;
+}
+
 /* A string, or bytes that need not be UTF-8. `subject` is what the error names. */
 static bool get_text(napi_env env, napi_value value, const char *subject, bool of_option, dbss_node_value *v)
 {
@@ -682,20 +690,19 @@ static bool get_text(napi_env env, napi_value value, const char *subject, bool o
     char *text = NULL;
     v->text = NULL;
     napi_typeof(env, value, &kind);
-    if (kind == napi_undefined || kind == napi_null) {
-        if (of_option)
-            throw_own_error(env, DBSS_ERR_NULL_ARGUMENT, subject, "must not be null");
-        return !of_option;
+    if (kind == napi_null || (of_option && kind == napi_undefined)) {
+        throw_own_error(env, DBSS_ERR_NULL_ARGUMENT, subject, "must not be null");
+        return false;
     }
+    if (kind == napi_undefined)
+        return true;
     napi_is_buffer(env, value, &is_bytes);
     if (is_bytes) {
         void *data = NULL;
         napi_get_buffer_info(env, value, &data, &length);
         text = copy_text(data ? data : "", length);
     } else if (napi_get_value_string_utf8(env, value, small, sizeof small, &length) != napi_ok) {
-        char message[128];
-        snprintf(message, sizeof message, "%s: must be a string", subject);
-        napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", message);
+        throw_own_error(env, invalid_status(subject), subject, "must be a string");
         return false;
     } else if (length + 4 < sizeof small) {
         text = copy_text(small, length);
@@ -712,10 +719,7 @@ static bool get_text(napi_env env, napi_value value, const char *subject, bool o
     v->text = text;
     if (!memchr(text, 0, length))
         return true;
-    const dbss_node_invalid *known = dbss_node_invalids;
-    while (known->name && strcmp(known->name, subject) != 0)
-        known++;
-    throw_own_error(env, known->status, subject, "must not hold a NUL byte");
+    throw_own_error(env, invalid_status(subject), subject, "must not hold a NUL byte");
     return false;
 }
 

@@ -29,7 +29,7 @@ const print = ({ downloaded, present, notReady, failures, gaps }) => {
   for (const { instanceId, type, period } of gaps) console.log(`no ${type} of ${instanceId} for ${period}`);
 };
 try {
-  print(await client.mirror({ directory, options: { since } }));
+  print(await client.mirror({ directory, since }));
 } catch (error) {
   if (error.result) print(error.result);
   console.error(error.message);

@@ -2,25 +2,23 @@
 
 import { AsyncResource } from 'node:async_hooks';
 
+import { checkFunction, checkSignal, pairs, type Text } from './check.js';
 import { AbortError, makeError, type Failure, type SystemPath } from './errors.js';
 import type { OperationFields, OperationHandle } from './generated/abi.js';
-import type { CallSettings } from './generated/options.js';
+import { OPTIONS, type CallSettings } from './generated/options.js';
 import { STATUSES } from './generated/statuses.js';
 import {
   CANCELLED,
-  keyOf,
   native,
   newId,
   onDone,
   stopWatching,
-  textOf,
   throwLater,
   WITH_OPERATION,
   WITH_PROGRESS,
   WITH_RESULT,
   type Settings,
   type Started,
-  type Text,
 } from './native.js';
 
 /** The progress of a call. */
@@ -54,32 +52,20 @@ export interface CallResult extends Progress {
 /** The options of any call. */
 export interface CallOptions extends CallSettings {
   /** The id of the project, instead of the client's: 32 to 64 ASCII letters, digits, "-" and "_". */
-  projectId?: string;
+  projectId?: string | undefined;
   /** Aborts the call, within 250 ms: it rejects with an {@link AbortError}. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /**
    * Is called on the event loop when the call starts, about ten times a second while it
-   * runs, and near its end; no call waits for it. If it throws, the call is cancelled, and
-   * rejects with that as the cause; if the call has succeeded already, it resolves, and the
-   * exception is an uncaught one.
+   * runs, and near its end; no call waits for it. If it throws, or returns a promise that
+   * rejects, the call is cancelled, and rejects with that as the cause; if the call has
+   * succeeded already, it resolves, and the exception is an uncaught one.
    */
-  onProgress?: (progress: Progress) => void;
+  onProgress?: ((progress: Progress) => void | Promise<void>) | undefined;
   /** Is called when the call is over, also if it failed; for a stream, when it is closed. */
-  onResult?: (result: CallResult) => void;
+  onResult?: ((result: CallResult) => void) | undefined;
   /** Other options by their keys in libdbss, as in {@link ClientOptions.settings}. */
-  settings?: Iterable<readonly [key: string, value: string | Uint8Array]>;
-}
-
-/** Options as libdbss takes them: keys and values in turn. */
-export function pairs(options: object, more?: Iterable<readonly [string, Text]>): Text[] {
-  const made: Text[] = [];
-  for (const [name, value] of Object.entries(options)) {
-    if (value === undefined) continue;
-    const key = keyOf(name);
-    made.push(key, textOf(key, value));
-  }
-  if (more) for (const [key, value] of more) made.push(key, value);
-  return made;
+  settings?: Iterable<readonly [key: string, value: string | Uint8Array]> | undefined;
 }
 
 function progressOf({ received, total, resumed, attempts, percent }: OperationFields): Progress {
@@ -138,6 +124,9 @@ export class Call {
   #told = false;
 
   constructor(client: object, { signal, onProgress, onResult }: CallOptions) {
+    checkSignal(signal);
+    checkFunction('onProgress', onProgress);
+    checkFunction('onResult', onResult);
     this.#client = client;
     this.#signal = signal;
     // With the context of the caller, such as that of AsyncLocalStorage.
@@ -156,7 +145,7 @@ export class Call {
     flags: number,
     done: (failure: Failure | undefined, result: T | undefined, fields: OperationFields | undefined) => void,
   ): void {
-    const settings = pairs(rest, more);
+    const settings: Text[] = pairs(rest, OPTIONS.operation, more);
     if (settings.length > 0) flags |= WITH_OPERATION;
     if (onProgress) flags |= WITH_PROGRESS | WITH_OPERATION;
     if (onResult) flags |= WITH_RESULT | WITH_OPERATION;
@@ -168,11 +157,15 @@ export class Call {
 
   readonly #watch = (fields: OperationFields): void => {
     if (this.#thrown) return;
-    try {
-      this.#onProgress?.(progressOf(fields));
-    } catch (error) {
-      this.#thrown = { error };
+    const fail = (error: unknown): void => {
+      this.#thrown ??= { error };
       this.cancel();
+    };
+    try {
+      const returned: unknown = this.#onProgress?.(progressOf(fields));
+      if (returned instanceof Promise) returned.catch(fail);
+    } catch (error) {
+      fail(error);
     }
   };
 
@@ -210,6 +203,7 @@ export class Call {
       throwLater(error);
     }
     if (this.#operation) native.release(this.#operation);
+    this.#operation = undefined;
     void this.#client;
   }
 }

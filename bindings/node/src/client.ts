@@ -1,7 +1,18 @@
 import { setMaxListeners } from 'node:events';
-import { fileURLToPath } from 'node:url';
 
-import { Call, pairs, resultOf, type Begin, type CallOptions, type CallResult } from './call.js';
+import { Call, resultOf, type Begin, type CallOptions, type CallResult } from './call.js';
+import {
+  checkFunction,
+  mustBe,
+  optionsOf,
+  pairs,
+  pathOf,
+  refuse,
+  settingsOf,
+  shown,
+  type Table,
+  type Text,
+} from './check.js';
 import {
   AbortError,
   codeOf,
@@ -37,7 +48,13 @@ import {
   type Schedule,
   type Template,
 } from './generated/items.js';
-import type { ClientSettings, MirrorOptions, ReportSpec, ScheduleChanges } from './generated/options.js';
+import {
+  OPTIONS,
+  type ClientSettings,
+  type MirrorOptions,
+  type ReportSpec,
+  type ScheduleChanges,
+} from './generated/options.js';
 import { STATUSES, type StatusCode } from './generated/statuses.js';
 import { List, readPage, type Fields } from './lists.js';
 import {
@@ -48,7 +65,6 @@ import {
   WITH_RESULT,
   type Receiver,
   type Started,
-  type Text,
 } from './native.js';
 import { ReportStream } from './stream.js';
 
@@ -57,7 +73,7 @@ export interface Token {
   /** 1 to 98304 visible ASCII characters. */
   token: string;
   /** A date, or milliseconds since 1970. Without it, it is not known. */
-  expiresAt?: Date | number;
+  expiresAt?: Date | number | undefined;
 }
 
 /** What a provider is asked for. */
@@ -84,25 +100,25 @@ export interface ClientOptions extends ClientSettings {
    * The URL of the service, or up to 16 in the order of preference: if one cannot be reached,
    * the next one is tried, and used from then on. It takes precedence over the region's.
    */
-  endpoint?: string | URL | readonly (string | URL)[];
+  endpoint?: string | URL | readonly (string | URL)[] | undefined;
   /**
    * Gets the log records, `logLevel` and above. It is called on the event loop a moment
    * later; no call waits for it. What it throws is an uncaught exception.
    */
-  log?: (record: LogRecord) => void;
+  log?: ((record: LogRecord) => void) | undefined;
   /**
    * Provides tokens, instead of other credentials: when the first call needs one, before it
    * expires, and when the service has rejected it. It runs once for all calls that wait. Its
    * exception is the cause of their `DBSS_ERR_NO_TOKEN`.
    */
-  tokenProvider?: (request: ProviderRequest) => string | Token | Promise<string | Token>;
+  tokenProvider?: ((request: ProviderRequest) => string | Token | Promise<string | Token>) | undefined;
   /** Provides passcodes of the MFA device of `iamUserId`, one before each login. */
-  passcodeProvider?: (request: ProviderRequest) => string | Promise<string>;
+  passcodeProvider?: ((request: ProviderRequest) => string | Promise<string>) | undefined;
   /**
    * Other options by their keys in libdbss and values as text, for those that are newer than
    * this package. They are set last, in this order.
    */
-  settings?: Iterable<readonly [key: string, value: string | Uint8Array]>;
+  settings?: Iterable<readonly [key: string, value: string | Uint8Array]> | undefined;
 }
 
 /** The result of a download to a file. */
@@ -128,19 +144,19 @@ export interface ReportOptions extends InstanceOptions {
 /** The options of a download. */
 export interface DownloadOptions extends ReportOptions {
   /** The language of the report: `en-us`, which is the default, or `zh-cn`. */
-  locale?: string;
+  locale?: 'en-us' | 'zh-cn' | undefined;
 }
 
 /** The options of a download to a file. */
 export interface SaveOptions extends DownloadOptions {
   /** Whether an existing file may be replaced, when the new one is complete. */
-  replace?: boolean;
+  replace?: boolean | undefined;
 }
 
 /** The options of a stream. */
 export interface OpenOptions extends DownloadOptions {
   /** How many bytes are read ahead at most: 256 KiB by default. */
-  highWaterMark?: number;
+  highWaterMark?: number | undefined;
 }
 
 /** The options of calls about a template. */
@@ -151,9 +167,15 @@ export interface TemplateOptions extends InstanceOptions {
 
 /** The options of lists. */
 export interface PageOptions {
-  /** How many items a request fetches: 1 to 1000, of databases 1 to 10000; 100 by default. */
-  pageSize?: number;
+  /**
+   * How many items a request fetches: 1 to 1000, of databases 1 to 10000. The default, also as
+   * 0, is 100.
+   */
+  pageSize?: number | undefined;
 }
+
+/** Where a report is saved. */
+type Target = string | Buffer | URL;
 
 /** The credentials of a client, without secrets. */
 export interface Credentials {
@@ -212,13 +234,35 @@ const CREDENTIALS: Readonly<Record<string, string>> = {
   tokenProvider: 'tokenProvider',
 };
 
-function pathOf(path: string | Buffer | URL): Text {
-  return path instanceof URL ? fileURLToPath(path) : path;
+const IDS = '{ instanceId, reportId }';
+const SPEC = "{ templateId, startTime: '2026-11-23 00:00:00', endTime: '2026-11-24 00:00:00' }";
+
+/** A number that libdbss checks; it gets only those that it can represent. */
+function integerOf(name: string, number: unknown): number {
+  if (typeof number !== 'number' || !Number.isInteger(number) || number < 0 || number >= 2 ** 31)
+    mustBe(name, 'a whole number from 0', number);
+  return number;
 }
 
-function pageSizeOf(size = 0): number {
-  // libdbss refuses what is out of range, unless it does not fit.
-  return Number.isInteger(size) && size >= 0 && size < 2 ** 31 ? size : 2 ** 31 - 1;
+/** A descriptor; libdbss checks whether it is open. */
+function descriptorOf(fd: unknown): number {
+  if (typeof fd !== 'number' || !Number.isInteger(fd) || Math.abs(fd) >= 2 ** 31)
+    mustBe('fd', "a number, such as a FileHandle's fd", fd);
+  return fd;
+}
+
+const pageSizeOf = (size = 0): number => integerOf('pageSize', size);
+
+function urlsOf(endpoint: unknown): string {
+  const urls: unknown[] = Array.isArray(endpoint) ? endpoint : [endpoint];
+  const texts = urls.map((url) => {
+    if (typeof url !== 'string' && !(url instanceof URL))
+      mustBe('endpoint', 'a string or a URL, or an array of them', url);
+    return String(url);
+  });
+  if (texts.length > 1 && texts.some((url) => url.includes(',')))
+    refuse('endpoint', 'a URL must not have a comma', STATUSES.DBSS_ERR_INVALID_ENDPOINT);
+  return texts.join(',');
 }
 
 /** Makes an object of options, uses it and releases it. */
@@ -226,10 +270,11 @@ function filled<H, R>(
   handle: H,
   set: (handle: H, key: Text, value: Text) => void,
   options: object,
+  table: Table,
   use: (handle: H) => R,
 ): R {
   try {
-    const texts = pairs(options);
+    const texts = pairs(options, table);
     for (let i = 0; i < texts.length; i += 2) set(handle, texts[i]!, texts[i + 1]!);
     return use(handle);
   } finally {
@@ -263,9 +308,14 @@ export class Client {
    * endpoint; {@link FileError} if a file cannot be read.
    */
   constructor(options: ClientOptions) {
-    const { endpoint, log, tokenProvider, passcodeProvider, settings, ...rest } = options;
+    const given = optionsOf(options, "{ region: 'cn-north-4', credentials: 'default' }");
+    const { endpoint, log, tokenProvider, passcodeProvider, settings, ...rest } = given;
+    checkFunction('log', log);
+    checkFunction('tokenProvider', tokenProvider);
+    checkFunction('passcodeProvider', passcodeProvider);
+    const texts = pairs(rest, OPTIONS.config, settings);
     const kinds = new Set(
-      Object.entries(options)
+      Object.entries(given)
         .filter(([, value]) => value !== undefined)
         .map(([name]) => CREDENTIALS[name])
         .filter(Boolean),
@@ -279,15 +329,7 @@ export class Client {
     setMaxListeners(0, this.#closing.signal);
     const config = native.configNew();
     try {
-      if (endpoint !== undefined) {
-        const urls = (Array.isArray(endpoint) ? endpoint : [endpoint]).map(String);
-        if (urls.length > 1 && urls.some((url) => url.includes(','))) {
-          const message = 'endpoint: a URL must not have a comma';
-          throw makeError({ status: STATUSES.DBSS_ERR_INVALID_ENDPOINT, parameter: 'endpoint', message });
-        }
-        native.configSet(config, 'endpoint', urls.join(','));
-      }
-      const texts = pairs(rest, settings);
+      if (endpoint !== undefined) native.configSet(config, 'endpoint', urlsOf(endpoint));
       for (let i = 0; i < texts.length; i += 2) native.configSet(config, texts[i]!, texts[i + 1]!);
       const id = (log ?? this.#provide) ? addReceiver(this.#receiver) : undefined;
       if (log) native.configSetLog(config, id);
@@ -313,8 +355,16 @@ export class Client {
   async #answer(request: TokenRequestHandle, refused: boolean): Promise<void> {
     try {
       const given = await this.#provide?.({ refused, signal: this.#closing.signal });
-      const { token, expiresAt } = typeof given === 'string' ? { token: given } : (given as Token);
-      if (typeof token !== 'string') throw new TypeError('the provider must return a string');
+      const { token, expiresAt } = typeof given === 'string' ? { token: given } : (Object(given) as Token);
+      if (typeof token !== 'string')
+        throw new TypeError(
+          `it must return a string, or a token as { token, expiresAt }, but returned ${shown(given)}`,
+        );
+      if (
+        expiresAt !== undefined &&
+        !Number.isFinite(Number(typeof expiresAt === 'string' ? NaN : expiresAt))
+      )
+        throw new TypeError('expiresAt: must be a valid Date, or a number of milliseconds since 1970');
       const expires = expiresAt === undefined ? -1 : Math.max(0, Math.ceil(Number(expiresAt)));
       native.tokenRequestSet(request, token, expires);
     } catch (error) {
@@ -402,14 +452,26 @@ export class Client {
    * `DBSS_ERR_FILE_EXISTS` without `replace`; {@link ResourceError} such as
    * `DBSS_ERR_LIMIT_EXCEEDED` above `maxMemoryBytes`; {@link AbortError}.
    */
-  download(options: SaveOptions & { file: string | Buffer | URL }): Promise<SavedReport>;
-  download(options: SaveOptions & { directory: string | Buffer | URL }): Promise<SavedReport>;
+  download(options: SaveOptions & { file: Target }): Promise<SavedReport>;
+  download(options: SaveOptions & { directory: Target }): Promise<SavedReport>;
   download(options: DownloadOptions & { fd: number }): Promise<CallResult>;
-  download(options: DownloadOptions & { file?: never; directory?: never; fd?: never }): Promise<Buffer>;
+  download(
+    options: DownloadOptions & { file?: undefined; directory?: undefined; fd?: undefined },
+  ): Promise<Buffer>;
+  download(
+    options: SaveOptions & { file?: Target | undefined; directory?: Target | undefined },
+  ): Promise<SavedReport | Buffer>;
   async download(
-    options: SaveOptions & { file?: string | Buffer | URL; directory?: string | Buffer | URL; fd?: number },
+    options: SaveOptions & {
+      file?: Target | undefined;
+      directory?: Target | undefined;
+      fd?: number | undefined;
+    },
   ): Promise<unknown> {
-    const { instanceId, reportId, locale, file, directory, fd, replace, ...rest } = options;
+    const { instanceId, reportId, locale, file, directory, fd, replace, ...rest } = optionsOf(options, IDS);
+    if (replace !== undefined && typeof replace !== 'boolean') mustBe('replace', 'true or false', replace);
+    if (replace && file === undefined && directory === undefined)
+      refuse('replace', 'is only for file and directory', STATUSES.DBSS_ERR_ARGUMENT);
     if ([file, directory, fd].filter((one) => one !== undefined).length > 1) {
       const message = 'file, directory and fd exclude each other; give one of them';
       throw makeError({ status: STATUSES.DBSS_ERR_ARGUMENT, parameter: 'file', message });
@@ -430,7 +492,7 @@ export class Client {
             instanceId,
             reportId,
             locale,
-            pathOf(file),
+            pathOf('file', file),
             flags,
           ),
         save,
@@ -448,7 +510,7 @@ export class Client {
             instanceId,
             reportId,
             locale,
-            pathOf(directory),
+            pathOf('directory', directory),
             flags,
           ),
         save,
@@ -457,7 +519,17 @@ export class Client {
       await this.#run(
         rest,
         (context, id, how, settings, project) =>
-          native.reportDownloadToFd(id, how, settings, context, project, instanceId, reportId, locale, fd),
+          native.reportDownloadToFd(
+            id,
+            how,
+            settings,
+            context,
+            project,
+            instanceId,
+            reportId,
+            locale,
+            descriptorOf(fd),
+          ),
         save,
       );
     } else {
@@ -475,8 +547,9 @@ export class Client {
    * @throws as {@link Client.download}.
    */
   async open(options: OpenOptions): Promise<ReportStream> {
-    const { instanceId, reportId, locale, highWaterMark = 256 << 10, ...rest } = options;
-    const call = new Call(this, options);
+    const { instanceId, reportId, locale, highWaterMark = 256 << 10, ...rest } = optionsOf(options, IDS);
+    if (integerOf('highWaterMark', highWaterMark) === 0) refuse('highWaterMark', 'must be at least 1');
+    const call = new Call(this, rest);
     const context = this.#context;
     const { failure, result: stream } = await this.#begin<ReportStreamHandle>(
       call,
@@ -499,7 +572,7 @@ export class Client {
    * `DBSS_ERR_FORBIDDEN` if they lack the permission; else as {@link Client.download}.
    */
   async check(options: CallOptions = {}): Promise<void> {
-    await this.#run(options, (context, id, how, settings, project) =>
+    await this.#run(optionsOf(options, '{ signal }'), (context, id, how, settings, project) =>
       native.contextCheck(id, how, settings, context, project),
     );
   }
@@ -511,7 +584,7 @@ export class Client {
    * `DBSS_ERR_NO_TOKEN` if the provider failed; else as {@link Client.download}.
    */
   async findCredentials(options: Omit<CallOptions, 'projectId'> = {}): Promise<Credentials> {
-    const found = await this.#run(options, (context, id, how, settings) =>
+    const found = await this.#run(optionsOf(options, '{ signal }'), (context, id, how, settings) =>
       native.contextFindCredentials(id, how, settings, context),
     );
     const { source, description, name, project, expiresMs } = native.readFields(found) as CredentialsFields;
@@ -525,11 +598,14 @@ export class Client {
     open: (context: ContextHandle, project: string | undefined) => CursorHandle,
     convert: (raw: Fields) => T,
   ): List<T> {
-    const { projectId, settings = [], ...rest } = options;
-    // Each page needs them again.
-    const kept = { ...rest, settings: [...settings] };
+    const { projectId, settings, ...rest } = options;
+    let kept: CallOptions = rest;
     return new List(
-      () => open(this.#context, projectId),
+      () => {
+        // Each page needs them again.
+        kept = { ...rest, settings: settingsOf(settings) };
+        return open(this.#context, projectId);
+      },
       (cursor) =>
         this.#run<PageHandle>(kept, (_, id, how, settings) => native.cursorNext(id, how, settings, cursor)),
       convert,
@@ -540,7 +616,8 @@ export class Client {
    * Lists the audit instances of the project. The options are those of each page's call, which
    * rejects as {@link Client.download} does.
    */
-  instances({ pageSize, ...rest }: CallOptions & PageOptions = {}): List<Instance> {
+  instances(options: CallOptions & PageOptions = {}): List<Instance> {
+    const { pageSize, ...rest } = optionsOf(options, '{ pageSize: 100 }');
     return this.#list(
       rest,
       (context, project) => native.instancesList(context, project, pageSizeOf(pageSize)),
@@ -549,15 +626,11 @@ export class Client {
   }
 
   /**
-   * Lists the reports of an instance; only those of a name, 1 to 256 bytes, if it is given. See
-   * {@link Client.instances}.
+   * Lists the reports of an instance; with `name`, 1 to 256 bytes, only those whose names
+   * contain it, as the service searches. See {@link Client.instances}.
    */
-  reports({
-    instanceId,
-    name,
-    pageSize,
-    ...rest
-  }: InstanceOptions & PageOptions & { name?: string }): List<Report> {
+  reports(options: InstanceOptions & PageOptions & { name?: string | undefined }): List<Report> {
+    const { instanceId, name, pageSize, ...rest } = optionsOf(options, '{ instanceId }');
     return this.#list(
       rest,
       (context, project) => native.reportsList(context, project, instanceId, name, pageSizeOf(pageSize)),
@@ -566,7 +639,8 @@ export class Client {
   }
 
   /** Lists the report templates of an instance; see {@link Client.instances}. */
-  templates({ instanceId, ...rest }: InstanceOptions): List<Template> {
+  templates(options: InstanceOptions): List<Template> {
+    const { instanceId, ...rest } = optionsOf(options, '{ instanceId }');
     return this.#list(
       rest,
       (context, project) => native.templatesList(context, project, instanceId),
@@ -578,12 +652,8 @@ export class Client {
    * Lists the databases that an instance audits; only those that are on or off, if given. See
    * {@link Client.instances}.
    */
-  databases({
-    instanceId,
-    status,
-    pageSize,
-    ...rest
-  }: InstanceOptions & PageOptions & { status?: 'ON' | 'OFF' }): List<Database> {
+  databases(options: InstanceOptions & PageOptions & { status?: 'ON' | 'OFF' | undefined }): List<Database> {
+    const { instanceId, status, pageSize, ...rest } = optionsOf(options, '{ instanceId }');
     return this.#list(
       rest,
       (context, project) => native.databasesList(context, project, instanceId, status, pageSizeOf(pageSize)),
@@ -599,9 +669,11 @@ export class Client {
    * @throws {@link ArgumentError} such as `DBSS_ERR_NOT_CONFIGURED` without a required field of
    * `spec`; {@link ServiceError} such as `DBSS_ERR_REJECTED`; else as {@link Client.download}.
    */
-  async create({ instanceId, spec, ...rest }: InstanceOptions & { spec: ReportSpec }): Promise<void> {
+  async create(options: InstanceOptions & { spec: ReportSpec }): Promise<void> {
+    const { instanceId, spec, ...rest } = optionsOf(options, '{ instanceId, spec }');
+    optionsOf(spec, SPEC, 'spec');
     await this.#run(rest, (context, id, how, settings, project) =>
-      filled(native.reportSpecNew(), native.reportSpecSet, spec, (made) =>
+      filled(native.reportSpecNew(), native.reportSpecSet, spec, OPTIONS.reportSpec, (made) =>
         native.reportCreate(id, how, settings, context, project, instanceId, made),
       ),
     );
@@ -613,9 +685,11 @@ export class Client {
    * @throws as {@link Client.download}, and `DBSS_ERR_AMBIGUOUS`, `DBSS_ERR_NOT_READY` after
    * `waitTimeoutMs`, `DBSS_ERR_REJECTED`.
    */
-  generate({ instanceId, spec, ...rest }: InstanceOptions & { spec: ReportSpec }): Promise<string> {
+  async generate(options: InstanceOptions & { spec: ReportSpec }): Promise<string> {
+    const { instanceId, spec, ...rest } = optionsOf(options, '{ instanceId, spec }');
+    optionsOf(spec, SPEC, 'spec');
     return this.#run(rest, (context, id, how, settings, project) =>
-      filled(native.reportSpecNew(), native.reportSpecSet, spec, (made) =>
+      filled(native.reportSpecNew(), native.reportSpecSet, spec, OPTIONS.reportSpec, (made) =>
         native.reportGenerate(id, how, settings, context, project, instanceId, made),
       ),
     );
@@ -627,7 +701,8 @@ export class Client {
    * @throws {@link ServiceError}: `DBSS_ERR_NOT_READY` after `waitTimeoutMs`,
    * `DBSS_ERR_NOT_FOUND` also if it is deleted meanwhile; else as {@link Client.download}.
    */
-  async wait({ instanceId, reportId, ...rest }: ReportOptions): Promise<void> {
+  async wait(options: ReportOptions): Promise<void> {
+    const { instanceId, reportId, ...rest } = optionsOf(options, IDS);
     await this.#run(rest, (context, id, how, settings, project) =>
       native.reportWait(id, how, settings, context, project, instanceId, reportId),
     );
@@ -639,7 +714,8 @@ export class Client {
    * @throws {@link ServiceError} such as `DBSS_ERR_NOT_FOUND` and `DBSS_ERR_REJECTED`; else as
    * {@link Client.download}.
    */
-  async delete({ instanceId, reportId, ...rest }: ReportOptions): Promise<void> {
+  async delete(options: ReportOptions): Promise<void> {
+    const { instanceId, reportId, ...rest } = optionsOf(options, IDS);
     await this.#run(rest, (context, id, how, settings, project) =>
       native.reportDelete(id, how, settings, context, project, instanceId, reportId),
     );
@@ -650,7 +726,8 @@ export class Client {
    *
    * @throws as {@link Client.download}.
    */
-  async schedule({ instanceId, templateId, ...rest }: TemplateOptions): Promise<Schedule> {
+  async schedule(options: TemplateOptions): Promise<Schedule> {
+    const { instanceId, templateId, ...rest } = optionsOf(options, '{ instanceId, templateId }');
     const page = await this.#run<PageHandle>(rest, (context, id, how, settings, project) =>
       native.scheduleShow(id, how, settings, context, project, instanceId, templateId),
     );
@@ -665,14 +742,14 @@ export class Client {
    * if the present schedule lacks a field that the service requires; else as
    * {@link Client.download}.
    */
-  async updateSchedule({
-    instanceId,
-    templateId,
-    changes,
-    ...rest
-  }: TemplateOptions & { changes: ScheduleChanges }): Promise<void> {
+  async updateSchedule(options: TemplateOptions & { changes: ScheduleChanges }): Promise<void> {
+    const { instanceId, templateId, changes, ...rest } = optionsOf(
+      options,
+      '{ instanceId, templateId, changes }',
+    );
+    optionsOf(changes, "{ status: 'OFF' }", 'changes');
     await this.#run(rest, (context, id, how, settings, project) =>
-      filled(native.scheduleChangesNew(), native.scheduleChangesSet, changes, (made) =>
+      filled(native.scheduleChangesNew(), native.scheduleChangesSet, changes, OPTIONS.schedule, (made) =>
         native.scheduleUpdate(id, how, settings, context, project, instanceId, templateId, made),
       ),
     );
@@ -687,18 +764,19 @@ export class Client {
    * @throws {@link DbssError} with the partial `result`: `DBSS_ERR_PARTIAL` if some reports
    * failed and the others are there.
    */
-  async mirror({
-    directory,
-    options = {},
-    ...rest
-  }: CallOptions & { directory: string | Buffer | URL; options?: MirrorOptions }): Promise<MirrorResult> {
+  async mirror(options: CallOptions & MirrorOptions & { directory: Target }): Promise<MirrorResult> {
+    const { directory, ...others } = optionsOf(options, '{ directory, instanceId }');
+    const all = Object.entries(others);
+    const isOwn = ([name]: [string, unknown]): boolean => Object.hasOwn(OPTIONS.mirror, name);
+    const own = Object.fromEntries(all.filter(isOwn));
+    const rest: CallOptions = Object.fromEntries(all.filter((one) => !isOwn(one)));
     let result: MirrorResult | undefined;
     try {
       await this.#run<MirrorResultHandle>(
         rest,
         (context, id, how, settings, project) =>
-          filled(native.mirrorOptionsNew(), native.mirrorOptionsSet, options, (made) =>
-            native.reportsMirror(id, how, settings, context, project, pathOf(directory), made),
+          filled(native.mirrorOptionsNew(), native.mirrorOptionsSet, own, OPTIONS.mirror, (made) =>
+            native.reportsMirror(id, how, settings, context, project, pathOf('directory', directory), made),
           ),
         (handle) => void (result = handle && toMirrorResult(handle)),
       );
@@ -734,6 +812,11 @@ export class Client {
     native.contextClose(this.#context);
     native.release(this.#context);
     this.#closing.abort();
+  }
+
+  /** Closes the client, and does not wait, as {@link Client.close}. */
+  [Symbol.dispose](): void {
+    this.close();
   }
 
   /** Closes the client, and waits until its calls have ended. */

@@ -32,8 +32,8 @@ export class DbssError extends Error {
   /** Why the call failed, such as `DBSS_ERR_NOT_FOUND`. */
   declare readonly code: StatusCode | 'DBSS_ERR_UNKNOWN';
   /** The number of the code in libdbss, also of one that is newer than this package. */
-  declare readonly status: number;
-  /** The parameter or option at fault, by its name in libdbss, such as `max_attempts`. */
+  declare readonly codeNumber: number;
+  /** The parameter or option at fault, such as `maxAttempts`. */
   declare readonly parameter: string | undefined;
   /** The HTTP status of the response. */
   declare readonly httpStatus: number | undefined;
@@ -69,10 +69,11 @@ export class DbssError extends Error {
   /** @internal */
   constructor(failure: Failure, options?: ErrorOptions) {
     super(failure.message ?? codeOf(failure.status), options);
-    const { message: _, cancelledBy: by, ...rest } = failure;
+    const { message: _, status: codeNumber, cancelledBy: by, ...rest } = failure;
     const cancelledBy = by === 'operation' ? 'signal' : by === 'context' ? 'client' : by;
     const defaults = {
       code: codeOf(failure.status),
+      codeNumber,
       details: [],
       candidates: [],
       retryable: false,

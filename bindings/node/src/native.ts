@@ -4,6 +4,7 @@ import { constants } from 'node:buffer';
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
 
+import type { Text } from './check.js';
 import { makeError, type DbssError, type Failure } from './errors.js';
 import type {
   Functions,
@@ -13,9 +14,9 @@ import type {
   TokenRequestFields,
   TokenRequestHandle,
 } from './generated/abi.js';
+import { inOwnWords } from './words.js';
 
-/** Text for libdbss: a string, or bytes that need not be UTF-8. */
-export type Text = string | Uint8Array;
+export type { Text };
 /** Options of one call: keys and values in turn. */
 export type Settings = readonly Text[] | undefined;
 /** The operation of a call that has begun; T is the type of its result. */
@@ -99,11 +100,14 @@ const dispatchers = [
   (id: number, failure: Failure | undefined, result: unknown, fields: OperationFields | undefined) => {
     const done = calls.get(id);
     calls.delete(id);
-    done?.(failure, result, fields);
+    done?.(failure && inOwnWords(failure), result, fields);
   },
   (id: number, fields: OperationFields) => watchers.get(id)?.(fields),
   (id: number, record: LogRecordFields, dropped: number) =>
-    receivers.get(id)?.deref()?.receiveLog(record, dropped),
+    receivers
+      .get(id)
+      ?.deref()
+      ?.receiveLog(record.status ? inOwnWords(record) : record, dropped),
   (id: number, request: TokenRequestHandle, fields: TokenRequestFields) => {
     const receiver = receivers.get(id)?.deref();
     if (receiver) receiver.receiveRequest(request, fields);
@@ -115,34 +119,11 @@ function dispatch(kind: number, id: number, a: never, b: never, c: never): void 
   dispatchers[kind]?.(id, a, b, c);
 }
 
-native.setUp(dispatch, (failure: Failure) => makeError(failure), constants.MAX_LENGTH);
+native.setUp(dispatch, (failure: Failure) => makeError(inOwnWords(failure)), constants.MAX_LENGTH);
 
 /** Lets an exception of a function of the user end like one in an event handler. */
 export function throwLater(error: unknown): void {
   process.nextTick(() => {
     throw error;
   });
-}
-
-/** The value of an option as libdbss takes it. */
-export function textOf(key: string, value: unknown): Text {
-  if (typeof value === 'string' || value instanceof Uint8Array) return value;
-  if (value === Infinity) return '-1';
-  if (value instanceof Date) return value.toISOString().slice(0, 10);
-  if (key === 'file_mode' && typeof value === 'number') return value.toString(8);
-  if (typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean')
-    return String(value);
-  throw new TypeError(`${key}: must be a string, a number or a boolean`);
-}
-
-const keys = new Map<string, string>();
-
-/** The key of libdbss for the name of an option here. */
-export function keyOf(name: string): string {
-  let key = keys.get(name);
-  if (key === undefined) {
-    key = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-    keys.set(name, key);
-  }
-  return key;
 }

@@ -128,7 +128,7 @@ test('a report is generated, waited for and deleted', async (t) => {
   await client.create({ instanceId: instance, spec });
   await assert.rejects(client.create({ instanceId: instance, spec: { templateId } }), {
     code: 'DBSS_ERR_NOT_CONFIGURED',
-    parameter: 'start_time',
+    parameter: 'startTime',
   });
   await assert.rejects(client.generate({ instanceId: instance, spec: { ...spec, no: '1' } }), {
     code: 'DBSS_ERR_UNKNOWN_KEY',
@@ -160,7 +160,7 @@ test('a mirror resolves to its result, and rejects with a partial one', async (t
   await fault(ids[2], { status: 403, times: 1 });
   const directory = path.join(temporary(t), 'archive');
   const error = await client
-    .mirror({ directory, options: { instance, parallel: 2 } })
+    .mirror({ directory, instanceId: instance, parallel: 2 })
     .catch((thrown) => thrown);
   assert.equal(error.code, 'DBSS_ERR_PARTIAL');
   assert.deepEqual([error.result.downloaded, error.result.failed], [4, 1]);
@@ -171,7 +171,7 @@ test('a mirror resolves to its result, and rejects with a partial one', async (t
   const percents = [];
   const result = await client.mirror({
     directory,
-    options: { instance },
+    instanceId: instance,
     onProgress: ({ percent }) => percents.push(percent),
   });
   assert.deepEqual([result.downloaded, result.present, result.failures], [1, 4, []]);
@@ -188,10 +188,13 @@ test('a mirror resolves to its result, and rejects with a partial one', async (t
   });
   const { gaps } = await client.mirror({
     directory,
-    options: { instance, since: day(1), until: day(3), type: 'AUDIT_REPORT_DAY' },
+    instanceId: instance,
+    since: day(1),
+    until: day(3),
+    type: 'AUDIT_REPORT_DAY',
   });
   assert.deepEqual(gaps[0], { instanceId: instance, type: 'AUDIT_REPORT_DAY', period: '2026-11-02' });
-  const refused = await client.mirror({ directory, options: { since: 'soon' } }).catch((thrown) => thrown);
+  const refused = await client.mirror({ directory, since: 'soon' }).catch((thrown) => thrown);
   assert.deepEqual(
     [refused.code, refused.parameter, refused.result],
     ['DBSS_ERR_INVALID_VALUE', 'since', undefined],

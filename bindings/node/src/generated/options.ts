@@ -6,58 +6,58 @@ export interface ClientSettings {
    * The region, such as cn-north-4. It determines the endpoint and the project, unless they
    * are set too. a-z, 0-9 and "-". 1 to 63 bytes.
    */
-  region?: string;
+  region?: string | undefined;
   /**
    * The id of the default project of calls. Without it, that of the credentials, or the one
    * with the region's name, which is looked up once. 32 to 64 characters.
    */
-  projectId?: string;
+  projectId?: string | undefined;
   /**
    * The IAM token that is sent with each request, instead of other credentials. Visible
    * ASCII characters. 1 to 98304 bytes.
    */
-  token?: string;
+  token?: string | undefined;
   /**
    * The access key (AK) that signs each request, instead of other credentials. It needs
    * `secretKey`. Visible ASCII characters. 1 to 1024 bytes.
    */
-  accessKey?: string;
+  accessKey?: string | undefined;
   /** The secret (SK) of `accessKey`. Visible ASCII characters. 1 to 1024 bytes. */
-  secretKey?: string;
+  secretKey?: string | undefined;
   /**
    * The security token of a temporary `accessKey`. Visible ASCII characters. 1 to 98304
    * bytes.
    */
-  securityToken?: string;
+  securityToken?: string | undefined;
   /**
    * The IAM user who logs in for a token, instead of other credentials. It needs
    * `iamPassword` and `iamDomain`. 1 to 1024 bytes.
    */
-  iamUser?: string;
+  iamUser?: string | undefined;
   /** The password of `iamUser`. 1 to 1024 bytes. */
-  iamPassword?: string;
+  iamPassword?: string | undefined;
   /** The name of the account of `iamUser`. 1 to 1024 bytes. */
-  iamDomain?: string;
+  iamDomain?: string | undefined;
   /**
    * The id of `iamUser`, for a login with a passcode of its MFA device. It needs a passcode
    * provider. 1 to 1024 bytes.
    */
-  iamUserId?: string;
+  iamUserId?: string | undefined;
   /**
    * The agency to assume with the other credentials. Calls then use its temporary keys, and
    * the projects of its account. It needs `agencyDomain` or `agencyDomainId`. 1 to 1024
    * bytes.
    */
-  agencyName?: string;
+  agencyName?: string | undefined;
   /** The name of the account of `agencyName`. 1 to 1024 bytes. */
-  agencyDomain?: string;
+  agencyDomain?: string | undefined;
   /** The id of the account of `agencyName`, instead of its name. 1 to 1024 bytes. */
-  agencyDomainId?: string;
+  agencyDomainId?: string | undefined;
   /**
    * How long a temporary key of `agencyName` is valid, in whole seconds. It is refreshed
    * before it expires. 900000 to 86400000 ms (24 h). The default is 3600000 (60 min).
    */
-  agencyDurationMs?: number;
+  agencyDurationMs?: number | undefined;
   /**
    * Where to find credentials, instead of setting them: oidc (an agency for the token of an
    * OIDC provider: HUAWEICLOUD_OIDC_PROVIDER_URN, _AGENCY_URN, _ID_TOKEN or _TOKEN_FILE,
@@ -71,156 +71,156 @@ export interface ClientSettings {
    * federation uses only the federated identity of the environment or the profile. The names
    * are those of the official SDKs.
    */
-  credentials?: 'default' | 'oidc' | 'environment' | 'federation' | 'profile' | 'metadata' | 'pod_identity';
+  credentials?: 'default' | 'oidc' | 'environment' | 'federation' | 'profile' | 'metadata' | 'pod_identity' | undefined;
   /**
    * The URL of IAM, for logins and for looking up a project. Without it, that of the
    * profile, else that of the variable HUAWEICLOUD_SDK_IAM_ENDPOINT, else the region's own,
    * else https://iam.myhuaweicloud.com.
    */
-  iamEndpoint?: string;
+  iamEndpoint?: string | URL | undefined;
   /**
    * The URL of STS, for `credentials` by OIDC. Without it, that of the variable
    * HUAWEICLOUD_SDK_STS_ENDPOINT, else the region's.
    */
-  stsEndpoint?: string;
+  stsEndpoint?: string | URL | undefined;
   /**
    * The URL of the instance's metadata service, if it is not http://169.254.169.254. Plain
    * http may go to a link-local or private address, for this service alone.
    */
-  metadataEndpoint?: string;
+  metadataEndpoint?: string | URL | undefined;
   /**
    * A PEM file of the certificates to trust, instead of the system's and the built-in ones.
    */
-  caFile?: string;
+  caFile?: string | Buffer | URL | undefined;
   /**
    * The maximum time to connect: name look-up, TCP and TLS together. 1 to 86400000 ms (24
    * h), or Infinity for no limit. The default is 10000 (10 s).
    */
-  connectTimeoutMs?: number;
+  connectTimeoutMs?: number | undefined;
   /**
    * The maximum time without a byte sent or received. 1 to 86400000 ms (24 h), or Infinity
    * for no limit. The default is 60000 (60 s).
    */
-  stallTimeoutMs?: number;
+  stallTimeoutMs?: number | undefined;
   /**
    * The maximum time for a whole call. 1 to 2592000000 ms (30 days), or Infinity for no
    * limit. The default is Infinity.
    */
-  totalTimeoutMs?: number;
+  totalTimeoutMs?: number | undefined;
   /**
    * The maximum number of attempts of a call when the connection fails or breaks, or the
    * service returns 429, 500, 502, 503 or 504. The count restarts after an attempt that
    * received 1 MiB. 1 means no retries. 1 to 1000. The default is 3.
    */
-  maxAttempts?: number;
+  maxAttempts?: number | undefined;
   /**
    * The maximum wait before another attempt that the service may request (Retry-After). If
    * it requests more, the call fails immediately. 0 to 86400000 ms (24 h). The default is
    * 60000 (60 s).
    */
-  maxRetryAfterMs?: number;
+  maxRetryAfterMs?: number | undefined;
   /**
    * Whether an endpoint on another host may be plain http, which exposes the token and the
    * report to the network. The default is false.
    */
-  allowPlaintext?: boolean;
+  allowPlaintext?: boolean | undefined;
   /**
    * Whether a body over plain http may be delimited only by the end of the connection. Then
    * it cannot be checked whether it is complete. The default is false.
    */
-  allowCloseDelimited?: boolean;
+  allowCloseDelimited?: boolean | undefined;
   /**
    * Whether up to 5 redirects are followed. Credentials are never sent to another origin,
    * and no request goes from https to plain http. The default is false.
    */
-  followRedirects?: boolean;
+  followRedirects?: boolean | undefined;
   /**
    * The URL of an HTTP proxy, such as http://user:password@proxy.example.com:3128, through
    * which all connections are tunnelled (CONNECT).
    */
-  proxy?: string;
+  proxy?: string | URL | undefined;
   /**
    * Whether the proxy is taken from https_proxy, http_proxy, all_proxy and no_proxy (also in
    * upper case, except HTTP_PROXY) when the context is made. The default is false.
    */
-  proxyFromEnvironment?: boolean;
+  proxyFromEnvironment?: boolean | undefined;
   /**
    * The permissions of a saved file, independent of the umask. The owner can always read and
    * write. 0o600 to 0o777. The default is 0o600.
    */
-  fileMode?: number;
+  fileMode?: number | undefined;
   /**
    * The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807
    * bytes. The default is 1073741824.
    */
-  maxMemoryBytes?: number | bigint;
+  maxMemoryBytes?: number | bigint | undefined;
   /**
    * The maximum time to wait until the service has generated a report. 1 to 2592000000 ms
    * (30 days), or Infinity for no limit. The default is 3600000 (60 min).
    */
-  waitTimeoutMs?: number;
+  waitTimeoutMs?: number | undefined;
   /**
    * The initial interval for polling a report that is being generated. It grows by half each
    * time, up to 30 s or this value if that is larger, and varies randomly by a fifth. 1 to
    * 86400000 ms (24 h). The default is 2000 (2 s).
    */
-  pollIntervalMs?: number;
+  pollIntervalMs?: number | undefined;
   /**
    * Which records the log callback receives: those of this level and the more important
    * ones. The default is debug.
    */
-  logLevel?: 'error' | 'warning' | 'info' | 'debug';
+  logLevel?: 'error' | 'warning' | 'info' | 'debug' | undefined;
   /**
    * Text after "libdbss/VERSION" in the User-Agent header, such as a program's name and
    * version. Visible ASCII characters and spaces. 1 to 256 bytes.
    */
-  userAgentSuffix?: string;
+  userAgentSuffix?: string | undefined;
 }
 
 /** The options of one call, which override the client's. */
 export interface CallSettings {
   /**
    * The maximum time to connect: name look-up, TCP and TLS together. 1 to 86400000 ms (24
-   * h), or Infinity for no limit.
+   * h), or Infinity for no limit. By default the client's.
    */
-  connectTimeoutMs?: number;
+  connectTimeoutMs?: number | undefined;
   /**
    * The maximum time without a byte sent or received. 1 to 86400000 ms (24 h), or Infinity
-   * for no limit.
+   * for no limit. By default the client's.
    */
-  stallTimeoutMs?: number;
+  stallTimeoutMs?: number | undefined;
   /**
    * The maximum time for a whole call. 1 to 2592000000 ms (30 days), or Infinity for no
-   * limit.
+   * limit. By default the client's.
    */
-  totalTimeoutMs?: number;
+  totalTimeoutMs?: number | undefined;
   /**
    * The maximum number of attempts of a call when the connection fails or breaks, or the
    * service returns 429, 500, 502, 503 or 504. The count restarts after an attempt that
-   * received 1 MiB. 1 means no retries. 1 to 1000.
+   * received 1 MiB. 1 means no retries. 1 to 1000. By default the client's.
    */
-  maxAttempts?: number;
+  maxAttempts?: number | undefined;
   /**
    * The permissions of a saved file, independent of the umask. The owner can always read and
-   * write. 0o600 to 0o777.
+   * write. 0o600 to 0o777. By default the client's.
    */
-  fileMode?: number;
+  fileMode?: number | undefined;
   /**
    * The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807
-   * bytes.
+   * bytes. By default the client's.
    */
-  maxMemoryBytes?: number | bigint;
+  maxMemoryBytes?: number | bigint | undefined;
   /**
    * The maximum time to wait until the service has generated a report. 1 to 2592000000 ms
-   * (30 days), or Infinity for no limit.
+   * (30 days), or Infinity for no limit. By default the client's.
    */
-  waitTimeoutMs?: number;
+  waitTimeoutMs?: number | undefined;
   /**
    * The initial interval for polling a report that is being generated. It grows by half each
    * time, up to 30 s or this value if that is larger, and varies randomly by a fifth. 1 to
-   * 86400000 ms (24 h).
+   * 86400000 ms (24 h). By default the client's.
    */
-  pollIntervalMs?: number;
+  pollIntervalMs?: number | undefined;
 }
 
 /** What `generate` and `create` make a report of. */
@@ -235,81 +235,162 @@ export interface ReportSpec {
   /** The end of the report's time range; text as for `startTime`. 1 to 4096 bytes. */
   endTime: string;
   /** The day on which the range begins; text as for `startTime`. 1 to 4096 bytes. */
-  startDate?: string;
+  startDate?: string | undefined;
   /** The day on which the range ends; text as for `startTime`. 1 to 4096 bytes. */
-  endDate?: string;
+  endDate?: string | undefined;
   /**
    * The ids of the databases that the report covers, separated by commas; by default all. 1
    * to 4096 bytes.
    */
-  dbIds?: string;
+  dbIds?: string | undefined;
 }
 
 /** Which reports `mirror` gets, and how. */
 export interface MirrorOptions {
   /** The id of the only audit instance to mirror; by default all. 32 to 64 characters. */
-  instance?: string;
+  instanceId?: string | undefined;
   /**
    * The first day on which the time range of a report may begin, such as 2026-11-24. Reports
    * without a date are included.
    */
-  since?: string | Date;
+  since?: string | Date | undefined;
   /** The last day on which the time range of a report may begin. */
-  until?: string | Date;
+  until?: string | Date | undefined;
   /** The type of the reports, such as AUDIT_REPORT_DAY. 1 to 256 bytes. */
-  type?: string;
+  type?: string | undefined;
   /** The template_type of the reports. 1 to 256 bytes. */
-  template?: string;
+  templateType?: string | undefined;
   /** The name of the reports. The service does the filtering. 1 to 256 bytes. */
-  name?: string;
+  name?: string | undefined;
   /**
    * The language of the reports; by default the service's choice. Each language of a report
    * is a separate report in the archive.
    */
-  locale?: 'en-us' | 'zh-cn';
+  locale?: 'en-us' | 'zh-cn' | undefined;
   /**
    * The offset from UTC that determines the day of a report, such as +08:00, for `since` and
    * `until`, the periods without a report and the directories of years. Times without an
    * offset are UTC. 1 to 6 bytes. The default is +00:00.
    */
-  utcOffset?: string;
+  utcOffset?: string | undefined;
   /** The number of parallel downloads. 1 to 16. The default is 4. */
-  parallel?: number;
+  parallel?: number | undefined;
   /**
    * Whether existing files are read and compared with the manifest. A file that differs is
    * downloaded again, and replaced when the new one is complete. The default is false.
    */
-  verify?: boolean;
+  verify?: boolean | undefined;
 }
 
 /** What `updateSchedule` changes. */
 export interface ScheduleChanges {
   /** Whether the service generates reports on this schedule. */
-  status?: 'ON' | 'OFF';
+  status?: 'ON' | 'OFF' | undefined;
   /** How often it generates a report. */
-  frequency?: 'AUDIT_REPORT_DAY' | 'AUDIT_REPORT_WEEK' | 'AUDIT_REPORT_MONTH' | 'AUDIT_REPORT_YEAR' | 'AUDIT_REPORT_REAL_TIME';
+  frequency?: 'AUDIT_REPORT_DAY' | 'AUDIT_REPORT_WEEK' | 'AUDIT_REPORT_MONTH' | 'AUDIT_REPORT_YEAR' | 'AUDIT_REPORT_REAL_TIME' | undefined;
   /** The format of the reports. */
-  format?: 'ZIP' | 'PDF';
+  format?: 'ZIP' | 'PDF' | undefined;
   /**
    * The mode of scheduling: a word of the service, which does not document the words. 1 to
    * 4096 bytes.
    */
-  mode?: string;
+  mode?: string | undefined;
   /**
    * When the schedule begins: text in the service's notation, which is sent unchanged. 1 to
    * 4096 bytes.
    */
-  startTime?: string;
+  startTime?: string | undefined;
   /** Whether the service sends a notification when a report is ready. */
-  notice?: 'ON' | 'OFF';
+  notice?: 'ON' | 'OFF' | undefined;
   /**
    * The URN of the SMN topic that receives the notifications; empty for none. 0 to 4096
    * bytes.
    */
-  topicUrn?: string;
+  topicUrn?: string | undefined;
   /**
    * The ids of the databases that the reports cover, separated by commas; empty for all. 0
    * to 4096 bytes.
    */
-  dbIds?: string;
+  dbIds?: string | undefined;
 }
+
+/** The key of each option in libdbss, and the kind of its value. */
+export const OPTIONS = {
+  config: {
+    region: { key: 'region', kind: 'text' },
+    projectId: { key: 'project_id', kind: 'text' },
+    token: { key: 'token', kind: 'text' },
+    accessKey: { key: 'access_key', kind: 'text' },
+    secretKey: { key: 'secret_key', kind: 'text' },
+    securityToken: { key: 'security_token', kind: 'text' },
+    iamUser: { key: 'iam_user', kind: 'text' },
+    iamPassword: { key: 'iam_password', kind: 'text' },
+    iamDomain: { key: 'iam_domain', kind: 'text' },
+    iamUserId: { key: 'iam_user_id', kind: 'text' },
+    agencyName: { key: 'agency_name', kind: 'text' },
+    agencyDomain: { key: 'agency_domain', kind: 'text' },
+    agencyDomainId: { key: 'agency_domain_id', kind: 'text' },
+    agencyDurationMs: { key: 'agency_duration_ms', kind: 'number' },
+    credentials: { key: 'credentials', kind: 'text' },
+    iamEndpoint: { key: 'iam_endpoint', kind: 'url' },
+    stsEndpoint: { key: 'sts_endpoint', kind: 'url' },
+    metadataEndpoint: { key: 'metadata_endpoint', kind: 'url' },
+    caFile: { key: 'ca_file', kind: 'path' },
+    connectTimeoutMs: { key: 'connect_timeout_ms', kind: 'limit' },
+    stallTimeoutMs: { key: 'stall_timeout_ms', kind: 'limit' },
+    totalTimeoutMs: { key: 'total_timeout_ms', kind: 'limit' },
+    maxAttempts: { key: 'max_attempts', kind: 'number' },
+    maxRetryAfterMs: { key: 'max_retry_after_ms', kind: 'number' },
+    allowPlaintext: { key: 'allow_plaintext', kind: 'boolean' },
+    allowCloseDelimited: { key: 'allow_close_delimited', kind: 'boolean' },
+    followRedirects: { key: 'follow_redirects', kind: 'boolean' },
+    proxy: { key: 'proxy', kind: 'url' },
+    proxyFromEnvironment: { key: 'proxy_from_environment', kind: 'boolean' },
+    fileMode: { key: 'file_mode', kind: 'mode' },
+    maxMemoryBytes: { key: 'max_memory_bytes', kind: 'bytes' },
+    waitTimeoutMs: { key: 'wait_timeout_ms', kind: 'limit' },
+    pollIntervalMs: { key: 'poll_interval_ms', kind: 'number' },
+    logLevel: { key: 'log_level', kind: 'text' },
+    userAgentSuffix: { key: 'user_agent_suffix', kind: 'text' },
+  },
+  operation: {
+    connectTimeoutMs: { key: 'connect_timeout_ms', kind: 'limit' },
+    stallTimeoutMs: { key: 'stall_timeout_ms', kind: 'limit' },
+    totalTimeoutMs: { key: 'total_timeout_ms', kind: 'limit' },
+    maxAttempts: { key: 'max_attempts', kind: 'number' },
+    fileMode: { key: 'file_mode', kind: 'mode' },
+    maxMemoryBytes: { key: 'max_memory_bytes', kind: 'bytes' },
+    waitTimeoutMs: { key: 'wait_timeout_ms', kind: 'limit' },
+    pollIntervalMs: { key: 'poll_interval_ms', kind: 'number' },
+  },
+  reportSpec: {
+    templateId: { key: 'template_id', kind: 'text' },
+    startTime: { key: 'start_time', kind: 'text' },
+    endTime: { key: 'end_time', kind: 'text' },
+    startDate: { key: 'start_date', kind: 'text' },
+    endDate: { key: 'end_date', kind: 'text' },
+    dbIds: { key: 'db_ids', kind: 'text' },
+  },
+  mirror: {
+    instanceId: { key: 'instance', kind: 'text' },
+    since: { key: 'since', kind: 'day' },
+    until: { key: 'until', kind: 'day' },
+    type: { key: 'type', kind: 'text' },
+    templateType: { key: 'template', kind: 'text' },
+    name: { key: 'name', kind: 'text' },
+    locale: { key: 'locale', kind: 'text' },
+    utcOffset: { key: 'utc_offset', kind: 'text' },
+    parallel: { key: 'parallel', kind: 'number' },
+    verify: { key: 'verify', kind: 'boolean' },
+  },
+  schedule: {
+    status: { key: 'status', kind: 'text' },
+    frequency: { key: 'frequency', kind: 'text' },
+    format: { key: 'format', kind: 'text' },
+    mode: { key: 'mode', kind: 'text' },
+    startTime: { key: 'start_time', kind: 'text' },
+    notice: { key: 'notice', kind: 'text' },
+    topicUrn: { key: 'topic_urn', kind: 'text' },
+    dbIds: { key: 'db_ids', kind: 'text' },
+  },
+} as const;

@@ -82,6 +82,18 @@ const pairs = (settings) => settings.map(([key, value]) => [text(key), value ===
 const texts = (given) =>
   Object.fromEntries(Object.entries(given).map(([key, value]) => [camel(key), text(value)]));
 
+const MIRROR_NAMES = { instance: 'instanceId', template: 'templateType' };
+// Values that are no text.
+const TYPED = { parallel: Number, verify: (value) => value === true || value === 'true' };
+
+const mirrorOptions = (given = {}) =>
+  Object.fromEntries(
+    Object.entries(given).map(([key, value]) => [
+      MIRROR_NAMES[key] ?? camel(key),
+      (TYPED[key] ?? text)(value),
+    ]),
+  );
+
 function errorFields(error) {
   const details = error.details.map(({ code, message }) => ({ code: plain(code), message: plain(message) }));
   const fields = pick(error, FIELDS);
@@ -150,7 +162,9 @@ async function call(client, request) {
     ['reportId', 'id'],
     ['templateId', 'template'],
   ]) {
-    if (key in given) options[name] = given[key] === null ? null : text(given[key]);
+    // No project is none here; an id that is null is refused.
+    if (key in given && !(key === 'project' && given[key] === null))
+      options[name] = given[key] === null ? null : text(given[key]);
   }
   for (const key of ['locale', 'replace', 'name', 'status'])
     if (given[key] != null) options[key] = text(given[key]);
@@ -243,7 +257,7 @@ async function perform(client, what, given, options) {
     }
     case 'mirror':
       return mirrorResult(
-        await client.mirror({ ...options, directory: path('directory'), options: texts(given.options) }),
+        await client.mirror({ ...options, directory: path('directory'), ...mirrorOptions(given.options) }),
       );
     default:
       return (await client[what](options), {});

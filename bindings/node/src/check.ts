@@ -1,0 +1,160 @@
+// What is checked before libdbss is asked: the names of options and the types of their values.
+
+import { fileURLToPath } from 'node:url';
+import { types } from 'node:util';
+
+import { makeError } from './errors.js';
+import { OPTIONS } from './generated/options.js';
+import { STATUSES } from './generated/statuses.js';
+
+/** Text for libdbss: a string, or bytes that need not be UTF-8. */
+export type Text = string | Uint8Array;
+
+/** The options of libdbss for something, by their names here. */
+export type Table = Readonly<Record<string, { readonly key: string; readonly kind: Kind }>>;
+type Kind = 'text' | 'url' | 'path' | 'number' | 'limit' | 'bytes' | 'mode' | 'day' | 'boolean';
+
+// What is no option of libdbss, for the hints to a name that is wrong.
+const PARAMETERS = [
+  ...['instanceId', 'reportId', 'templateId', 'projectId', 'locale', 'name', 'status', 'pageSize'],
+  ...['file', 'directory', 'fd', 'replace', 'highWaterMark', 'spec', 'changes'],
+  ...['signal', 'onProgress', 'onResult', 'settings'],
+];
+const OF_CLIENT = ['endpoint', 'log', 'tokenProvider', 'passcodeProvider', 'settings'];
+
+/** Throws the error for an argument. */
+export function refuse(
+  parameter: string,
+  what: string,
+  status: number = STATUSES.DBSS_ERR_INVALID_VALUE,
+): never {
+  throw makeError({ status, parameter, message: `${parameter}: ${what}` });
+}
+
+/** What a value is, for an error. A text may be a secret. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return 'a string';
+  if (typeof value === 'function') return 'a function';
+  if (typeof value !== 'object' || value === null) return String(value);
+  const { name } = (value as { constructor?: { name?: string } }).constructor ?? {};
+  return `an object${name && name !== 'Object' ? ` (${name})` : ''}`;
+}
+
+/** Throws the error for a value that is not what it must be. */
+export function mustBe(parameter: string, what: string, value: unknown): never {
+  if (value === null) refuse(parameter, 'must not be null', STATUSES.DBSS_ERR_NULL_ARGUMENT);
+  const { DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_VALUE } = STATUSES;
+  const status = value === undefined ? DBSS_ERR_NULL_ARGUMENT : DBSS_ERR_INVALID_VALUE;
+  refuse(parameter, `must be ${what}, but is ${shown(value)}`, status);
+}
+
+/** The options that are given, which may be none. */
+export function optionsOf<T extends object>(options: T | undefined, example: string, name = 'options'): T {
+  if (options === undefined && name === 'options') return {} as T;
+  if (Object(options) !== options || Array.isArray(options) || typeof options === 'function')
+    mustBe(name, `an object such as ${example}`, options);
+  return options!;
+}
+
+export function checkFunction(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'function') mustBe(name, 'a function', value);
+}
+
+export function checkSignal(signal: unknown): void {
+  const { aborted, addEventListener } = Object(signal) as Partial<AbortSignal>;
+  if (signal !== undefined && (typeof aborted !== 'boolean' || typeof addEventListener !== 'function'))
+    mustBe('signal', 'an AbortSignal', signal);
+}
+
+const isText = (value: unknown): value is Text => typeof value === 'string' || types.isUint8Array(value);
+
+export function pathOf(name: string, path: unknown): Text {
+  if (!(path instanceof URL))
+    return isText(path) ? path : mustBe(name, 'a string, a Buffer or a file URL', path);
+  try {
+    return fileURLToPath(path);
+  } catch (error) {
+    refuse(name, `must be a URL of a local file: ${(error as Error).message}`);
+  }
+}
+
+function textOf(name: string, kind: Kind, value: unknown): Text {
+  switch (kind) {
+    case 'boolean':
+      return typeof value === 'boolean' ? String(value) : mustBe(name, 'true or false', value);
+    case 'limit':
+      // libdbss takes -1 for no limit.
+      if (value === Infinity) return '-1';
+      if (value === -1) mustBe(name, 'a whole number of milliseconds, or Infinity for no limit', value);
+      return typeof value === 'number'
+        ? String(value)
+        : mustBe(name, 'a number, or Infinity for no limit', value);
+    case 'number':
+      return typeof value === 'number' ? String(value) : mustBe(name, 'a number', value);
+    case 'bytes':
+      if (typeof value === 'number' || typeof value === 'bigint') return String(value);
+      return mustBe(name, 'a number or a bigint', value);
+    case 'mode':
+      if (Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 0o777)
+        return Number(value).toString(8);
+      return mustBe(name, 'an octal number such as 0o640', value);
+    case 'day':
+      if (types.isDate(value) && !Number.isNaN(value.getTime())) return value.toISOString().slice(0, 10);
+      return isText(value) ? value : mustBe(name, 'a day such as 2026-11-24, or a valid Date', value);
+    case 'path':
+      return pathOf(name, value);
+    case 'url':
+      if (value instanceof URL) return value.href;
+      return isText(value) ? value : mustBe(name, 'a string or a URL', value);
+    case 'text':
+      return isText(value) ? value : mustBe(name, 'a string', value);
+  }
+}
+
+const plain = (name: string): string => name.toLowerCase().replaceAll('_', '');
+
+/** How many characters differ. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + Number(a[i - 1] !== b[j - 1])));
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+function refuseName(name: string, table: Table): never {
+  const others = table === OPTIONS.config ? OF_CLIENT : table === OPTIONS.operation ? PARAMETERS : [];
+  const near = [...Object.keys(table), ...others]
+    .filter((one) => one !== name)
+    .map((one) => ({ one, far: distance(plain(name.slice(0, 64)), plain(one)) }))
+    .sort((a, b) => a.far - b.far)[0];
+  const hint = near && near.far <= Math.min(2, name.length / 3) ? `; did you mean ${near.one}?` : '';
+  const message = `there is no option ${JSON.stringify(name)} here${hint}`;
+  throw makeError({ status: STATUSES.DBSS_ERR_UNKNOWN_KEY, parameter: name, message });
+}
+
+/** Other options by their keys in libdbss. */
+export function settingsOf(settings: unknown): (readonly [string, Text])[] {
+  if (settings === undefined) return [];
+  const what = "pairs such as [['max_attempts', '3']]";
+  const isIterable = typeof (Object(settings) as Iterable<unknown>)[Symbol.iterator] === 'function';
+  if (!isIterable || isText(settings)) mustBe('settings', what, settings);
+  const made = [...(settings as Iterable<unknown>)];
+  for (const pair of made) if (!Array.isArray(pair) || pair.length !== 2) mustBe('settings', what, pair);
+  return made as [string, Text][];
+}
+
+/** Options as libdbss takes them: keys and values in turn. */
+export function pairs(options: object, table: Table, settings?: unknown): Text[] {
+  const made: Text[] = [];
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(table, name)) refuseName(name, table);
+    const { key, kind } = table[name]!;
+    if (value !== undefined) made.push(key, textOf(name, kind, value));
+  }
+  for (const [key, value] of settingsOf(settings)) made.push(key, value);
+  return made;
+}

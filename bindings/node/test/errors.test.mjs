@@ -1,0 +1,242 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+
+import { ArgumentError, Client } from '../index.mjs';
+import { instanceId, mock, newClient, options, pdf, report, requests, temporary } from './mock.mjs';
+
+const spec = {
+  templateId: 'template-0123456789',
+  startTime: '2026-11-23 00:00:00',
+  endTime: '2026-11-24 00:00:00',
+};
+
+/** Compares the error of a call, or of making a client, which sends nothing. */
+async function refused(call, code, parameter, message) {
+  const error = await (async () => call())().catch((thrown) => thrown);
+  assert.ok(error instanceof ArgumentError, String(error));
+  assert.deepEqual([error.code, error.parameter], [`DBSS_ERR_${code}`, parameter], error.message);
+  assert.match(error.message, message);
+  assert.doesNotMatch(error.message, /secret-|NULL|\b(ctx|[a-z]+_(ms|id|file|attempts|size))\b/);
+}
+
+test('arguments are named as in JavaScript', async (t) => {
+  const client = newClient(t);
+  const short = 'short';
+  for (const [given, code, parameter, message] of [
+    [{ instanceId }, 'NULL_ARGUMENT', 'reportId', /^reportId: is missing$/],
+    [{ instanceId, reportId: null }, 'NULL_ARGUMENT', 'reportId', /^reportId: must not be null$/],
+    [{ instanceId, reportId: short }, 'INVALID_ID', 'reportId', /^reportId: must have 16 to 64/],
+    [{ instanceId, reportId: 'a\0b-0123456789abcdef' }, 'INVALID_ID', 'reportId', /^reportId: .*NUL/],
+    [{ instanceId, reportId: 7 }, 'INVALID_ID', 'reportId', /^reportId: must be a string$/],
+    [{ reportId: pdf.id }, 'NULL_ARGUMENT', 'instanceId', /^instanceId: is missing$/],
+    [{ ...report, projectId: short }, 'INVALID_ID', 'projectId', /^projectId: must have 32/],
+    [{ ...report, projectId: null }, 'NULL_ARGUMENT', 'projectId', /^projectId: must not be null$/],
+    [{ ...report, locale: 'fr' }, 'INVALID_LOCALE', 'locale', /^locale: /],
+    [{ ...report, file: null }, 'NULL_ARGUMENT', 'file', /^file: must not be null$/],
+    [{ ...report, file: 7 }, 'INVALID_VALUE', 'file', /^file: must be a string, .* is 7$/],
+    [{ ...report, directory: new URL('http://x/') }, 'INVALID_VALUE', 'directory', /local file/],
+    [{ ...report, fd: '1' }, 'INVALID_VALUE', 'fd', /^fd: must be a number, .* but is a string$/],
+    [{ ...report, fd: NaN }, 'INVALID_VALUE', 'fd', /^fd: must be a number, .* but is NaN$/],
+    [{ ...report, replace: true }, 'ARGUMENT', 'replace', /^replace: is only for file and directory$/],
+    [{ ...report, file: 'x', replace: 'yes' }, 'INVALID_VALUE', 'replace', /^replace: must be true/],
+    [{ ...report, signal: {} }, 'INVALID_VALUE', 'signal', /^signal: must be an AbortSignal/],
+    [{ ...report, onProgress: 'x' }, 'INVALID_VALUE', 'onProgress', /^onProgress: must be a function/],
+    [{ ...report, onResult: null }, 'NULL_ARGUMENT', 'onResult', /^onResult: must not be null$/],
+    [{ ...report, settings: { max_attempts: '3' } }, 'INVALID_VALUE', 'settings', /^settings: .*\[\[/],
+    [{ ...report, settings: 'x' }, 'INVALID_VALUE', 'settings', /^settings: .*but is a string$/],
+    [{ ...report, settings: [['no_such', '1']] }, 'UNKNOWN_KEY', 'settings', /no option "no_such"/],
+  ]) {
+    if (parameter === 'settings' && code === 'INVALID_VALUE') {
+      const error = await client.download(given).catch((thrown) => thrown);
+      assert.deepEqual([error.code, error.parameter], [`DBSS_ERR_${code}`, parameter]);
+      assert.match(error.message, message);
+    } else await refused(() => client.download(given), code, parameter, message);
+  }
+  await refused(() => client.setToken('a b'), 'INVALID_TOKEN', 'token', /^token: /);
+  await refused(() => client.setToken(7), 'INVALID_TOKEN', 'token', /^token: must be a string$/);
+  await refused(() => client.mirror({}), 'NULL_ARGUMENT', 'directory', /./);
+  await refused(() => client.open({ ...report, highWaterMark: 0 }), 'INVALID_VALUE', 'highWaterMark', /1/);
+  await refused(() => client.open({ ...report, highWaterMark: -1 }), 'INVALID_VALUE', 'highWaterMark', /-1/);
+  client.close();
+  await refused(() => client.download(report), 'CLOSED', 'client', /^the client is closed$/);
+});
+
+test('values of options are refused as they were given', async (t) => {
+  const client = newClient(t);
+  for (const [given, parameter, message] of [
+    [{ maxAttempts: 0 }, 'maxAttempts', /a whole number from 1 to 1000, but is 0$/],
+    [{ maxAttempts: Infinity }, 'maxAttempts', /but is Infinity$/],
+    [{ maxAttempts: {} }, 'maxAttempts', /must be a number, but is an object$/],
+    [{ stallTimeoutMs: NaN }, 'stallTimeoutMs', /Infinity for no limit, but is NaN$/],
+    [{ totalTimeoutMs: -1 }, 'totalTimeoutMs', /Infinity for no limit, but is -1$/],
+    [{ totalTimeoutMs: -5 }, 'totalTimeoutMs', /Infinity for no limit, but is -5$/],
+    [{ totalTimeoutMs: '5000' }, 'totalTimeoutMs', /must be a number, .* but is a string$/],
+    [{ totalTimeoutMs: 10n }, 'totalTimeoutMs', /must be a number, .* but is 10$/],
+    [{ fileMode: 600 }, 'fileMode', /must be an octal number such as 0o640, but is 600$/],
+    [{ fileMode: 0o400 }, 'fileMode', /from 0o600 to 0o777, such as 0o640, but is 0o400$/],
+    [{ fileMode: '640' }, 'fileMode', /must be an octal number such as 0o640, but is a string$/],
+    [{ maxMemoryBytes: -1n }, 'maxMemoryBytes', /but is -1$/],
+  ])
+    await refused(() => client.download({ ...report, ...given }), 'INVALID_VALUE', parameter, message);
+  const pages = [
+    [-1, /0, but is -1$/],
+    [1.5, /but is 1.5$/],
+    ['10', /but is a string$/],
+    [2 ** 32 + 1, /but is 4294967297$/],
+    [1001, /1001/],
+  ];
+  for (const [pageSize, message] of pages)
+    await refused(() => client.instances({ pageSize }).toArray(), 'INVALID_VALUE', 'pageSize', message);
+});
+
+test('a name that is no option has a hint', async (t) => {
+  const client = newClient(t);
+  for (const [given, name, message] of [
+    [{ stallTimeout: 3000 }, 'stallTimeout', /no option "stallTimeout" here; did you mean stallTimeoutMs\?$/],
+    [{ maxAtempts: 3 }, 'maxAtempts', /did you mean maxAttempts\?$/],
+    [{ instance: 'x' }, 'instance', /did you mean instanceId\?$/],
+    [{ pageSize: 1 }, 'pageSize', /no option "pageSize" here$/],
+    [{ elsewhere: 1 }, 'elsewhere', /no option "elsewhere" here$/],
+  ])
+    await refused(() => client.download({ ...report, ...given }), 'UNKNOWN_KEY', name, message);
+  const snake = await client.download({ ...report, total_timeout_ms: 1 }).catch((thrown) => thrown);
+  assert.match(snake.message, /did you mean totalTimeoutMs\?$/);
+  await refused(() => new Client({ ...options, logger: 1 }), 'UNKNOWN_KEY', 'logger', /no option "logger"/);
+  await refused(() => new Client({ endpont: 'x' }), 'UNKNOWN_KEY', 'endpont', /did you mean endpoint\?$/);
+  const wrong = { ...spec, template: 'x' };
+  await refused(() => client.create({ instanceId, spec: wrong }), 'UNKNOWN_KEY', 'template', /templateId/);
+  await refused(() => client.mirror({ directory: 'x', delete: true }), 'UNKNOWN_KEY', 'delete', /"delete"/);
+});
+
+test('calls without their options are refused', async (t) => {
+  const client = newClient(t);
+  const { download, open, wait, schedule, check } = client;
+  for (const call of [download, open, wait, schedule])
+    await refused(() => call.call(client), 'NULL_ARGUMENT', 'instanceId', /^instanceId: is missing$/);
+  await refused(() => client.reports().toArray(), 'NULL_ARGUMENT', 'instanceId', /is missing$/);
+  for (const call of [download, check]) {
+    await refused(
+      () => call.call(client, instanceId, pdf.id),
+      'INVALID_VALUE',
+      'options',
+      /an object such as/,
+    );
+    await refused(() => call.call(client, null), 'NULL_ARGUMENT', 'options', /must not be null$/);
+  }
+  await refused(() => client.reports(instanceId), 'INVALID_VALUE', 'options', /\{ instanceId \}/);
+  await refused(() => new Client(mock.http), 'INVALID_VALUE', 'options', /an object such as/);
+  await refused(() => new Client(), 'NOT_CONFIGURED', undefined, /region/);
+  for (const call of [client.create, client.generate])
+    await refused(() => call.call(client, { instanceId, ...spec }), 'NULL_ARGUMENT', 'spec', /templateId, /);
+  await refused(
+    () => client.updateSchedule({ instanceId, templateId: 'template-0123456789', status: 'OFF' }),
+    ...[
+      'NULL_ARGUMENT',
+      'changes',
+      /^changes: must be an object such as \{ status: 'OFF' \}, but is undefined$/,
+    ],
+  );
+});
+
+test('options of a client are of their types', async () => {
+  for (const [given, code, parameter, message] of [
+    [{ endpoint: null }, 'NULL_ARGUMENT', 'endpoint', /must not be null$/],
+    [{ endpoint: [undefined] }, 'NULL_ARGUMENT', 'endpoint', /but is undefined$/],
+    [{ endpoint: [null] }, 'NULL_ARGUMENT', 'endpoint', /must not be null$/],
+    [{ log: console }, 'INVALID_VALUE', 'log', /must be a function, but is an object/],
+    [{ log: true }, 'INVALID_VALUE', 'log', /must be a function, but is true$/],
+    [{ token: undefined, tokenProvider: 'secret-x' }, 'INVALID_VALUE', 'tokenProvider', /a string$/],
+    [{ token: undefined, passcodeProvider: {} }, 'INVALID_VALUE', 'passcodeProvider', /a function/],
+    [{ token: null }, 'NULL_ARGUMENT', 'token', /must not be null$/],
+    [{ token: 7 }, 'INVALID_VALUE', 'token', /must be a string, but is 7$/],
+    [{ totalTimeoutMs: null }, 'NULL_ARGUMENT', 'totalTimeoutMs', /must not be null$/],
+    [{ caFile: new URL('http://x/') }, 'INVALID_VALUE', 'caFile', /local file/],
+    [{ allowPlaintext: 'yes' }, 'INVALID_VALUE', 'allowPlaintext', /must be true or false/],
+    [{ connectTimeoutMs: -5 }, 'INVALID_VALUE', 'connectTimeoutMs', /but is -5$/],
+    [{ token: undefined, accessKey: 'a' }, 'NOT_CONFIGURED', 'secretKey', /accessKey is configured/],
+    [{ endpoint: 'http://192.0.2.1' }, 'PLAINTEXT_REFUSED', 'endpoint', /set allowPlaintext$/],
+  ])
+    await refused(() => new Client({ ...options, ...given }), code, parameter, message);
+});
+
+test('URLs are options', (t) => {
+  const file = path.join(temporary(t), 'ca file.pem');
+  writeFileSync(file, '');
+  assert.throws(() => new Client({ ...options, caFile: pathToFileURL(file) }), { parameter: 'caFile' });
+  new Client({
+    ...options,
+    proxy: new URL('http://user:password@127.0.0.1:3128'),
+    iamEndpoint: new URL(mock.http),
+  }).close();
+});
+
+test('a Date is no time of a report spec, and a day of a mirror', async (t) => {
+  const client = newClient(t);
+  const wrong = { ...spec, startTime: new Date(0) };
+  const message = /^startTime: must be a string, but is an object \(Date\)$/;
+  for (const call of [client.create, client.generate])
+    await refused(
+      () => call.call(client, { instanceId, spec: wrong }),
+      'INVALID_VALUE',
+      'startTime',
+      message,
+    );
+  assert.deepEqual((await requests('@reports.create')).length, 0);
+  const directory = path.join(temporary(t), 'archive');
+  for (const since of [new Date(NaN), 20261124])
+    await refused(() => client.mirror({ directory, since }), 'INVALID_VALUE', 'since', /a day such as/);
+  await refused(
+    () => client.mirror({ directory, instanceId: 'x' }),
+    'INVALID_ID',
+    'instanceId',
+    /^instanceId: /,
+  );
+  await refused(() => client.mirror({ directory, parallel: '2' }), 'INVALID_VALUE', 'parallel', /a number/);
+  await refused(
+    () => client.mirror({ directory, templateType: '' }),
+    'INVALID_VALUE',
+    'templateType',
+    /bytes/,
+  );
+});
+
+test('advice has the names of options here', async (t) => {
+  const client = newClient(t);
+  const file = path.join(temporary(t), 'max_attempts');
+  await client.download({ ...report, file });
+  await assert.rejects(client.download({ ...report, file }), {
+    code: 'DBSS_ERR_FILE_EXISTS',
+    message: `${file} exists already; set replace: true, or choose another name`,
+  });
+  await assert.rejects(client.download({ ...report, maxMemoryBytes: 10 }), /maxMemoryBytes is 10; raise/);
+  const { endpoint, token } = options;
+  const without = new Client({ endpoint, token });
+  t.after(() => without.close());
+  await assert.rejects(without.download(report), /^ArgumentError: projectId: .*; set projectId$/);
+});
+
+test('what a provider returns is checked', async (t) => {
+  const failure = async (given) => {
+    const client = newClient(t, { token: undefined, tokenProvider: () => given });
+    const error = await client.check().catch((thrown) => thrown);
+    assert.equal(error.code, 'DBSS_ERR_NO_TOKEN');
+    return error;
+  };
+  for (const [given, message] of [
+    [undefined, /must return a string, or a token as \{ token, expiresAt \}, but returned undefined/],
+    [null, /but returned null/],
+    [{ value: 'x' }, /but returned an object/],
+    [{ token: 7 }, /but returned an object/],
+    [{ token: mock.token, expiresAt: '2030-01-01' }, /expiresAt: must be a valid Date, or a number/],
+    [{ token: mock.token, expiresAt: new Date(NaN) }, /expiresAt: must be a valid Date, or a number/],
+  ]) {
+    const error = await failure(given);
+    assert.match(error.message, message);
+    assert.ok(error.cause instanceof TypeError);
+  }
+  const past = await failure({ token: mock.token, expiresAt: new Date(0) });
+  assert.match(past.message, /expiresAt: is in the past, so the token has expired; leave it out if/);
+});
