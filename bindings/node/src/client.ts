@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import { types } from 'node:util';
 
 import { Call, resultOf, type Begin, type CallOptions, type CallResult } from './call.js';
 import {
@@ -67,12 +68,16 @@ import {
   type Started,
 } from './native.js';
 import { ReportStream } from './stream.js';
+import { inOwnWords } from './words.js';
 
 /** A token, and when it expires, by the clock of this machine. */
 export interface Token {
   /** 1 to 98304 visible ASCII characters. */
   token: string;
-  /** A date, or milliseconds since 1970. Without it, it is not known. */
+  /**
+   * A date, or milliseconds since 1970, at most 8.64e15. Infinity if it never expires; without
+   * it, it is not known.
+   */
   expiresAt?: Date | number | undefined;
 }
 
@@ -265,6 +270,37 @@ function urlsOf(endpoint: unknown): string {
   return texts.join(',');
 }
 
+/** When a token expires, as libdbss takes it: -1 if that is not known, or never. */
+function expiryOf(expiresAt: unknown): number {
+  if (expiresAt === undefined || expiresAt === Infinity) return -1;
+  const expires =
+    types.isDate(expiresAt) || typeof expiresAt === 'number' ? Math.ceil(Number(expiresAt)) : NaN;
+  // The last moment that a Date can have.
+  if (!(expires <= 8.64e15))
+    throw new TypeError(
+      'expiresAt: must be a valid Date, or a number of milliseconds since 1970 up to 8.64e15, or Infinity',
+    );
+  return Math.max(0, expires);
+}
+
+/** What a provider has thrown, which may be anything, in words. */
+function reasonOf(error: unknown): string {
+  let reason: unknown;
+  try {
+    reason = error instanceof Error ? error.message : String(error);
+  } catch {
+    // It has no text.
+  }
+  if (typeof reason !== 'string') return 'it failed without a message';
+  // Of what libdbss repeats, 512 bytes, and without control characters.
+  const message = Buffer.from(reason.replace(/[\p{C}\0]/gu, ' '))
+    .subarray(0, 500)
+    .toString()
+    .replace(/\ufffd+$/, '')
+    .trim();
+  return message || 'it failed without a message';
+}
+
 /** Makes an object of options, uses it and releases it. */
 function filled<H, R>(
   handle: H,
@@ -360,20 +396,9 @@ export class Client {
         throw new TypeError(
           `it must return a string, or a token as { token, expiresAt }, but returned ${shown(given)}`,
         );
-      if (
-        expiresAt !== undefined &&
-        !Number.isFinite(Number(typeof expiresAt === 'string' ? NaN : expiresAt))
-      )
-        throw new TypeError('expiresAt: must be a valid Date, or a number of milliseconds since 1970');
-      const expires = expiresAt === undefined ? -1 : Math.max(0, Math.ceil(Number(expiresAt)));
-      native.tokenRequestSet(request, token, expires);
+      native.tokenRequestSet(request, token, expiryOf(expiresAt));
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      // Of what libdbss repeats, 512 bytes, and without control characters.
-      const message = Buffer.from(reason.replace(/[\p{C}\0]/gu, ' '))
-        .subarray(0, 500)
-        .toString()
-        .replace(/\ufffd+$/, '');
+      const message = reasonOf(error);
       this.#failure = { message, error };
       try {
         native.tokenRequestFail(request, message);
@@ -389,7 +414,8 @@ export class Client {
   #explain(failure: Error): Error {
     const { message, error } = this.#failure ?? {};
     if (failure instanceof DbssError && failure.code === 'DBSS_ERR_NO_TOKEN' && message) {
-      if (failure.message.includes(message)) setProperty(failure, 'cause', error);
+      const told = [message, inOwnWords({ status: failure.codeNumber, message }).message];
+      if (told.some((one) => failure.message.includes(one))) setProperty(failure, 'cause', error);
     }
     return failure;
   }

@@ -30,7 +30,11 @@ export const WITH_RESULT = 8;
 type Done = (failure: Failure | undefined, result: unknown, fields: OperationFields | undefined) => void;
 
 interface Addon extends Functions {
-  setUp(dispatch: (kind: number, id: number, a: never, b: never, c: never) => void, make: unknown, most: number): void;
+  setUp(
+    dispatch: (kind: number, id: number, a: never, b: never, c: never) => void,
+    make: unknown,
+    most: number,
+  ): void;
   readFields(handle: unknown): unknown;
   release(handle: unknown): void;
   setThreads(count: number): void;

@@ -391,6 +391,42 @@ test('the exception of a token provider is the cause', async (t) => {
   await assert.rejects(tokens(t, () => 7).check(), { code: 'DBSS_ERR_NO_TOKEN' });
 });
 
+test('a token provider may throw anything', async (t) => {
+  const unreadable = {
+    get message() {
+      throw new Error('no message');
+    },
+  };
+  const wrong = [
+    Object.create(null),
+    Object.assign(new Error(), { message: {} }),
+    new Error(''),
+    Symbol('x'),
+  ];
+  wrong.push(Object.setPrototypeOf(unreadable, Error.prototype), new Error('see max_attempts'), undefined);
+  for (const mine of wrong) {
+    const client = tokens(t, () => {
+      throw mine;
+    });
+    const error = await client.check().catch((thrown) => thrown);
+    assert.equal(error.code, 'DBSS_ERR_NO_TOKEN');
+    assert.ok(Object.hasOwn(error, 'cause') && error.cause === mine);
+  }
+});
+
+test('a token expires at a valid time, or never', async (t) => {
+  for (const expiresAt of [new Date(NaN), NaN, 2 ** 53, '1', null])
+    await assert.rejects(
+      tokens(t, () => ({ token: mock.token, expiresAt })).check(),
+      (error) => error.code === 'DBSS_ERR_NO_TOKEN' && error.cause instanceof TypeError,
+    );
+  const client = tokens(t, () => ({ token: mock.token, expiresAt: Infinity }));
+  assert.equal((await client.findCredentials()).expiresAt, undefined);
+  await client.check();
+  const last = tokens(t, () => ({ token: mock.token, expiresAt: 8.64e15 }));
+  assert.equal((await last.findCredentials()).expiresAt?.getTime(), 8.64e15);
+});
+
 test('a signal ends a call that waits for a token provider', async (t) => {
   const client = tokens(
     t,

@@ -75,7 +75,7 @@ test('reads of a fixed size end with a failure', { timeout: 5000 }, async (t) =>
     const stream = await client.open(large);
     let length = 0;
     stream.on('readable', () => {
-      for (let chunk; (chunk = stream.read(size)) !== null; ) length += chunk.length;
+      for (let chunk; (chunk = stream.read(size)) !== null;) length += chunk.length;
     });
     const [error] = await once(stream, 'error');
     assert.equal(error.code, 'DBSS_ERR_TRUNCATED');
