@@ -173,7 +173,7 @@ test('URLs are options', (t) => {
   }).close();
 });
 
-test('a Date is no time of a report spec, and a day of a mirror', async (t) => {
+test('a Date is no time of a report spec, and no day of a mirror', async (t) => {
   const client = newClient(t);
   const wrong = { ...spec, startTime: new Date(0) };
   const message = /^startTime: must be a string, but is an object \(Date\)$/;
@@ -186,8 +186,8 @@ test('a Date is no time of a report spec, and a day of a mirror', async (t) => {
     );
   assert.deepEqual((await requests('@reports.create')).length, 0);
   const directory = path.join(temporary(t), 'archive');
-  for (const since of [new Date(NaN), 20261124])
-    await refused(() => client.mirror({ directory, since }), 'INVALID_VALUE', 'since', /a day such as/);
+  for (const since of [new Date(), new Date(NaN), 20261124])
+    await refused(() => client.mirror({ directory, since }), 'INVALID_VALUE', 'since', /a day as text/);
   await refused(
     () => client.mirror({ directory, instanceId: 'x' }),
     'INVALID_ID',
