@@ -1295,6 +1295,7 @@ NAPI_MODULE_INIT()
     }
     for (size_t i = 0; i < dbss_node_function_count; i++)
         define(env, exports, dbss_node_functions[i].name, call_function, &dbss_node_functions[i]);
+    set(env, exports, "builtFor", number_value(env, DBSS_VERSION_NUMBER));
     define(env, exports, "setUp", set_up, NULL);
     define(env, exports, "readFields", read_fields, NULL);
     define(env, exports, "release", release, NULL);

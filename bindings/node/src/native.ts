@@ -30,6 +30,8 @@ export const WITH_RESULT = 8;
 type Done = (failure: Failure | undefined, result: unknown, fields: OperationFields | undefined) => void;
 
 interface Addon extends Functions {
+  /** The number of the version of libdbss that the addon is for. */
+  readonly builtFor: number;
   setUp(
     dispatch: (kind: number, id: number, a: never, b: never, c: never) => void,
     make: unknown,
@@ -69,7 +71,20 @@ function load(): Addon {
   }
 }
 
-export const native = load();
+/** Refuses another libdbss than that of the package, unless it is newer and compatible. */
+function checked(addon: Addon): Addon {
+  const found = addon.versionNumber();
+  const major = (number: number): number => Math.floor(number / 10_000);
+  if (found >= addon.builtFor && major(found) === major(addon.builtFor)) return addon;
+  const text = (number: number): string =>
+    [major(number), Math.floor(number / 100) % 100, number % 100].join('.');
+  throw new Error(
+    `dbss: this process has loaded libdbss ${text(found)}, but the package needs ${text(addon.builtFor)}. ` +
+      'Another libdbss.so.0 was loaded first, by LD_LIBRARY_PATH, LD_PRELOAD or another copy of the package',
+  );
+}
+
+export const native = checked(load());
 
 const calls = new Map<number, Done>();
 const watchers = new Map<number, (fields: OperationFields) => void>();

@@ -120,6 +120,20 @@ async function instead(t, variables) {
   return { ...variables, LD_PRELOAD: libraries.join(' ') };
 }
 
+test('another libdbss than that of the package is refused', async (t) => {
+  const { LD_PRELOAD } = await instead(t);
+  for (const [version, isFine] of [
+    ['99', false],
+    ['101', true],
+    ['10000', false],
+  ]) {
+    const { code, stderr } = await run('ends', { variables: { LD_PRELOAD, DBSS_TEST_VERSION: version } });
+    assert.equal(code, isFine ? 0 : 1);
+    if (!isFine)
+      assert.match(stderr, /libdbss (0\.0\.99|1\.0\.0), but the package needs 0\.1\.0\. Another libdbss/);
+  }
+});
+
 test('a report that no Buffer can hold is an error', async (t) => {
   // Newer versions have no limit that the memory would not have.
   if (constants.MAX_LENGTH > 2 ** 40) return t.skip();
