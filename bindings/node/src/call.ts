@@ -131,7 +131,7 @@ export class Call {
     this.#signal = signal;
     // With the context of the caller, such as that of AsyncLocalStorage.
     this.#onProgress = onProgress && AsyncResource.bind(onProgress);
-    this.#onResult = onResult;
+    this.#onResult = onResult && AsyncResource.bind(onResult);
   }
 
   get signal(): AbortSignal | undefined {

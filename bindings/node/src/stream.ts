@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks';
 import { Readable } from 'node:stream';
 
 import { addListener, removeListener, type Call } from './call.js';
@@ -26,6 +27,8 @@ export class ReportStream extends Readable {
   readonly #stream: ReportStreamHandle;
   readonly #call: Call;
   readonly #onAbort: () => void;
+  // The events have the context of the caller of open, such as that of AsyncLocalStorage.
+  readonly #resource = new AsyncResource('DbssReportStream');
   #reading = false;
   #atEnd = false;
   #failure: Error | undefined;
@@ -62,16 +65,20 @@ export class ReportStream extends Readable {
       this.destroy(error as Error);
       return;
     }
-    onDone(id, (failure, chunk) => {
-      this.#reading = false;
-      if (this.#closed) this.#closed();
-      else if (failure) this.#fail(failure);
-      else if ((chunk as Buffer).length > 0) this.push(chunk);
-      else {
-        this.#atEnd = true;
-        this.push(null);
-      }
-    });
+    onDone(id, (failure, chunk) =>
+      this.#resource.runInAsyncScope(() => this.#onRead(failure, chunk as Buffer)),
+    );
+  }
+
+  #onRead(failure: Failure | undefined, chunk: Buffer): void {
+    this.#reading = false;
+    if (this.#closed) this.#closed();
+    else if (failure) this.#fail(failure);
+    else if (chunk.length > 0) this.push(chunk);
+    else {
+      this.#atEnd = true;
+      this.push(null);
+    }
   }
 
   /** What has arrived before a failure is read before it, unless the call was cancelled. */

@@ -109,14 +109,14 @@ test('the stack of an error has the caller', async (t) => {
   }
 });
 
-test('onProgress keeps the context of its caller', async (t) => {
+test('onProgress and onResult keep the context of their caller', async (t) => {
   const client = newClient(t);
   const storage = new AsyncLocalStorage();
-  const seen = new Set();
-  await storage.run('mine', () =>
-    client.download({ ...report, onProgress: () => seen.add(storage.getStore()) }),
-  );
-  assert.deepEqual([...seen], ['mine']);
+  const seen = [];
+  const onProgress = () => seen.push(storage.getStore());
+  await storage.run('mine', () => client.download({ ...report, onProgress, onResult: onProgress }));
+  assert.ok(seen.length > 1);
+  assert.deepEqual([...new Set(seen)], ['mine']);
 });
 
 test('an error without a response is of the network', async () => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createReadStream, createWriteStream } from 'node:fs';
@@ -25,6 +26,19 @@ test('a report is a Readable with its facts', async (t) => {
   assert.match(stream.requestId, /^[0-9a-f]{32}$/);
   assert.equal(await sum(stream), pdf.sha256['zh-cn']);
   assert.equal(stream.destroyed, true);
+});
+
+test('the events of a stream keep the context of its caller', async (t) => {
+  const client = newClient(t);
+  const storage = new AsyncLocalStorage();
+  const seen = {};
+  const names = ['data', 'end', 'close'];
+  await storage.run('mine', async () => {
+    const stream = await client.open(report);
+    for (const name of names) stream.on(name, () => (seen[name] = storage.getStore()));
+    await new Promise((resolve) => stream.once('close', resolve));
+  });
+  assert.deepEqual(seen, Object.fromEntries(names.map((name) => [name, 'mine'])));
 });
 
 test('a report is piped to a file', async (t) => {
