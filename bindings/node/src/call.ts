@@ -77,15 +77,23 @@ export function resultOf(fields: OperationFields): CallResult {
   return { ...progressOf(fields), path, filename, contentType, requestId, format };
 }
 
-// A signal gets one listener for all calls: many would look like a leak.
-const aborting = new WeakMap<AbortSignal, Set<() => void>>();
+// A signal gets one listener for all calls: many would look like a leak. It does not keep the
+// calls: who forgets a stream may have a signal that lives on.
+const aborting = new WeakMap<AbortSignal, Set<Listener>>();
+const forgotten = new FinalizationRegistry<{ signal: AbortSignal; listener: Listener }>(
+  ({ signal, listener }) => removeListener(signal, listener),
+);
+
+/** A function that its owner keeps. */
+export type Listener = WeakRef<() => void>;
 
 function runAll(this: AbortSignal): void {
-  for (const listener of [...(aborting.get(this) ?? [])]) listener();
+  for (const listener of [...(aborting.get(this) ?? [])]) listener.deref()?.();
 }
 
-/** Calls a function when a signal aborts, until it is removed. */
-export function addListener(signal: AbortSignal, listener: () => void): void {
+/** Calls a function when a signal aborts, until it is removed, or nobody has it any more. */
+export function addListener(signal: AbortSignal, run: () => void): Listener {
+  const listener = new WeakRef(run);
   let listeners = aborting.get(signal);
   if (!listeners) {
     listeners = new Set();
@@ -93,11 +101,14 @@ export function addListener(signal: AbortSignal, listener: () => void): void {
     signal.addEventListener('abort', runAll);
   }
   listeners.add(listener);
+  forgotten.register(run, { signal, listener }, listener);
+  return listener;
 }
 
-export function removeListener(signal: AbortSignal, listener: () => void): void {
+export function removeListener(signal: AbortSignal, listener: Listener): void {
   const listeners = aborting.get(signal);
   listeners?.delete(listener);
+  forgotten.unregister(listener);
   if (listeners?.size === 0) {
     aborting.delete(signal);
     signal.removeEventListener('abort', runAll);
@@ -122,6 +133,7 @@ export class Call {
   #operation: OperationHandle | undefined;
   #thrown: { error: unknown } | undefined;
   #told = false;
+  #listener: Listener | undefined;
 
   constructor(client: object, { signal, onProgress, onResult }: CallOptions) {
     checkSignal(signal);
@@ -151,7 +163,7 @@ export class Call {
     if (onResult) flags |= WITH_RESULT | WITH_OPERATION;
     if (signal) flags |= signal.aborted ? CANCELLED | WITH_OPERATION : WITH_OPERATION;
     this.#operation = begin(this.#id, flags, settings, projectId);
-    if (signal) addListener(signal, this.cancel);
+    if (signal) this.#listener = addListener(signal, this.cancel);
     onDone(this.#id, done as never, onProgress && this.#watch);
   }
 
@@ -194,7 +206,7 @@ export class Call {
 
   /** Ends what the call has; of a stream, when it is closed. */
   end(fields: OperationFields | undefined): void {
-    if (this.#signal) removeListener(this.#signal, this.cancel);
+    if (this.#signal && this.#listener) removeListener(this.#signal, this.#listener);
     stopWatching(this.#id);
     try {
       const found = fields ?? (this.#operation && (native.readFields(this.#operation) as OperationFields));

@@ -1,7 +1,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { Readable } from 'node:stream';
 
-import { addListener, removeListener, type Call } from './call.js';
+import { addListener, removeListener, type Call, type Listener } from './call.js';
 import type { Failure } from './errors.js';
 import type { ReportStreamFields, ReportStreamHandle } from './generated/abi.js';
 import { STATUSES } from './generated/statuses.js';
@@ -27,6 +27,7 @@ export class ReportStream extends Readable {
   readonly #stream: ReportStreamHandle;
   readonly #call: Call;
   readonly #onAbort: () => void;
+  readonly #listener: Listener | undefined;
   // The events have the context of the caller of open, such as that of AsyncLocalStorage.
   readonly #resource = new AsyncResource('DbssReportStream');
   #reading = false;
@@ -49,7 +50,7 @@ export class ReportStream extends Readable {
     this.#onAbort = () => {
       if (!this.#atEnd) this._read();
     };
-    if (call.signal) addListener(call.signal, this.#onAbort);
+    if (call.signal) this.#listener = addListener(call.signal, this.#onAbort);
     if (call.signal?.aborted) this.#onAbort();
   }
 
@@ -100,7 +101,7 @@ export class ReportStream extends Readable {
 
   /** @internal */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    if (this.#call.signal) removeListener(this.#call.signal, this.#onAbort);
+    if (this.#call.signal && this.#listener) removeListener(this.#call.signal, this.#listener);
     native.reportStreamClose(this.#stream);
     // The call is over when no read runs any more.
     this.#closed = () => {

@@ -95,6 +95,20 @@ const programs = {
     }
     await collect();
   },
+  /** Streams that nobody has any more, with a signal that lives on, and one that is kept. */
+  async forgets() {
+    const client = new Client(options);
+    const controller = new AbortController();
+    const { signal } = controller;
+    const kept = await client.open({ ...report, signal });
+    const before = descriptors();
+    for (let i = 0; i < 30; i++) await client.open({ ...report, signal });
+    for (let i = 0; i < 200 && descriptors() > before; i++) await collect();
+    const after = descriptors();
+    const failed = new Promise((resolve) => kept.once('error', resolve));
+    controller.abort();
+    console.log(JSON.stringify({ before, after, name: (await failed).name }));
+  },
   /** What stays of 10,000 calls, and of 300 clients, streams and aborts that nobody closed. */
   async leaks() {
     const client = new Client(options);

@@ -74,6 +74,14 @@ test('a process goes on after an exception of a Writable that it handles', async
 
 test('the collector frees what is not closed, while calls run', () => succeeds('storm'));
 
+test('a signal does not keep the streams that are forgotten', async () => {
+  // More than the socket holds, so that each needs its connection.
+  const of = await addReport({ format: 'pdf', size: 50_000_000 });
+  const { before, after, name } = await succeeds('forgets', { of });
+  assert.ok(after <= before, `${before} descriptors, then ${after}`);
+  assert.equal(name, 'AbortError');
+});
+
 test('workers are terminated during calls', () => succeeds('terminate'));
 
 test('a worker ends with a client that is not closed', () => succeeds('leaves'));
