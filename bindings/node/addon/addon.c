@@ -45,11 +45,19 @@ enum {
 
 typedef struct environment environment;
 
-/* A handle of libdbss: one reference of JavaScript, and one of each call that uses it. */
+struct job;
+
+/* A handle of libdbss: one reference of JavaScript, one of each call that uses it, and of each handle from it. */
 typedef struct handle {
     atomic_int references;
     unsigned char type;
     void *pointer;
+    /* What a stream or a list belongs to, or NULL. */
+    struct handle *context, *operation;
+    /* Of an operation, on the thread of the environment: whether it is cancelled. */
+    bool cancelled;
+    /* Of an operation, under the lock: its call that no thread has begun, or NULL. */
+    struct job *waiting;
 } handle;
 
 /* What JavaScript has: its reference, which it can give up before the collector does. */
@@ -83,14 +91,15 @@ typedef struct {
 } watcher;
 
 typedef struct job {
-    struct job *next;
+    struct job *previous, *next;
     message done;
-    bool queued;
     environment *environment;
     const dbss_node_function *function;
     dbss_node_value values[1 + DBSS_NODE_PARAMETERS];
     handle *handles[1 + DBSS_NODE_PARAMETERS];
     box *operation;
+    /* What cancels it, from the handles: either may be NULL. */
+    handle *by_context, *by_operation;
     int flags;
     dbss_status status;
     dbss_error *error;
@@ -104,7 +113,7 @@ struct environment {
     pthread_cond_t wake;
     /* Under the lock. */
     bool alive, posted;
-    job *jobs, **jobs_end;
+    job *jobs, *last_job;
     message *messages, **messages_end;
     int threads, idle, queued, limit;
     size_t logs, dropped;
@@ -229,7 +238,16 @@ static void unreference_handle(handle *h)
     if (!h || atomic_fetch_sub(&h->references, 1) != 1)
         return;
     dbss_node_handle_types[h->type].free(h->pointer);
+    unreference_handle(h->context);
+    unreference_handle(h->operation);
     free(h);
+}
+
+static handle *reference_handle(handle *h)
+{
+    if (h)
+        atomic_fetch_add(&h->references, 1);
+    return h;
 }
 
 /* Progress */
@@ -306,7 +324,7 @@ static void finalize_box(napi_env env, void *data, void *hint)
 static box *new_box(environment *e, unsigned char type, void *pointer)
 {
     box *b = calloc(1, sizeof *b);
-    handle *h = malloc(sizeof *h);
+    handle *h = calloc(1, sizeof *h);
     if (!b || !h) {
         dbss_node_handle_types[type].free(pointer);
         free(b);
@@ -552,12 +570,25 @@ static napi_value no_value(napi_env env, environment *e, size_t length)
     return own_failure(env, DBSS_ERR_LIMIT_EXCEEDED, NULL, message);
 }
 
+/* The context or operation of a function's handles: one of them, or that from which one is. */
+static handle *owner_of(handle *const *handles, int count, unsigned char type)
+{
+    for (int i = 1; i <= count; i++) {
+        handle *h = handles[i];
+        if (h && h->type != type)
+            h = type == HANDLE_CONTEXT ? h->context : h->operation;
+        if (h)
+            return h;
+    }
+    return NULL;
+}
+
 /*
  * What a function that succeeded has returned. It takes the results. If they cannot be made
  * into a value, it sets `failure`.
  */
 static napi_value result_value(napi_env env, environment *e, const dbss_node_function *f, dbss_node_value *values,
-                               napi_value *failure)
+                               handle *const *handles, napi_value *failure)
 {
     if (f->returns == RETURNS_TEXT)
         return text_value(env, values[0].text);
@@ -571,8 +602,14 @@ static napi_value result_value(napi_env env, environment *e, const dbss_node_fun
         switch (f->parameters[i - 1].kind) {
         case OUT_HANDLE:
             expected = v->handle != NULL;
-            if (v->handle)
-                result = external_of(env, new_box(e, f->parameters[i - 1].handle, v->handle));
+            if (v->handle) {
+                box *made = new_box(e, f->parameters[i - 1].handle, v->handle);
+                if (made) {
+                    made->handle->context = reference_handle(owner_of(handles, f->count, HANDLE_CONTEXT));
+                    made->handle->operation = reference_handle(owner_of(handles, f->count, HANDLE_OPERATION));
+                }
+                result = external_of(env, made);
+            }
             v->handle = NULL;
             break;
         case OUT_BUFFER:
@@ -656,8 +693,7 @@ static bool get_handle(napi_env env, napi_value value, const dbss_node_parameter
         throw_own_error(env, DBSS_ERR_CLOSED, p->name, message);
         return false;
     }
-    atomic_fetch_add(&b->handle->references, 1);
-    *out = b->handle;
+    *out = reference_handle(b->handle);
     v->handle = b->handle->pointer;
     return true;
 }
@@ -789,15 +825,29 @@ static void run_job(job *j)
         j->error = dbss_error_take();
 }
 
-static job *pop_job(environment *e)
+/* With the lock held. */
+static void remove_job(environment *e, job *j)
 {
-    job *j = e->jobs;
-    e->jobs = j->next;
-    if (!e->jobs)
-        e->jobs_end = &e->jobs;
+    if (j->previous)
+        j->previous->next = j->next;
+    else
+        e->jobs = j->next;
+    if (j->next)
+        j->next->previous = j->previous;
+    else
+        e->last_job = j->previous;
+    if (j->by_operation)
+        j->by_operation->waiting = NULL;
     e->queued--;
-    j->queued = false;
-    return j;
+}
+
+/* With the lock held: ends a call that no thread has begun. */
+static void cancel_job(environment *e, job *j, const char *cancelled_by)
+{
+    remove_job(e, j);
+    j->status = DBSS_ERR_CANCELLED;
+    j->cancelled_by = cancelled_by;
+    post(e, &j->done);
 }
 
 static void *run_thread(void *data)
@@ -816,7 +866,8 @@ static void *run_thread(void *data)
         }
         if (!e->alive || !e->jobs || e->threads > e->limit)
             break;
-        job *j = pop_job(e);
+        job *j = e->jobs;
+        remove_job(e, j);
         pthread_mutex_unlock(&e->lock);
         run_job(j);
         pthread_mutex_lock(&e->lock);
@@ -861,44 +912,40 @@ static void submit(job *j)
     if (e->running++ == 0)
         napi_ref_threadsafe_function(e->env, e->poster);
     pthread_mutex_lock(&e->lock);
-    j->queued = true;
-    j->next = NULL;
-    *e->jobs_end = j;
-    e->jobs_end = &j->next;
+    j->by_context = owner_of(j->handles, j->function->count, HANDLE_CONTEXT);
+    j->by_operation = owner_of(j->handles, j->function->count, HANDLE_OPERATION);
+    if (j->by_operation)
+        j->by_operation->waiting = j;
+    j->previous = e->last_job;
+    if (j->previous)
+        j->previous->next = j;
+    else
+        e->jobs = j;
+    e->last_job = j;
     e->queued++;
     if (e->queued <= e->idle)
         pthread_cond_signal(&e->wake);
-    else if (e->threads < e->limit && !start_thread(e) && e->threads == 0) {
-        pop_job(e);
-        j->status = DBSS_ERR_RESOURCE;
-        post(e, &j->done);
-    }
+    else if (e->threads < e->limit) {
+        if (!start_thread(e) && e->threads == 0) {
+            remove_job(e, j);
+            j->status = DBSS_ERR_RESOURCE;
+            post(e, &j->done);
+        }
+    } else if (j->by_operation && j->by_operation->cancelled)
+        cancel_job(e, j, "operation");
     pthread_mutex_unlock(&e->lock);
 }
 
-/* Ends the calls that no thread has begun: one, or all that use a handle. */
-static void cancel_queued(environment *e, const job *one, const handle *user, const char *cancelled_by)
+/* Ends the calls of a context, or that of an operation, that no thread has begun. */
+static void cancel_queued(environment *e, const handle *context, const handle *operation, const char *cancelled_by)
 {
     pthread_mutex_lock(&e->lock);
-    job *rest = e->jobs;
-    e->jobs = NULL;
-    e->jobs_end = &e->jobs;
-    for (job *j = rest, *next; j; j = next) {
+    if (operation && operation->waiting)
+        cancel_job(e, operation->waiting, cancelled_by);
+    for (job *j = context ? e->jobs : NULL, *next; j; j = next) {
         next = j->next;
-        bool uses = j == one;
-        for (int i = 1; user && i <= j->function->count; i++)
-            uses = uses || j->handles[i] == user;
-        if (uses) {
-            e->queued--;
-            j->queued = false;
-            j->status = DBSS_ERR_CANCELLED;
-            j->cancelled_by = cancelled_by;
-            post(e, &j->done);
-        } else {
-            j->next = NULL;
-            *e->jobs_end = j;
-            e->jobs_end = &j->next;
-        }
+        if (j->by_context == context)
+            cancel_job(e, j, cancelled_by);
     }
     pthread_mutex_unlock(&e->lock);
 }
@@ -934,8 +981,10 @@ static bool make_operation(napi_env env, job *j, napi_value settings)
         throw_failure(env, failure_value(env, status, dbss_error_take()));
         return false;
     }
-    if (j->flags & CANCELLED)
+    if (j->flags & CANCELLED) {
         dbss_operation_cancel(operation);
+        j->operation->handle->cancelled = true;
+    }
     return true;
 }
 
@@ -968,8 +1017,7 @@ static napi_value start_job(napi_env env, environment *e, const dbss_node_functi
     }
     for (int i = 1; j->operation && i <= f->count; i++)
         if (f->parameters[i - 1].kind == OPERATION) {
-            atomic_fetch_add(&j->operation->handle->references, 1);
-            j->handles[i] = j->operation->handle;
+            j->handles[i] = reference_handle(j->operation->handle);
             j->values[i].handle = j->operation->handle->pointer;
         }
     submit(j);
@@ -1006,7 +1054,7 @@ static bool deliver_done(environment *e, job *j, double id)
     j->error = NULL;
     if (!j->cancelled_by) {
         napi_value failure = NULL;
-        more[1] = result_value(e->env, e, j->function, j->values, &failure);
+        more[1] = result_value(e->env, e, j->function, j->values, j->handles, &failure);
         if (!more[0])
             more[0] = failure;
     }
@@ -1117,7 +1165,7 @@ static void on_end(void *data)
     e->alive = false;
     job *jobs = e->jobs;
     message *messages = e->messages;
-    e->jobs = NULL;
+    e->jobs = e->last_job = NULL;
     e->messages = NULL;
     pthread_cond_broadcast(&e->wake);
     pthread_mutex_unlock(&e->lock);
@@ -1157,17 +1205,21 @@ static napi_value run_now(napi_env env, environment *e, const dbss_node_function
             throw_failure(env, failure_value(env, (dbss_status)values[0].number, dbss_error_take()));
         } else {
             napi_value failure = NULL;
-            result = result_value(env, e, f, values, &failure);
+            result = result_value(env, e, f, values, handles, &failure);
             if (failure)
                 throw_failure(env, failure);
         }
         /* Calls that wait for a thread are calls that run. */
-        if (strcmp(f->name, "contextClose") == 0 || strcmp(f->name, "reportStreamClose") == 0)
-            cancel_queued(e, NULL, handles[1], "close");
+        if (strcmp(f->name, "contextClose") == 0)
+            cancel_queued(e, handles[1], NULL, "close");
         else if (strcmp(f->name, "contextCancelAll") == 0)
-            cancel_queued(e, NULL, handles[1], "context");
-        else if (strcmp(f->name, "operationCancel") == 0)
+            cancel_queued(e, handles[1], NULL, "context");
+        else if (strcmp(f->name, "reportStreamClose") == 0)
+            cancel_queued(e, NULL, handles[1]->operation, "close");
+        else if (strcmp(f->name, "operationCancel") == 0) {
+            handles[1]->cancelled = true;
             cancel_queued(e, NULL, handles[1], "operation");
+        }
     }
     free_values(f, values, handles);
     return result;
@@ -1237,7 +1289,7 @@ static napi_value set_threads(napi_env env, napi_callback_info info)
     environment *e = environment_of(env);
     pthread_mutex_lock(&e->lock);
     e->limit = (int)limit;
-    while (e->queued > e->idle && e->threads < e->limit && start_thread(e))
+    for (int more = e->queued - e->idle; more > 0 && e->threads < e->limit && start_thread(e); more--)
         ;
     pthread_cond_broadcast(&e->wake);
     pthread_mutex_unlock(&e->lock);
@@ -1265,7 +1317,6 @@ static environment *new_environment(napi_env env)
     atomic_init(&e->references, 2);
     e->alive = true;
     e->limit = DEFAULT_THREADS;
-    e->jobs_end = &e->jobs;
     e->messages_end = &e->messages;
     e->env = env;
     napi_value name = NULL;

@@ -328,6 +328,66 @@ test('calls beyond the limit of threads wait, and can be cancelled', async (t) =
   assert.throws(() => dbss.setMaxThreads(0), RangeError);
 });
 
+test('lists and streams that wait for a thread can be cancelled', { timeout: 10_000 }, async (t) => {
+  const client = newClient(t);
+  const controller = new AbortController();
+  const given = { ...(await addReport({ format: 'pdf', size: 5_000_000 })), signal: controller.signal };
+  const streams = [await client.open(given), await client.open(given), await client.open(given)];
+  const errors = streams.slice(1).map((stream) => new Promise((resolve) => stream.once('error', resolve)));
+  dbss.setMaxThreads(1);
+  const busy = new AbortController();
+  const lost = await silent();
+  t.after(() => {
+    busy.abort();
+    dbss.setMaxThreads(64);
+  });
+  const running = Array.from({ length: 64 }, () => client.download({ ...lost, signal: busy.signal }));
+  const ended = Promise.all(running.map((one) => one.catch(() => {})));
+  // One is read, one is destroyed, one is idle.
+  streams[0].read();
+  const closed = new Promise((resolve) => streams[0].once('close', resolve));
+  streams[0].destroy();
+  await closed;
+  streams[1].read();
+  controller.abort();
+  for (const error of errors) assert.equal((await error).name, 'AbortError');
+  const other = newClient(t);
+  const listing = () =>
+    other
+      .reports({ instanceId })
+      .nextPage()
+      .catch((thrown) => thrown);
+  const first = listing();
+  other.cancelAll();
+  assert.equal((await first).cancelledBy, 'client');
+  const second = listing();
+  other.close();
+  assert.equal((await second).cancelledBy, 'close');
+  busy.abort();
+  await ended;
+});
+
+test('many calls that wait are aborted in a short time', async (t) => {
+  dbss.setMaxThreads(1);
+  t.after(() => dbss.setMaxThreads(64));
+  const client = newClient(t);
+  const lost = await silent();
+  const time = async (count) => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const calls = Array.from({ length: count }, () => client.download({ ...lost, signal }).catch(() => {}));
+    const started = performance.now();
+    controller.abort();
+    const took = performance.now() - started;
+    await Promise.all(calls);
+    return took;
+  };
+  await time(100);
+  const [few, many] = [await time(500), await time(5000)];
+  // It was 100 times as long, for a queue that each of them searched.
+  assert.ok(many < 25 * few + 100, `${few} ms, then ${many} ms`);
+});
+
 test('the log gets records without secrets', async (t) => {
   const records = [];
   const client = newClient(t, { log: (record) => records.push(record) });
