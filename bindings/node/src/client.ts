@@ -585,7 +585,12 @@ export class Client {
       WITH_OPERATION,
     );
     const error = call.errorOf(failure);
-    if (!error) return new ReportStream(stream!, call, highWaterMark);
+    if (!error) {
+      return new ReportStream(stream!, call, highWaterMark, (reading) => {
+        if (reading) this.#running++;
+        else this.#ended();
+      });
+    }
     if (stream) native.release(stream);
     call.end(undefined);
     throw this.#explain(error);
@@ -845,7 +850,7 @@ export class Client {
     this.close();
   }
 
-  /** Closes the client, and waits until its calls have ended. */
+  /** Closes the client, and waits until its calls, and reads of its streams, have ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
     if (this.#running > 0) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));

@@ -34,9 +34,15 @@ export class ReportStream extends Readable {
   #atEnd = false;
   #failure: Error | undefined;
   #closed: (() => void) | undefined;
+  readonly #onReading: (reading: boolean) => void;
 
   /** @internal */
-  constructor(stream: ReportStreamHandle, call: Call, highWaterMark: number) {
+  constructor(
+    stream: ReportStreamHandle,
+    call: Call,
+    highWaterMark: number,
+    onReading: (reading: boolean) => void,
+  ) {
     super({ highWaterMark });
     const fields = native.readFields(stream) as ReportStreamFields;
     this.size = fields.size;
@@ -46,6 +52,7 @@ export class ReportStream extends Readable {
     this.requestId = fields.requestId;
     this.#stream = stream;
     this.#call = call;
+    this.#onReading = onReading;
     // The call has cancelled its operation. The error of libdbss comes with a read.
     this.#onAbort = () => {
       if (!this.#atEnd) this._read();
@@ -66,9 +73,14 @@ export class ReportStream extends Readable {
       this.destroy(error as Error);
       return;
     }
-    onDone(id, (failure, chunk) =>
-      this.#resource.runInAsyncScope(() => this.#onRead(failure, chunk as Buffer)),
-    );
+    this.#onReading(true);
+    onDone(id, (failure, chunk) => {
+      try {
+        this.#resource.runInAsyncScope(() => this.#onRead(failure, chunk as Buffer));
+      } finally {
+        this.#onReading(false);
+      }
+    });
   }
 
   #onRead(failure: Failure | undefined, chunk: Buffer): void {

@@ -295,6 +295,19 @@ test('disposing of a client waits for its calls', async () => {
   assert.equal(ended, true);
 });
 
+test('disposing of a client waits for the reads of its streams', async () => {
+  const client = new Client(options);
+  const large = await addReport({ format: 'pdf', size: 1 << 20 });
+  await fault(large.reportId, { stall_after: 1000 });
+  const stream = await client.open(large);
+  let ended = false;
+  stream.on('error', () => (ended = true)).resume();
+  while (stream.readableDidRead === false) await new Promise(setImmediate);
+  await new Promise(setImmediate);
+  await client[Symbol.asyncDispose]();
+  assert.equal(ended, true);
+});
+
 test('cancelling all ends calls, and later ones work', async (t) => {
   const client = newClient(t);
   const running = client.download(await silent()).catch((thrown) => thrown);
