@@ -41,6 +41,8 @@ enum {
     WITH_PROGRESS = 2,
     CANCELLED = 4,
     WITH_RESULT = 8,
+    /* By a provider, for which calls on all threads may wait: it gets a thread of its own. */
+    BY_PROVIDER = 16,
 };
 
 typedef struct environment environment;
@@ -864,7 +866,7 @@ static void *run_thread(void *data)
             waited = pthread_cond_timedwait(&e->wake, &e->lock, &until);
             e->idle--;
         }
-        if (!e->alive || !e->jobs || e->threads > e->limit)
+        if (!e->alive || !e->jobs || (e->threads > e->limit && !(e->jobs->flags & BY_PROVIDER)))
             break;
         job *j = e->jobs;
         remove_job(e, j);
@@ -916,16 +918,15 @@ static void submit(job *j)
     j->by_operation = owner_of(j->handles, j->function->count, HANDLE_OPERATION);
     if (j->by_operation)
         j->by_operation->waiting = j;
-    j->previous = e->last_job;
-    if (j->previous)
-        j->previous->next = j;
-    else
-        e->jobs = j;
-    e->last_job = j;
+    bool first = j->flags & BY_PROVIDER;
+    j->previous = first ? NULL : e->last_job;
+    j->next = first ? e->jobs : NULL;
+    *(j->previous ? &j->previous->next : &e->jobs) = j;
+    *(j->next ? &j->next->previous : &e->last_job) = j;
     e->queued++;
     if (e->queued <= e->idle)
         pthread_cond_signal(&e->wake);
-    else if (e->threads < e->limit) {
+    else if (e->threads < (first ? 2 * MAX_THREADS : e->limit)) {
         if (!start_thread(e) && e->threads == 0) {
             remove_job(e, j);
             j->status = DBSS_ERR_RESOURCE;

@@ -9,6 +9,7 @@ import { OPTIONS, type CallSettings } from './generated/options.js';
 import { STATUSES } from './generated/statuses.js';
 import {
   CANCELLED,
+  flagsOfCaller,
   native,
   newId,
   onDone,
@@ -162,7 +163,7 @@ export class Call {
     if (onProgress) flags |= WITH_PROGRESS | WITH_OPERATION;
     if (onResult) flags |= WITH_RESULT | WITH_OPERATION;
     if (signal) flags |= signal.aborted ? CANCELLED | WITH_OPERATION : WITH_OPERATION;
-    this.#operation = begin(this.#id, flags, settings, projectId);
+    this.#operation = begin(this.#id, flags | flagsOfCaller(), settings, projectId);
     if (signal) this.#listener = addListener(signal, this.cancel);
     onDone(this.#id, done as never, onProgress && this.#watch);
   }

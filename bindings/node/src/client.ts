@@ -61,6 +61,7 @@ import { List, readPage, type Fields } from './lists.js';
 import {
   addReceiver,
   native,
+  provide,
   throwLater,
   WITH_OPERATION,
   WITH_RESULT,
@@ -114,10 +115,14 @@ export interface ClientOptions extends ClientSettings {
   /**
    * Provides tokens, instead of other credentials: when the first call needs one, before it
    * expires, and when the service has rejected it. It runs once for all calls that wait. Its
-   * exception is the cause of their `DBSS_ERR_NO_TOKEN`.
+   * exception is the cause of their `DBSS_ERR_NO_TOKEN`. It may use another client, whose
+   * calls get threads of their own, but not this one, whose calls wait for it.
    */
   tokenProvider?: ((request: ProviderRequest) => string | Token | Promise<string | Token>) | undefined;
-  /** Provides passcodes of the MFA device of `iamUserId`, one before each login. */
+  /**
+   * Provides passcodes of the MFA device of `iamUserId`, one before each login. It may use
+   * another client, but not this one.
+   */
   passcodeProvider?: ((request: ProviderRequest) => string | Promise<string>) | undefined;
   /**
    * Other options by their keys in libdbss and values as text, for those that are newer than
@@ -390,7 +395,7 @@ export class Client {
 
   async #answer(request: TokenRequestHandle, refused: boolean): Promise<void> {
     try {
-      const given = await this.#provide?.({ refused, signal: this.#closing.signal });
+      const given = await provide(() => this.#provide?.({ refused, signal: this.#closing.signal }));
       const { token, expiresAt } = typeof given === 'string' ? { token: given } : (Object(given) as Token);
       if (typeof token !== 'string')
         throw new TypeError(
@@ -886,7 +891,10 @@ export function features(): Record<string, string> {
   return Object.fromEntries(names.map((index) => [native.featureName(index)!, native.featureHelp(index)!]));
 }
 
-/** How many calls of this thread run at once: 1 to 1024, 64 at first. Others wait. */
+/**
+ * How many calls of this thread run at once: 1 to 1024, 64 at first. Others wait, which counts
+ * to none of their timeouts; a signal ends it.
+ */
 export function setMaxThreads(count: number): void {
   native.setThreads(count);
 }

@@ -1,5 +1,6 @@
 // The addon: finding it, starting calls, and passing its messages on.
 
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { constants } from 'node:buffer';
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
@@ -26,6 +27,19 @@ export const WITH_OPERATION = 1;
 export const WITH_PROGRESS = 2;
 export const CANCELLED = 4;
 export const WITH_RESULT = 8;
+const BY_PROVIDER = 16;
+
+const providing = new AsyncLocalStorage<true>();
+
+/** Runs a provider. */
+export function provide<T>(run: () => T): T {
+  return providing.run(true, run);
+}
+
+/** The flags of a call that depend on who makes it. */
+export function flagsOfCaller(): number {
+  return providing.getStore() ? BY_PROVIDER : 0;
+}
 
 type Done = (failure: Failure | undefined, result: unknown, fields: OperationFields | undefined) => void;
 

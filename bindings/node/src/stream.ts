@@ -5,7 +5,7 @@ import { addListener, removeListener, type Call, type Listener } from './call.js
 import type { Failure } from './errors.js';
 import type { ReportStreamFields, ReportStreamHandle } from './generated/abi.js';
 import { STATUSES } from './generated/statuses.js';
-import { native, newId, onDone } from './native.js';
+import { flagsOfCaller, native, newId, onDone } from './native.js';
 
 /**
  * A report that is read in parts. Nothing is read ahead of `highWaterMark` bytes. Its end
@@ -67,7 +67,7 @@ export class ReportStream extends Readable {
     this.#reading = true;
     const id = newId();
     try {
-      native.reportStreamRead(id, 0, undefined, this.#stream, this.readableHighWaterMark);
+      native.reportStreamRead(id, flagsOfCaller(), undefined, this.#stream, this.readableHighWaterMark);
     } catch (error) {
       this.#reading = false;
       this.destroy(error as Error);

@@ -449,6 +449,18 @@ test('a token provider is asked again for a refused token', async (t) => {
   await tokens(t, ({ refused }) => (refused ? mock.token : 'old')).check();
 });
 
+test('a token provider may use another client, when all threads wait for it', async (t) => {
+  dbss.setMaxThreads(1);
+  t.after(() => dbss.setMaxThreads(64));
+  const other = newClient(t);
+  const client = tokens(t, async () => {
+    await Promise.all([other.check(), other.check()]);
+    await (await other.open(report)).toArray();
+    return mock.token;
+  });
+  await Promise.all([client.check(), client.check(), client.check()]);
+});
+
 test('the exception of a token provider is the cause', async (t) => {
   const mine = new Error('the vault\nis closed' + '\u00e9'.repeat(600));
   const client = tokens(t, async () => {
