@@ -84,6 +84,8 @@ test('an error has the class of its group and all fields', async (t) => {
   assert.equal(error.retryable, false);
   assert.deepEqual(error.candidates, []);
   assert.match(String(error), /no such report/);
+  error.name = 'Mine';
+  assert.match(String(error), /^Mine: /);
   await fault(reportId, { status: 429, headers: [['Retry-After', '99']], times: 1 });
   const throttled = await client.download({ instanceId, reportId, maxAttempts: 1 }).catch((thrown) => thrown);
   assert.equal(throttled.code, 'DBSS_ERR_THROTTLED');
