@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
-import { addReport, options, silent, temporary } from './mock.mjs';
+import { addReport, build, options, silent, temporary } from './mock.mjs';
 
 const program = fileURLToPath(new URL('program.mjs', import.meta.url));
 const report = await addReport({ format: 'pdf', size: 300_000 });
@@ -121,8 +121,7 @@ test('threads that nobody needs end', async () => {
 async function instead(t, variables) {
   const library = path.join(temporary(t), 'library.so');
   const source = fileURLToPath(new URL('library.c', import.meta.url));
-  const include = fileURLToPath(new URL('../../../include', import.meta.url));
-  const flags = ['-shared', '-fPIC', `-I${include}`];
+  const flags = ['-shared', '-fPIC', `-I${path.join(build, 'include')}`];
   await promisify(execFile)(process.env.CC ?? 'cc', [...flags, source, '-o', library]);
   const libraries = [process.env.LD_PRELOAD, library].filter(Boolean);
   return { ...variables, LD_PRELOAD: libraries.join(' ') };
