@@ -177,6 +177,42 @@ inline constexpr std::chrono::milliseconds no_limit{-1};
 
 class mirror_result;
 
+namespace detail {
+
+/// The name here of a parameter or an option of dbss.h. Milliseconds are a type, and not in names.
+inline std::optional<std::string> own_name(const char *name)
+{
+    auto own = optional_text(name);
+    if (own == "ctx") return "client";
+    if (own && own->size() > 3 && own->compare(own->size() - 3, 3, "_ms") == 0) own->resize(own->size() - 3);
+    return own;
+}
+
+/// The message of an error, with the names and the values of this header.
+inline std::string own_words(const dbss_error *error)
+{
+    auto words = text(dbss_error_message(error));
+    // Text of the service stays as it is.
+    if (dbss_error_service_message(error) != nullptr) return words;
+    const auto parameter = text(dbss_error_parameter(error));
+    if (!parameter.empty() && words.compare(0, parameter.size() + 2, parameter + ": ") == 0)
+        words.replace(0, parameter.size(), *own_name(parameter.c_str()));
+    constexpr std::pair<std::string_view, std::string_view> changes[] = {
+        {"_timeout_ms (", "_timeout ("},
+        {"within total_timeout_ms", "within total_timeout"},
+        {", or -1 for no limit, but is ", ", or dbss::no_limit, but is "},
+        {" exists already; allow replacing it, or ", " exists already; pass existing_file::replace, or "},
+        {": must not be NULL", ": must not be null"},
+        {"expires_ms: is in the past, ", "expires: is in the past, "},
+        {"; use -1 if the expiry", "; use std::nullopt if the expiry"},
+    };
+    for (const auto &[of_c, own] : changes)
+        if (const auto at = words.find(of_c); at != std::string::npos) words.replace(at, of_c.size(), own);
+    return words;
+}
+
+} // namespace detail
+
 // ---------------------------------------------------------------------------------------
 // Errors
 // ---------------------------------------------------------------------------------------
@@ -193,9 +229,9 @@ class DBSS_API error : public std::runtime_error, public error_getters<error> {
   public:
     /// An error of the C interface.
     explicit error(unique_handle<dbss_error> handle)
-        : std::runtime_error(dbss_error_message(handle.get())),
+        : std::runtime_error(detail::own_words(handle.get())),
           fields_(std::make_shared<fields>(static_cast<status_code>(dbss_error_status(handle.get())),
-                                           detail::optional_text(dbss_error_parameter(handle.get())))),
+                                           detail::own_name(dbss_error_parameter(handle.get())))),
           handle_(std::move(handle))
     {}
 
@@ -220,7 +256,8 @@ class DBSS_API error : public std::runtime_error, public error_getters<error> {
     /// The name of the status in dbss.h, such as "DBSS_ERR_NOT_FOUND".
     [[nodiscard]] std::string status_name() const { return dbss_status_name(static_cast<dbss_status>(status())); }
 
-    /// The parameter or option at fault, by its name in dbss.h. None if there is none.
+    /// The parameter or option at fault, by its name here, such as "total_timeout". None if there
+    /// is none.
     [[nodiscard]] std::optional<std::string> parameter() const { return fields_->parameter; }
 
     /// The "details" of the service's response.

@@ -263,6 +263,10 @@ impl Error {
         })
     }
 
+    pub(crate) fn map_message(self, change: impl FnOnce(&str) -> String) -> Error {
+        self.changed(|e| e.message = change(&e.message))
+    }
+
     /// Applies a function to every text in the error.
     pub(crate) fn map_text(self, change: impl Fn(String) -> String) -> Error {
         self.changed(|e| {

@@ -35,6 +35,21 @@ STRUCTS = {
     "schedule": ("ScheduleChanges", "says what [Client.UpdateSchedule] changes."),
 }
 
+# Fields whose names say more than those of C.
+FIELD_NAMES = {("mirror", "instance"): "InstanceID", ("mirror", "template"): "TemplateType"}
+# What the header says of C, and what this package has for it.
+TERMS = {
+    "when the context is made": "when the client is made",
+    "the log callback receives": "the logger receives",
+    "A required pointer is NULL": "A required argument is nil",
+    "The context or the stream was": "The client or the stream was",
+    "by closing its context or": "by closing its client or",
+    'see the option "interruptible"': "see [WithOption]",
+    "The name of the reports. The service does the filtering.": (
+        "A part of the name of the reports, as the service searches."
+    ),
+}
+
 
 def camel(name: str) -> str:
     """The name in Go for a name such as `dbss_report_stream` or `NOT_FOUND`."""
@@ -58,6 +73,8 @@ def for_go(text: str, option: str = "[With{}]") -> str:
     text = re.sub(r"^Group of \dxx: (.)", lambda match: match[1].upper(), text)
     text = re.sub(r"\bdbss_error_(\w+?)(_ms)?\(\)", lambda m: f"[Error].{camel(m[1])}", text)
     text = text.replace("[Error].Candidate ", "[Error].Candidates ")
+    for term, own in TERMS.items():
+        text = text.replace(term, own)
     text = text.replace("dbss_operation_cancel()", "its context")
     text = text.replace("dbss_context_cancel_all()", "[Client.CancelAll]")
     return re.sub(r'"([a-z]+(?:_[a-z]+)*?)(_ms)?"', lambda m: option.format(camel(m[1])), text)
@@ -69,12 +86,22 @@ def statuses_file(description: Item) -> str:
     lines += ["// A group, such as [ErrService], stands for all statuses of its range.", "const ("]
     for one in errors:
         is_group = one["group"] == one["name"]
-        text = for_go(one["summary"]).replace("[WithInterruptible]", '"interruptible"')
-        lines += [*([""] if is_group else []), *comment(text)]
+        lines += [*([""] if is_group else []), *comment(for_go(one["summary"]))]
         lines.append(f"{status_name(one['name'])} Status = {one['value']}")
     lines += [")", "", "var statusNames = map[Status]string{"]
     lines += [f'{status_name(one["name"])}: "{one["name"]}",' for one in errors]
     return "\n".join([*lines, "}"])
+
+
+def names_map(name: str, comment: str, names: dict[str, str]) -> list[str]:
+    rows = (f'"{key}": "{of}",' for key, of in names.items())
+    return [
+        "",
+        f"// {name} has {comment}, by their keys.",
+        f"var {name} = map[string]string{{",
+        *rows,
+        "}",
+    ]
 
 
 def duration(milliseconds: int) -> str:
@@ -115,14 +142,19 @@ def options_file(description: Item) -> str:
         lines += ["", *comment(f'With{name} sets the option "{key}": {option_doc(row)}')]
         lines.append(f"func With{name}(value {go_type}) {result} {{")
         text = f"{convert}(value)" if convert else "value"
-        lines += [f'return Setting{{key: "{key}", value: {text}}}', "}"]
+        lines += [f'return newSetting("{key}", {text})', "}"]
+    keys = [row["key"] for row in description["options"]["config"]]
+    names = {k: f"With{camel(k.removesuffix('_ms'))}" for k in keys if k != "interruptible"}
+    lines += names_map("optionNames", "the functions for options", names)
     for group, (name, summary) in STRUCTS.items():
         rows = description["options"][group]
+        fields = {r["key"]: FIELD_NAMES.get((group, r["key"]), camel(r["key"])) for r in rows}
         lines += ["", f"// {name} {summary} Fields that are zero are not set."]
         lines.append(f"type {name} struct {{")
         pairs = []
         for row in rows:
-            field, key = camel(row["key"]), row["key"]
+            key = row["key"]
+            field = fields[key]
             go_type, convert = OPTION_TYPES.get(row["type"], ("string", ""))
             doc = [*comment(option_doc(row, "{}") + (" Required." if row["required"] else ""))]
             if row["minimum"] == 0 and go_type == "string":
@@ -139,6 +171,7 @@ def options_file(description: Item) -> str:
         lines += ["Options map[string]string", "}", ""]
         lines += [f"func (o {name}) each(set func(key, value string)) {{", *pairs]
         lines += ["for key, value := range o.Options { set(key, value) }", "}"]
+        lines += names_map(name[0].lower() + name[1:] + "Names", f"the fields of [{name}]", fields)
     return "\n".join(lines)
 
 

@@ -37,6 +37,28 @@ STRUCTS = {
     "schedule": ("ScheduleChanges", "What `updateSchedule` changes."),
 }
 
+# What the texts of the header say of C, and what it is here.
+TERMS = {
+    "A required pointer is NULL.": "An argument is missing, or is null.",
+    "There is no option with this key.": "There is no option with this name.",
+    "a required key of a report spec": "a required field of `spec`",
+    "The operation is in use by another call.": "Not of this package, which has no operations.",
+    "The context or the stream": "The client or the stream",
+    "closing its context or stream, or by a callback": (
+        "closing its client or stream, or by `onProgress`"
+    ),
+    'A signal that the program handled ended the call; see the option "interruptible".': (
+        "Not of this package: signals of the system do not end its calls."
+    ),
+    "when the context is made": "when the client is made",
+    "the log callback receives": "`log` gets",
+    "is valid, in whole seconds": "is valid, a multiple of 1000",
+    "The template_type of the reports.": "The type of the template of the reports.",
+    "The name of the reports. The service does the filtering.": (
+        "A part of the name of the reports, for which the service searches."
+    ),
+}
+
 
 def camel(name: str) -> str:
     """The name in JavaScript for a name such as `report_id`."""
@@ -59,6 +81,8 @@ def doc(text: str, indent: str = "  ") -> Iterator[str]:
 def for_node(text: str) -> str:
     """A text of the header in the terms of this package."""
     text = re.sub(r"^Group of \dxx: (.)", lambda match: match[1].upper(), text)
+    for term, own in TERMS.items():
+        text = text.replace(term, own)
     text = re.sub(r"\bdbss_error_(\w+?)\(\)", lambda m: f"`DbssError.{camel(m[1])}`", text)
     text = text.replace("DbssError.candidate`", "DbssError.candidates`")
     text = text.replace("dbss_operation_cancel()", "its signal")

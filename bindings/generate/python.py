@@ -48,6 +48,14 @@ BUILTIN_BASES = {
     "DBSS_ERR_TOTAL_TIMEOUT": "TimeoutError",
 }
 FIELD_TYPES = {"text": "str", "integer": "int", "list": "list[Any]", "boolean": "bool"}
+# The terms of C in summaries of statuses, and those of Python.
+TERMS = {
+    "pointer is NULL": "argument is missing",
+    "option's value": "value",
+    '; see the option "interruptible"': "",
+    "context": "client",
+    "by a callback": "by a function for progress",
+}
 CLASSES = {"context": "Client", "operation": "Operation", "report_stream": "ReportStream"}
 
 
@@ -223,6 +231,8 @@ def python_summary(summary: str) -> str:
     text = re.sub(r"\bdbss_error_(\w+?)(_ms)?\(\)", r"``\1``", text)
     for handle, name in CLASSES.items():
         text = re.sub(rf"\bdbss_{handle}_(\w+)\(\)", rf"``{name}.\1()``", text)
+    for words, own in TERMS.items():
+        text = text.replace(words, own)
     return re.sub(r'"(\w+?)(_ms)?"', r"``\1``", text)
 
 

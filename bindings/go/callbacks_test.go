@@ -3,10 +3,12 @@ package dbss_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -150,6 +152,69 @@ func TestPanicOfTheLoggerReachesTheCaller(t *testing.T) {
 	}
 }
 
+// warnedHandler panics at the first warning.
+type warnedHandler struct {
+	slog.Handler
+	warnings *atomic.Int32
+}
+
+func (h warnedHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn
+}
+
+func (h warnedHandler) Handle(context.Context, slog.Record) error {
+	if h.warnings.Add(1) == 1 {
+		panic("from the log")
+	}
+	return nil
+}
+
+func TestPanicOfTheLoggerEndsACallWithoutACancelableContext(t *testing.T) {
+	id := mock.addReport(t, object{"format": "pdf"}).ID
+	mock.fault(t, id, object{"status": 503})
+	var warnings atomic.Int32
+	logger := slog.New(warnedHandler{slog.Default().Handler(), &warnings})
+	client := newClient(t, dbss.WithLogger(logger), dbss.WithMaxAttempts(3))
+	if got := panicOf(func() { client.DownloadReport(background, mock.InstanceID, id) }); got != "from the log" {
+		t.Errorf("panics with %v", got)
+	}
+	if sent := len(mock.requests(t, id)); sent != 1 {
+		t.Errorf("%d requests", sent)
+	}
+}
+
+func TestStreamThatLostBytesToAPanicDoesNotEndWithEOF(t *testing.T) {
+	for i := 0; i < 2; i++ {
+		report := mock.addReport(t, object{"format": "pdf", "size": 1 << 20})
+		mock.fault(t, report.ID, object{"reset_after": 300_000, "times": 1})
+		var warnings atomic.Int32
+		logger := slog.New(warnedHandler{slog.Default().Handler(), &warnings})
+		client := newClient(t, dbss.WithLogger(logger))
+		ctx, cancel := background, func() {}
+		if i == 1 {
+			ctx, cancel = context.WithCancel(background)
+		}
+		defer cancel()
+		stream, err := client.OpenReport(ctx, mock.InstanceID, report.ID)
+		check(t, err)
+		defer stream.Close()
+		panics := 0
+		buffer := make([]byte, 100_000)
+		for err == nil {
+			if panicOf(func() { _, err = stream.Read(buffer) }) != nil {
+				panics++
+			}
+		}
+		var failed *dbss.Error
+		if panics != 1 || !errors.As(err, &failed) || failed.CancelledBy != dbss.CancelledByCallback {
+			t.Errorf("%d panics, then %v", panics, err)
+		}
+		if _, again := stream.Read(buffer); again != err {
+			t.Errorf("%v, then %v", err, again)
+		}
+	}
+}
+
 func tokens(t *testing.T, provide dbss.TokenProvider) *dbss.Client {
 	client, err := dbss.NewClient(dbss.WithEndpoint(mock.HTTP), dbss.WithProjectID(mock.ProjectID),
 		dbss.WithTokenProvider(provide))
@@ -197,6 +262,35 @@ func TestTokenProviderIsAskedAgainForARefusedToken(t *testing.T) {
 	check(t, client.Check(background))
 }
 
+func TestTokenMayExpireAtAnyTime(t *testing.T) {
+	for _, one := range []struct {
+		at   time.Time
+		want error
+	}{
+		{time.Unix(1<<63-62135596801, 999_999_999), nil},
+		{time.Unix(math.MaxInt64/1000+10, 0), nil},
+		{time.Unix(math.MaxInt64/1000, 999_999_999), nil},
+		{time.UnixMilli(math.MaxInt64), nil},
+		{time.Unix(-1, 999_999_999), dbss.ErrNoToken},
+		{time.Unix(math.MinInt64/1000-10, 0), dbss.ErrNoToken},
+		{time.UnixMilli(math.MinInt64), dbss.ErrNoToken},
+	} {
+		var calls atomic.Int32
+		client := tokens(t, func(context.Context, bool) (dbss.Token, error) {
+			calls.Add(1)
+			return dbss.Token{Value: mock.Token, ExpiresAt: one.at}, nil
+		})
+		for i := 0; i < 2; i++ {
+			if err := client.Check(background); !errors.Is(err, one.want) {
+				t.Errorf("%v: %v", one.at, err)
+			}
+		}
+		if one.want == nil && calls.Load() != 1 {
+			t.Errorf("%v: %d calls", one.at, calls.Load())
+		}
+	}
+}
+
 func TestErrorOfTheTokenProviderIsACause(t *testing.T) {
 	mine := errors.New("the vault\nis closed" + strings.Repeat("\u00e9", 600))
 	client := tokens(t, func(context.Context, bool) (dbss.Token, error) { return dbss.Token{}, mine })
@@ -219,6 +313,69 @@ func TestErrorOfTheTokenProviderIsACause(t *testing.T) {
 	})
 	if err := client.Check(background); !errors.Is(err, dbss.ErrNoToken) {
 		t.Errorf("not without a token: %v", err)
+	}
+}
+
+func TestLongErrorOfTheTokenProviderIsShortened(t *testing.T) {
+	for _, one := range []string{"a", "\u00e9", "\U0001f512", "\xff", "\n"} {
+		mine := errors.New("x" + strings.Repeat(one, 80_000))
+		client := tokens(t, func(context.Context, bool) (dbss.Token, error) { return dbss.Token{}, mine })
+		began := time.Now()
+		err := client.Check(background)
+		var failed *dbss.Error
+		if !errors.As(err, &failed) || !errors.Is(err, mine) || len(failed.Message) > 600 {
+			t.Errorf("%q: %.700v", one, err)
+		}
+		// The time of a quadratic loop would be longer.
+		if took := time.Since(began); took > 10*time.Second {
+			t.Fatalf("%q: %v", one, took)
+		}
+	}
+}
+
+func TestErrorOfTheTokenProviderIsACauseWhateverItsText(t *testing.T) {
+	texts := []string{"", " ", "\n", "x ", "caf\u00e9", "e\u0301", "\u0915\u094d\u0937", "\xff\x80", strings.Repeat("\u00e9", 600)}
+	for _, part := range [][2]rune{{1, 0x33ff}, {0xf900, 0xffff}, {0x13430, 0x1345f}, {0x1bca0, 0x1bcaf}, {0x1d170, 0x1d18f}, {0xe0000, 0xe0fff}} {
+		for first := part[0]; first <= part[1]; first += 64 {
+			text := ""
+			for r := first; r < first+64 && r <= part[1]; r++ {
+				text += string(r)
+			}
+			texts = append(texts, text)
+		}
+	}
+	var mine error
+	client := tokens(t, func(context.Context, bool) (dbss.Token, error) { return dbss.Token{}, mine })
+	for _, text := range texts {
+		mine = errors.New(text)
+		if err := client.Check(background); !errors.Is(err, mine) {
+			t.Errorf("%q: not my error: %v", text, err)
+		}
+	}
+}
+
+func TestInvalidTokenOfAProviderIsACause(t *testing.T) {
+	var lost atomic.Int32
+	for i := 0; i < 200; i++ {
+		// A new client, which has no earlier failure with the same text.
+		client, err := dbss.NewClient(dbss.WithEndpoint(mock.HTTP), dbss.WithProjectID(mock.ProjectID),
+			dbss.WithTokenProvider(func(context.Context, bool) (dbss.Token, error) { return dbss.Token{Value: "\u00e9"}, nil }))
+		check(t, err)
+		var ended sync.WaitGroup
+		for n := 0; n < 8; n++ {
+			ended.Add(1)
+			go func() {
+				defer ended.Done()
+				if err := client.Check(background); !errors.Is(err, dbss.ErrInvalidToken) {
+					lost.Add(1)
+				}
+			}()
+		}
+		ended.Wait()
+		client.Close()
+	}
+	if lost.Load() > 0 {
+		t.Errorf("%d calls without the cause", lost.Load())
 	}
 }
 
@@ -284,14 +441,35 @@ func TestPasscodeProviderLogsIn(t *testing.T) {
 
 func TestTokenDoesNotPrintItsValue(t *testing.T) {
 	token := dbss.Token{Value: "secret-token", ExpiresAt: time.Unix(0, 0)}
+	holder := struct{ Token dbss.Token }{token}
+	options := []dbss.Option{dbss.WithToken("secret-token"), dbss.WithOption("token", "secret-token")}
+	hidden := struct {
+		one     dbss.Option
+		setting dbss.Setting
+		options []dbss.Option
+	}{dbss.WithSecretKey("secret-key"), dbss.WithOption("token", "secret-token"), options}
 	var buffer bytes.Buffer
-	slog.New(slog.NewJSONHandler(&buffer, nil)).Info("a token", "token", token)
-	printed := buffer.String()
-	for _, one := range []any{token, &token, dbss.WithToken("secret-token"), dbss.WithOption("token", "secret-token")} {
-		printed += fmt.Sprintf("%v %+v %#v %s %q %x", one, one, one, one, one, one)
+	all := []any{token, &token, holder, &holder, options[0], options[1], options, hidden, &hidden}
+	handlers := []slog.Handler{slog.NewJSONHandler(&buffer, nil), slog.NewTextHandler(&buffer, nil)}
+	for _, one := range all {
+		fmt.Fprintf(&buffer, "%v %+v %#v %s %q %x", one, one, one, one, one, one)
+		encoded, err := json.Marshal(one)
+		check(t, err)
+		buffer.Write(encoded)
+		for _, handler := range handlers {
+			slog.New(handler).Info("a record", "value", one)
+		}
 	}
-	if strings.Contains(printed, "secret") || strings.Contains(printed, "736563726574") {
+	printed := buffer.String()
+	if strings.Contains(printed, "secret-") || strings.Contains(printed, "7365637265742d") {
 		t.Error(printed)
+	}
+}
+
+func TestSettingWithoutAKeyIsRefused(t *testing.T) {
+	client := newClient(t)
+	if err := client.Check(background, dbss.Setting{}); !errors.Is(err, dbss.ErrUnknownKey) {
+		t.Errorf("not refused: %v", err)
 	}
 }
 

@@ -16,6 +16,7 @@ package dbss
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"sync"
 	"time"
@@ -32,7 +33,11 @@ func Version() string { return abi.Version() }
 func HasFeature(name string) bool { return abi.HasFeature(name) != 0 }
 
 // Client is a client of the service, with its credentials and its connections, which stay
-// open between calls. Make one and share it.
+// open between calls. Make one with [NewClient] and share it.
+//
+// The garbage collector closes a client, a list or a stream that is forgotten, unless one of
+// its functions refers to it, such as a token provider that is a method of the client's owner:
+// libdbss refers to these functions. Close such a client or stream.
 type Client struct {
 	context  *resource[abi.Context]
 	provider *provider
@@ -47,7 +52,10 @@ type Client struct {
 // endpoint; [ErrFile] if a file cannot be read.
 func NewClient(options ...Option) (*Client, error) {
 	settings := clientSettings{}
-	for _, option := range options {
+	for i, option := range options {
+		if option == nil {
+			return nil, nilError("options", fmt.Sprintf("has a nil at index %d", i))
+		}
 		option.applyClient(&settings)
 	}
 	for _, kind := range settings.kinds {
@@ -60,12 +68,12 @@ func NewClient(options ...Option) (*Client, error) {
 	}
 	config, failure := abi.ConfigNew()
 	if failure != nil {
-		return nil, errorFrom(failure)
+		return nil, errorFrom(failure, nil)
 	}
 	defer abi.ConfigFree(config)
 	for _, option := range settings.options {
-		if failure := abi.ConfigSet(config, option.key, option.value); failure != nil {
-			return nil, errorFrom(failure)
+		if failure := abi.ConfigSet(config, option.key, option.text()); failure != nil {
+			return nil, errorFrom(option.refused(failure), nil)
 		}
 	}
 	c := &Client{provider: settings.provider, logs: settings.logger != nil}
@@ -80,7 +88,7 @@ func NewClient(options ...Option) (*Client, error) {
 		failure = set(config, c.provider.request)
 	}
 	if failure != nil {
-		return nil, errorFrom(failure)
+		return nil, errorFrom(failure, nil)
 	}
 	// Without an operation: the call cannot be cancelled, but its log may panic.
 	k := &call{client: c, ctx: context.Background(), settings: &callSettings{}}
@@ -111,6 +119,9 @@ func NewClient(options ...Option) (*Client, error) {
 // later ones fail with [ErrClosed]. It does not wait, and does nothing the second time.
 func (c *Client) Close() error {
 	defer runtime.KeepAlive(c)
+	if err := c.made(); err != nil {
+		return err
+	}
 	c.context.close(abi.ContextClose)
 	// After the calls that wait for it: they were cancelled, and did not fail.
 	if c.provider != nil {
@@ -123,6 +134,9 @@ func (c *Client) Close() error {
 // [ErrCancelled]. Calls that start later are not affected.
 func (c *Client) CancelAll() {
 	defer runtime.KeepAlive(c)
+	if c.made() != nil {
+		return
+	}
 	if context, ok := c.context.acquire(); ok {
 		defer c.context.release()
 		abi.ContextCancelAll(context)
@@ -135,13 +149,16 @@ func (c *Client) CancelAll() {
 // Errors: [ErrInvalidToken], [ErrClosed].
 func (c *Client) SetToken(token string) error {
 	defer runtime.KeepAlive(c)
+	if err := c.made(); err != nil {
+		return err
+	}
 	context, ok := c.context.acquire()
 	if !ok {
-		return closedError("ctx", "client")
+		return closedError("client")
 	}
 	defer c.context.release()
 	if failure := abi.ContextSetToken(context, token); failure != nil {
-		return errorFrom(failure)
+		return errorFrom(failure, map[string]string{"token": "token"})
 	}
 	return nil
 }
@@ -245,9 +262,11 @@ func newResult(f abi.OperationFields) Result {
 
 // call is a call of libdbss that runs, or a stream.
 type call struct {
-	client    *Client
-	ctx       context.Context
-	settings  *callSettings
+	client   *Client
+	ctx      context.Context
+	settings *callSettings
+	// What it calls the options of its structure, such as a [ReportSpec]; nil for none.
+	names     map[string]string
 	context   abi.Context
 	operation abi.Operation
 	// What its callbacks find it by; 0 if it has none.
@@ -272,6 +291,12 @@ func (k *call) prepare() {
 
 // newCall begins a call, which must be freed.
 func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, error) {
+	if err := c.made(); err != nil {
+		return nil, err
+	}
+	if ctx == nil {
+		return nil, nilError("ctx", "must not be nil; use context.Background() for none")
+	}
 	k := &call{client: c, ctx: ctx, settings: settings}
 	if settings.result != nil {
 		*settings.result = Result{Progress: Progress{Total: -1, Percent: -1}}
@@ -281,11 +306,12 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 	}
 	context_, ok := c.context.acquire()
 	if !ok {
-		return nil, closedError("ctx", "client")
+		return nil, closedError("client")
 	}
 	k.context = context_
 	k.prepare()
-	if ctx.Done() == nil && len(settings.options) == 0 && settings.progress == nil && settings.result == nil {
+	// A panic of the logger cancels the operation.
+	if ctx.Done() == nil && !c.logs && len(settings.options) == 0 && settings.progress == nil && settings.result == nil {
 		return k, nil
 	}
 	var failure *abi.Failure
@@ -294,7 +320,7 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 	}
 	if failure != nil {
 		k.free()
-		return nil, errorFrom(failure)
+		return nil, errorFrom(failure, nil)
 	}
 	if ctx.Done() != nil {
 		k.unwatch = context.AfterFunc(ctx, k.cancel)
@@ -304,8 +330,8 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 
 func (k *call) configure() *abi.Failure {
 	for _, option := range k.settings.options {
-		if failure := abi.OperationSet(k.operation, option.key, option.value); failure != nil {
-			return failure
+		if failure := abi.OperationSet(k.operation, option.key, option.text()); failure != nil {
+			return option.refused(failure)
 		}
 	}
 	if k.settings.progress == nil {
@@ -349,7 +375,7 @@ func (k *call) finish(failure *abi.Failure) error {
 		}
 		panic(k.panicValue)
 	}
-	err := errorFrom(failure)
+	err := errorFrom(failure, k.names)
 	switch {
 	case k.callbackErr != nil:
 		if err == nil {
@@ -413,6 +439,18 @@ func (c *Client) runWith(ctx context.Context, settings *callSettings, f func(*ca
 	return k.finish(f(k))
 }
 
-func closedError(parameter, what string) *Error {
-	return newError(ErrClosed, parameter, "the "+what+" is closed")
+// made returns an error for a client that NewClient has not made.
+func (c *Client) made() error {
+	if c == nil || c.context == nil {
+		return nilError("client", "has no connection to libdbss; make it with NewClient")
+	}
+	return nil
+}
+
+func closedError(what string) *Error {
+	return newError(ErrClosed, what, "the "+what+" is closed")
+}
+
+func nilError(parameter, what string) *Error {
+	return newError(ErrNullArgument, parameter, parameter+": "+what)
 }

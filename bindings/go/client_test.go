@@ -325,29 +325,29 @@ func TestInvalidArgumentsFailBeforeAnyRequest(t *testing.T) {
 		parameter string
 		call      func() error
 	}{
-		{dbss.ErrInvalidID, "id", func() error {
+		{dbss.ErrInvalidID, "reportID", func() error {
 			_, err := client.DownloadReport(background, mock.InstanceID, "short")
 			return err
 		}},
-		{dbss.ErrInvalidID, "instance", func() error {
+		{dbss.ErrInvalidID, "instanceID", func() error {
 			_, err := client.DownloadReport(background, mock.InstanceID+"\x00", report)
 			return err
 		}},
-		{dbss.ErrInvalidLocale, "locale", func() error {
+		{dbss.ErrInvalidLocale, "WithLocale", func() error {
 			_, err := client.DownloadReport(background, mock.InstanceID, report, dbss.WithLocale("fr\x00"))
 			return err
 		}},
-		{dbss.ErrInvalidUTF8, "locale", func() error {
+		{dbss.ErrInvalidUTF8, "WithLocale", func() error {
 			_, err := client.DownloadReport(background, mock.InstanceID, report, dbss.WithLocale("\xff"))
 			return err
 		}},
-		{dbss.ErrInvalidValue, "stall_timeout_ms", func() error {
+		{dbss.ErrInvalidValue, "WithStallTimeout", func() error {
 			return client.Check(background, dbss.WithStallTimeout(-time.Second))
 		}},
 		{dbss.ErrArgument, "WithPageSize", func() error {
 			return client.Check(background, dbss.WithPageSize(1))
 		}},
-		{dbss.ErrInvalidValue, "page_size", func() error {
+		{dbss.ErrInvalidValue, "WithPageSize", func() error {
 			_, err := client.Instances(background, dbss.WithPageSize(-1)).Collect()
 			return err
 		}},
@@ -360,7 +360,7 @@ func TestInvalidArgumentsFailBeforeAnyRequest(t *testing.T) {
 			_, err := dbss.NewClient(dbss.WithOption("no_such_option", ""))
 			return err
 		}},
-		{dbss.ErrInvalidEndpoint, "endpoint", func() error {
+		{dbss.ErrInvalidEndpoint, "WithEndpoint", func() error {
 			_, err := dbss.NewClient(dbss.WithEndpoint("https://a,https://b"))
 			return err
 		}},
@@ -368,7 +368,7 @@ func TestInvalidArgumentsFailBeforeAnyRequest(t *testing.T) {
 			_, err := dbss.NewClient()
 			return err
 		}},
-		{dbss.ErrNotConfigured, "template_id", func() error {
+		{dbss.ErrNotConfigured, "TemplateID", func() error {
 			return client.CreateReport(background, mock.InstanceID, dbss.ReportSpec{})
 		}},
 		{dbss.ErrArgument, "", func() error {

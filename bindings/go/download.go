@@ -20,11 +20,11 @@ import (
 //
 // Errors: [ErrArgument] and its group, before any request; [ErrNotFound], [ErrForbidden] and
 // the rest of [ErrService]; [ErrNetwork] and its group; [ErrLimitExceeded]; [ErrCancelled].
-func (c *Client) DownloadReport(ctx context.Context, instance, report string, options ...CallOption) ([]byte, error) {
+func (c *Client) DownloadReport(ctx context.Context, instanceID, reportID string, options ...CallOption) ([]byte, error) {
 	var bytes []byte
 	err := c.run(ctx, options, takesLocale, func(k *call) (failure *abi.Failure) {
 		s := k.settings
-		bytes, failure = abi.ReportDownloadToMemory(k.id, k.context, s.project, instance, report, s.locale, k.operation)
+		bytes, failure = abi.ReportDownloadToMemory(k.id, k.context, s.project, instanceID, reportID, s.locale, k.operation)
 		return failure
 	})
 	if err != nil {
@@ -42,7 +42,7 @@ func (c *Client) DownloadReport(ctx context.Context, instance, report string, op
 //
 // Errors: [ErrFileExists] without [WithReplace], also [fs.ErrExist]; [ErrNotRegularFile];
 // [ErrFile] and its group; those of [Client.DownloadReport].
-func (c *Client) DownloadReportToFile(ctx context.Context, instance, report, path string, options ...CallOption) (string, error) {
+func (c *Client) DownloadReportToFile(ctx context.Context, instanceID, reportID, path string, options ...CallOption) (string, error) {
 	download := abi.ReportDownloadToFile
 	if info, err := os.Stat(path); strings.HasSuffix(path, "/") || err == nil && info.IsDir() {
 		download = abi.ReportDownloadToDirectory
@@ -56,7 +56,7 @@ func (c *Client) DownloadReportToFile(ctx context.Context, instance, report, pat
 		settings.result = &result
 	}
 	err = c.runWith(ctx, settings, func(k *call) *abi.Failure {
-		return download(k.id, k.context, settings.project, instance, report, settings.locale, path, settings.flags, k.operation)
+		return download(k.id, k.context, settings.project, instanceID, reportID, settings.locale, path, settings.flags, k.operation)
 	})
 	if err != nil {
 		return "", err
@@ -66,15 +66,21 @@ func (c *Client) DownloadReportToFile(ctx context.Context, instance, report, pat
 
 // DownloadReportTo downloads a report to a writer while it arrives. What was written before
 // a failure stays written: only after a nil error it was the whole report. An error of the
-// writer is returned as it is. To an [*os.File] libdbss writes itself.
+// writer is returned as it is. To an [*os.File] libdbss writes itself. Do not close the file
+// to end the call: that has no such effect, and if it is a pipe, Close waits for the call. End
+// its context.
 //
 // Errors: [ErrNotResumable] if the transfer broke and could not be resumed;
 // [ErrBrokenPipe], [ErrDiskFull]; those of [Client.DownloadReport].
-func (c *Client) DownloadReportTo(ctx context.Context, w io.Writer, instance, report string, options ...CallOption) error {
-	if file, ok := w.(*os.File); ok {
-		return c.downloadToDescriptor(ctx, file, instance, report, options)
+func (c *Client) DownloadReportTo(ctx context.Context, w io.Writer, instanceID, reportID string, options ...CallOption) error {
+	file, isFile := w.(*os.File)
+	if w == nil || isFile && file == nil {
+		return nilError("w", "must not be nil")
 	}
-	stream, err := c.OpenReport(ctx, instance, report, options...)
+	if isFile {
+		return c.downloadToDescriptor(ctx, file, instanceID, reportID, options)
+	}
+	stream, err := c.OpenReport(ctx, instanceID, reportID, options...)
 	if err != nil {
 		return err
 	}
@@ -83,7 +89,7 @@ func (c *Client) DownloadReportTo(ctx context.Context, w io.Writer, instance, re
 	return err
 }
 
-func (c *Client) downloadToDescriptor(ctx context.Context, file *os.File, instance, report string, options []CallOption) error {
+func (c *Client) downloadToDescriptor(ctx context.Context, file *os.File, instanceID, reportID string, options []CallOption) error {
 	// Not Fd(), which would make the file block.
 	connection, err := file.SyscallConn()
 	if err != nil {
@@ -93,7 +99,7 @@ func (c *Client) downloadToDescriptor(ctx context.Context, file *os.File, instan
 	err = connection.Control(func(fd uintptr) {
 		called = c.run(ctx, options, takesLocale, func(k *call) *abi.Failure {
 			s := k.settings
-			return abi.ReportDownloadToFD(k.id, k.context, s.project, instance, report, s.locale, int(fd), k.operation)
+			return abi.ReportDownloadToFD(k.id, k.context, s.project, instanceID, reportID, s.locale, int(fd), k.operation)
 		})
 	})
 	if called != nil {
@@ -116,13 +122,15 @@ type ReportStream struct {
 	stream  *resource[abi.ReportStream]
 	call    *call
 	reading atomic.Bool
+	// Of the goroutine that reads: why later reads fail after a callback panicked.
+	failed *Error
 }
 
 // OpenReport opens a report for reading, when its first bytes have arrived. The context
 // counts until the stream is closed, which it must be.
 //
 // Errors: those of [Client.DownloadReport].
-func (c *Client) OpenReport(ctx context.Context, instance, report string, options ...CallOption) (*ReportStream, error) {
+func (c *Client) OpenReport(ctx context.Context, instanceID, reportID string, options ...CallOption) (*ReportStream, error) {
 	defer runtime.KeepAlive(c)
 	settings, err := newCallSettings(options, takesLocale)
 	if err != nil {
@@ -141,7 +149,7 @@ func (c *Client) OpenReport(ctx context.Context, instance, report string, option
 			k.free()
 		}
 	}()
-	handle, failure := abi.ReportOpen(k.id, k.context, settings.project, instance, report, settings.locale, k.operation)
+	handle, failure := abi.ReportOpen(k.id, k.context, settings.project, instanceID, reportID, settings.locale, k.operation)
 	if err := k.finish(failure); err != nil {
 		return nil, err
 	}
@@ -160,15 +168,19 @@ func (c *Client) OpenReport(ctx context.Context, instance, report string, option
 }
 
 // Read reads the next bytes, at least one. [io.EOF] comes only when the report is complete
-// and its length correct. After a failure, later reads fail with the same error.
+// and its length correct. After a failure, later reads fail with the same error. A read whose
+// callback panics may lose bytes, so later ones fail with [ErrCancelled].
 //
 // Errors: [ErrClosed] after Close; [ErrBusy] if another goroutine reads; [ErrTruncated] and
 // others of [Client.DownloadReport].
 func (s *ReportStream) Read(p []byte) (int, error) {
 	defer runtime.KeepAlive(s)
+	if err := s.opened(); err != nil {
+		return 0, err
+	}
 	handle, ok := s.stream.acquire()
 	if !ok {
-		return 0, closedError("stream", "stream")
+		return 0, closedError("stream")
 	}
 	defer s.stream.release()
 	if len(p) == 0 {
@@ -178,7 +190,14 @@ func (s *ReportStream) Read(p []byte) (int, error) {
 		return 0, newError(ErrBusy, "stream", "stream: another goroutine reads it")
 	}
 	defer s.reading.Store(false)
+	if s.failed != nil {
+		return 0, s.failed
+	}
 	n, failure := abi.ReportStreamRead(s.call.id, handle, p)
+	if s.call.panicked {
+		s.failed = newError(ErrCancelled, "", "a callback panicked during an earlier read of the stream")
+		s.failed.CancelledBy = CancelledByCallback
+	}
 	if err := s.call.finish(failure); err != nil {
 		return 0, err
 	}
@@ -193,6 +212,9 @@ var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 // WriteTo writes the rest of the report to a writer. An error of the writer is returned as
 // it is.
 func (s *ReportStream) WriteTo(w io.Writer) (written int64, err error) {
+	if w == nil {
+		return 0, nilError("w", "must not be nil")
+	}
 	buffer := buffers.Get().(*[256 << 10]byte)
 	defer buffers.Put(buffer)
 	for {
@@ -218,6 +240,17 @@ func (s *ReportStream) WriteTo(w io.Writer) (written int64, err error) {
 // and later ones with [ErrClosed]. It returns nil, and does nothing the second time.
 func (s *ReportStream) Close() error {
 	defer runtime.KeepAlive(s)
+	if err := s.opened(); err != nil {
+		return err
+	}
 	s.stream.close(abi.ReportStreamClose)
+	return nil
+}
+
+// opened returns an error for a stream that OpenReport has not opened.
+func (s *ReportStream) opened() error {
+	if s == nil || s.stream == nil {
+		return nilError("stream", "is not open; open it with Client.OpenReport")
+	}
 	return nil
 }

@@ -54,7 +54,8 @@ type Error struct {
 	Status Status
 	// One line for people: what was wrong and what to do.
 	Message string
-	// The parameter or option at fault; empty for none.
+	// The parameter, field or option at fault, by its name in this package, such as
+	// "reportID", "StartTime" or "WithTotalTimeout"; empty for none.
 	Parameter string
 	// The HTTP status of the response; 0 without a response.
 	HTTPStatus int
@@ -126,11 +127,12 @@ func (e *Error) Timeout() bool {
 }
 
 func newError(status Status, parameter, message string) *Error {
-	return errorFrom(abi.NewFailure(int32(status), parameter, message))
+	return &Error{Status: status, Message: message, Parameter: parameter, RetryAfter: -1}
 }
 
-// errorFrom converts an error of libdbss; nil for nil.
-func errorFrom(f *abi.Failure) *Error {
+// errorFrom converts an error of libdbss, with the names of this package: those in `own`, and
+// the usual ones. It is nil for nil.
+func errorFrom(f *abi.Failure, own map[string]string) *Error {
 	if f == nil {
 		return nil
 	}
@@ -138,7 +140,7 @@ func errorFrom(f *abi.Failure) *Error {
 	for _, one := range f.Details {
 		details = append(details, Detail(one))
 	}
-	return &Error{
+	err := &Error{
 		Status:                      Status(f.Status),
 		Message:                     f.Message,
 		Parameter:                   f.Parameter,
@@ -157,6 +159,8 @@ func errorFrom(f *abi.Failure) *Error {
 		RetryAfter:                  milliseconds(f.RetryAfterMs),
 		Attempts:                    int(f.Attempts),
 	}
+	inGo(err, own)
+	return err
 }
 
 // milliseconds converts a duration from C; -1 stays -1.

@@ -86,6 +86,8 @@ type List[T any] struct {
 	item     T
 	total    int64
 	err      error
+	// Why the last page cannot be read: the cursor would not fetch it again.
+	unreadable *abi.Failure
 }
 
 func newList[T any](
@@ -97,7 +99,8 @@ func newList[T any](
 }
 
 // Next advances to the next item; false at the end and after a failure. After a failure it
-// may be called again, for the same page.
+// may be called again, for the same page. A page that cannot be read, such as one whose JSON
+// is nested more than 10000 deep, fails each time.
 func (l *List[T]) Next() bool {
 	if l.settings == nil {
 		return false
@@ -114,6 +117,9 @@ func (l *List[T]) Next() bool {
 
 func (l *List[T]) fetch(k *call) *abi.Failure {
 	defer runtime.KeepAlive(l)
+	if l.unreadable != nil {
+		return l.unreadable
+	}
 	if l.cursor == nil {
 		cursor, failure := l.open(k)
 		if failure != nil {
@@ -137,8 +143,8 @@ func (l *List[T]) fetch(k *call) *abi.Failure {
 		return nil
 	}
 	l.total = abi.ReadPage(page).Total
-	l.page, failure = readPage(page, l.parse)
-	return failure
+	l.page, l.unreadable = readPage(page, l.parse)
+	return l.unreadable
 }
 
 // readPage converts the items of a page, which it frees.
@@ -192,39 +198,41 @@ func (c *Client) Instances(ctx context.Context, options ...CallOption) *List[Ins
 // Reports lists the reports of an instance; see [Client.Instances].
 //
 // Options: [WithNameFilter], [WithPageSize], [WithProjectID] and those of any call.
-func (c *Client) Reports(ctx context.Context, instance string, options ...CallOption) *List[Report] {
+func (c *Client) Reports(ctx context.Context, instanceID string, options ...CallOption) *List[Report] {
 	allowed := takesPageSize | takesName
 	return newList(c, ctx, options, allowed, newReport, func(k *call) (abi.Cursor, *abi.Failure) {
 		s := k.settings
-		return abi.ReportsList(k.context, s.project, instance, s.name, s.pageSize)
+		return abi.ReportsList(k.context, s.project, instanceID, s.name, s.pageSize)
 	})
 }
 
 // Templates lists the report templates of an instance; see [Client.Instances].
 //
 // Options: [WithProjectID] and those of any call.
-func (c *Client) Templates(ctx context.Context, instance string, options ...CallOption) *List[Template] {
+func (c *Client) Templates(ctx context.Context, instanceID string, options ...CallOption) *List[Template] {
 	return newList(c, ctx, options, 0, newTemplate, func(k *call) (abi.Cursor, *abi.Failure) {
-		return abi.TemplatesList(k.context, k.settings.project, instance)
+		return abi.TemplatesList(k.context, k.settings.project, instanceID)
 	})
 }
 
 // Databases lists the databases that an instance audits; see [Client.Instances].
 //
 // Options: [WithStatusFilter], [WithPageSize], [WithProjectID] and those of any call.
-func (c *Client) Databases(ctx context.Context, instance string, options ...CallOption) *List[Database] {
+func (c *Client) Databases(ctx context.Context, instanceID string, options ...CallOption) *List[Database] {
 	allowed := takesPageSize | takesStatus
 	return newList(c, ctx, options, allowed, newDatabase, func(k *call) (abi.Cursor, *abi.Failure) {
 		s := k.settings
-		return abi.DatabasesList(k.context, s.project, instance, s.status, s.pageSize)
+		return abi.DatabasesList(k.context, s.project, instanceID, s.status, s.pageSize)
 	})
 }
 
-// filled makes an object of options by key and value, uses it and frees it.
+// filled makes an object of options by key and value for a call, uses it and frees it.
 func filled[H any](
+	k *call, names map[string]string,
 	create func() (H, *abi.Failure), set func(H, string, string) *abi.Failure, free func(H),
 	each func(func(key, value string)), use func(H) *abi.Failure,
 ) *abi.Failure {
+	k.names = names
 	object, failure := create()
 	if failure != nil {
 		return failure
@@ -241,8 +249,8 @@ func filled[H any](
 	return use(object)
 }
 
-func withSpec(spec ReportSpec, use func(abi.ReportSpec) *abi.Failure) *abi.Failure {
-	return filled(abi.ReportSpecNew, abi.ReportSpecSet, abi.ReportSpecFree, spec.each, use)
+func withSpec(k *call, spec ReportSpec, use func(abi.ReportSpec) *abi.Failure) *abi.Failure {
+	return filled(k, reportSpecNames, abi.ReportSpecNew, abi.ReportSpecSet, abi.ReportSpecFree, spec.each, use)
 }
 
 // CreateReport starts the creation of a report. The service returns no id:
@@ -251,10 +259,10 @@ func withSpec(spec ReportSpec, use func(abi.ReportSpec) *abi.Failure) *abi.Failu
 //
 // Errors: [ErrNotConfigured] if a required field of the spec is empty; [ErrRejected]; those
 // of [Client.DownloadReport].
-func (c *Client) CreateReport(ctx context.Context, instance string, spec ReportSpec, options ...CallOption) error {
+func (c *Client) CreateReport(ctx context.Context, instanceID string, spec ReportSpec, options ...CallOption) error {
 	return c.run(ctx, options, 0, func(k *call) *abi.Failure {
-		return withSpec(spec, func(spec abi.ReportSpec) *abi.Failure {
-			return abi.ReportCreate(k.id, k.context, k.settings.project, instance, spec, k.operation)
+		return withSpec(k, spec, func(spec abi.ReportSpec) *abi.Failure {
+			return abi.ReportCreate(k.id, k.context, k.settings.project, instanceID, spec, k.operation)
 		})
 	})
 }
@@ -265,11 +273,11 @@ func (c *Client) CreateReport(ctx context.Context, instance string, spec ReportS
 //
 // Errors: [ErrNotFound] also without such a template; [ErrAmbiguous], [ErrNotReady]; those
 // of [Client.CreateReport].
-func (c *Client) GenerateReport(ctx context.Context, instance string, spec ReportSpec, options ...CallOption) (string, error) {
+func (c *Client) GenerateReport(ctx context.Context, instanceID string, spec ReportSpec, options ...CallOption) (string, error) {
 	var id string
 	err := c.run(ctx, options, 0, func(k *call) *abi.Failure {
-		return withSpec(spec, func(spec abi.ReportSpec) (failure *abi.Failure) {
-			id, failure = abi.ReportGenerate(k.id, k.context, k.settings.project, instance, spec, k.operation)
+		return withSpec(k, spec, func(spec abi.ReportSpec) (failure *abi.Failure) {
+			id, failure = abi.ReportGenerate(k.id, k.context, k.settings.project, instanceID, spec, k.operation)
 			return failure
 		})
 	})
@@ -282,18 +290,18 @@ func (c *Client) GenerateReport(ctx context.Context, instance string, spec Repor
 //
 // Errors: [ErrNotFound] also if it is deleted meanwhile; [ErrNotReady]; those of
 // [Client.DownloadReport].
-func (c *Client) WaitForReport(ctx context.Context, instance, report string, options ...CallOption) error {
+func (c *Client) WaitForReport(ctx context.Context, instanceID, reportID string, options ...CallOption) error {
 	return c.run(ctx, options, 0, func(k *call) *abi.Failure {
-		return abi.ReportWait(k.id, k.context, k.settings.project, instance, report, k.operation)
+		return abi.ReportWait(k.id, k.context, k.settings.project, instanceID, reportID, k.operation)
 	})
 }
 
 // DeleteReport deletes a report at the service, permanently.
 //
 // Errors: [ErrNotFound], [ErrRejected]; those of [Client.DownloadReport].
-func (c *Client) DeleteReport(ctx context.Context, instance, report string, options ...CallOption) error {
+func (c *Client) DeleteReport(ctx context.Context, instanceID, reportID string, options ...CallOption) error {
 	return c.run(ctx, options, 0, func(k *call) *abi.Failure {
-		return abi.ReportDelete(k.id, k.context, k.settings.project, instance, report, k.operation)
+		return abi.ReportDelete(k.id, k.context, k.settings.project, instanceID, reportID, k.operation)
 	})
 }
 
@@ -301,10 +309,10 @@ func (c *Client) DeleteReport(ctx context.Context, instance, report string, opti
 // whose id has 16 to 64 characters.
 //
 // Errors: [ErrNotFound], [ErrUnexpectedResponse]; those of [Client.DownloadReport].
-func (c *Client) Schedule(ctx context.Context, instance, template string, options ...CallOption) (Schedule, error) {
+func (c *Client) Schedule(ctx context.Context, instanceID, templateID string, options ...CallOption) (Schedule, error) {
 	var found []Schedule
 	err := c.run(ctx, options, 0, func(k *call) *abi.Failure {
-		page, failure := abi.ScheduleShow(k.id, k.context, k.settings.project, instance, template, k.operation)
+		page, failure := abi.ScheduleShow(k.id, k.context, k.settings.project, instanceID, templateID, k.operation)
 		if failure == nil {
 			found, failure = readPage(page, newSchedule)
 		}
@@ -321,12 +329,12 @@ func (c *Client) Schedule(ctx context.Context, instance, template string, option
 // change that may have reached the service is not sent again.
 //
 // Errors: [ErrNotConfigured] if nothing changes; [ErrRejected]; those of [Client.Schedule].
-func (c *Client) UpdateSchedule(ctx context.Context, instance, template string, changes ScheduleChanges, options ...CallOption) error {
+func (c *Client) UpdateSchedule(ctx context.Context, instanceID, templateID string, changes ScheduleChanges, options ...CallOption) error {
 	return c.run(ctx, options, 0, func(k *call) *abi.Failure {
 		use := func(changes abi.ScheduleChanges) *abi.Failure {
-			return abi.ScheduleUpdate(k.id, k.context, k.settings.project, instance, template, changes, k.operation)
+			return abi.ScheduleUpdate(k.id, k.context, k.settings.project, instanceID, templateID, changes, k.operation)
 		}
-		return filled(abi.ScheduleChangesNew, abi.ScheduleChangesSet, abi.ScheduleChangesFree, changes.each, use)
+		return filled(k, scheduleChangesNames, abi.ScheduleChangesNew, abi.ScheduleChangesSet, abi.ScheduleChangesFree, changes.each, use)
 	})
 }
 
@@ -374,7 +382,7 @@ func (c *Client) Mirror(ctx context.Context, directory string, mirror MirrorOpti
 			result = newMirrorResult(handle)
 			return failure
 		}
-		return filled(abi.MirrorOptionsNew, abi.MirrorOptionsSet, abi.MirrorOptionsFree, mirror.each, use)
+		return filled(k, mirrorOptionsNames, abi.MirrorOptionsNew, abi.MirrorOptionsSet, abi.MirrorOptionsFree, mirror.each, use)
 	})
 	return result, err
 }
@@ -389,7 +397,7 @@ func newMirrorResult(handle abi.MirrorResult) *MirrorResult {
 	for i := 0; i < fields.FailureCount; i++ {
 		failure := abi.TakeError(abi.MirrorResultFailureError(handle, i))
 		instance, report := abi.MirrorResultFailureInstance(handle, i), abi.MirrorResultFailureID(handle, i)
-		result.Failures = append(result.Failures, MirrorFailure{instance, report, errorFrom(failure)})
+		result.Failures = append(result.Failures, MirrorFailure{instance, report, errorFrom(failure, nil)})
 	}
 	for i := 0; i < fields.GapCount; i++ {
 		result.Gaps = append(result.Gaps, Gap{

@@ -82,6 +82,24 @@ func TestListContinuesAfterAFailure(t *testing.T) {
 	}
 }
 
+func TestListDoesNotSkipAPageThatCannotBeRead(t *testing.T) {
+	client := newClient(t)
+	page := func(first, extra string) {
+		item := `{"id":"` + strings.Repeat("a", 35)
+		mock.fault(t, "@instances", object{"times": 1, "headers": [][2]string{{"Content-Type", "application/json"}},
+			"body": `{"total":4,"instances":[` + item + first + `","extra":` + extra + `},` + item + first + `b"}]}`})
+	}
+	page("1", strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000))
+	page("2", `""`)
+	list := client.Instances(background, dbss.WithPageSize(2))
+	for i := 0; i < 3; i++ {
+		items, err := list.Collect()
+		if len(items) != 0 || !errors.Is(err, dbss.ErrUnexpectedResponse) {
+			t.Errorf("%d items, %v", len(items), err)
+		}
+	}
+}
+
 func TestFieldsAreConvertedLeniently(t *testing.T) {
 	client := newClient(t)
 	instance := addInstance(t)
@@ -173,7 +191,7 @@ func TestMirrorReturnsItsResult(t *testing.T) {
 	refused := added.IDs[2]
 	mock.fault(t, refused, object{"status": 403, "times": 1})
 	directory := filepath.Join(t.TempDir(), "archive")
-	options := dbss.MirrorOptions{Instance: instance, Parallel: 2}
+	options := dbss.MirrorOptions{InstanceID: instance, Parallel: 2}
 	result, err := client.Mirror(background, directory, options)
 	if !errors.Is(err, dbss.ErrPartial) || result == nil {
 		t.Fatalf("%+v, %v", result, err)
@@ -200,7 +218,7 @@ func TestMirrorReturnsItsResult(t *testing.T) {
 	mock.control(t, "POST", "/reports", object{"format": "pdf", "instance": instance, "type": "AUDIT_REPORT_DAY",
 		"start_time": day(0) + " 00:00:00", "end_time": day(1) + " 00:00:00"}, nil)
 	result, err = client.Mirror(background, directory, dbss.MirrorOptions{
-		Instance: instance, Since: day(0), Until: day(2), Type: "AUDIT_REPORT_DAY",
+		InstanceID: instance, Since: day(0), Until: day(2), Type: "AUDIT_REPORT_DAY",
 	})
 	check(t, err)
 	if want := (dbss.Gap{InstanceID: instance, Type: "AUDIT_REPORT_DAY", Period: day(1)}); len(result.Gaps) == 0 || result.Gaps[0] != want {

@@ -16,9 +16,9 @@ var logLevels = map[int32]slog.Level{
 func logTo(logger *slog.Logger) abi.LogFn {
 	return func(record abi.LogRecord) {
 		k, _ := abi.CurrentCall().(*call)
-		ctx := context.Background()
+		ctx, names := context.Background(), map[string]string(nil)
 		if k != nil {
-			ctx = k.ctx
+			ctx, names = k.ctx, k.names
 		}
 		defer func() {
 			if value := recover(); value != nil && k != nil {
@@ -32,12 +32,12 @@ func logTo(logger *slog.Logger) abi.LogFn {
 			level = slog.LevelDebug
 		}
 		if logger.Enabled(ctx, level) {
-			logger.LogAttrs(ctx, level, f.Message, logAttrs(f, record)...)
+			logger.LogAttrs(ctx, level, f.Message, logAttrs(f, record, names)...)
 		}
 	}
 }
 
-func logAttrs(f abi.LogRecordFields, record abi.LogRecord) (attrs []slog.Attr) {
+func logAttrs(f abi.LogRecordFields, record abi.LogRecord, names map[string]string) (attrs []slog.Attr) {
 	text := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(key, value))
@@ -64,7 +64,7 @@ func logAttrs(f abi.LogRecordFields, record abi.LogRecord) (attrs []slog.Attr) {
 	if f.Status != 0 {
 		text("status", Status(f.Status).Error())
 	}
-	if err := errorFrom(abi.TakeError(abi.LogRecordError(record))); err != nil {
+	if err := errorFrom(abi.TakeError(abi.LogRecordError(record)), names); err != nil {
 		attrs = append(attrs, slog.Any("error", err))
 	}
 	return attrs

@@ -11,82 +11,82 @@ import (
 // WithRegion sets the option "region": The region, such as cn-north-4. It determines the
 // endpoint and the project, unless they are set too. a-z, 0-9 and "-". 1 to 63 bytes.
 func WithRegion(value string) Option {
-	return Setting{key: "region", value: value}
+	return newSetting("region", value)
 }
 
 // WithToken sets the option "token": The IAM token that is sent with each request, instead
 // of other credentials. Visible ASCII characters. 1 to 98304 bytes.
 func WithToken(value string) Option {
-	return Setting{key: "token", value: value}
+	return newSetting("token", value)
 }
 
 // WithAccessKey sets the option "access_key": The access key (AK) that signs each request,
 // instead of other credentials. It needs [WithSecretKey]. Visible ASCII characters. 1 to
 // 1024 bytes.
 func WithAccessKey(value string) Option {
-	return Setting{key: "access_key", value: value}
+	return newSetting("access_key", value)
 }
 
 // WithSecretKey sets the option "secret_key": The secret (SK) of [WithAccessKey]. Visible
 // ASCII characters. 1 to 1024 bytes.
 func WithSecretKey(value string) Option {
-	return Setting{key: "secret_key", value: value}
+	return newSetting("secret_key", value)
 }
 
 // WithSecurityToken sets the option "security_token": The security token of a temporary
 // [WithAccessKey]. Visible ASCII characters. 1 to 98304 bytes.
 func WithSecurityToken(value string) Option {
-	return Setting{key: "security_token", value: value}
+	return newSetting("security_token", value)
 }
 
 // WithIAMUser sets the option "iam_user": The IAM user who logs in for a token, instead of
 // other credentials. It needs [WithIAMPassword] and [WithIAMDomain]. 1 to 1024 bytes.
 func WithIAMUser(value string) Option {
-	return Setting{key: "iam_user", value: value}
+	return newSetting("iam_user", value)
 }
 
 // WithIAMPassword sets the option "iam_password": The password of [WithIAMUser]. 1 to 1024
 // bytes.
 func WithIAMPassword(value string) Option {
-	return Setting{key: "iam_password", value: value}
+	return newSetting("iam_password", value)
 }
 
 // WithIAMDomain sets the option "iam_domain": The name of the account of [WithIAMUser]. 1
 // to 1024 bytes.
 func WithIAMDomain(value string) Option {
-	return Setting{key: "iam_domain", value: value}
+	return newSetting("iam_domain", value)
 }
 
 // WithIAMUserID sets the option "iam_user_id": The id of [WithIAMUser], for a login with a
 // passcode of its MFA device. It needs a passcode provider. 1 to 1024 bytes.
 func WithIAMUserID(value string) Option {
-	return Setting{key: "iam_user_id", value: value}
+	return newSetting("iam_user_id", value)
 }
 
 // WithAgencyName sets the option "agency_name": The agency to assume with the other
 // credentials. Calls then use its temporary keys, and the projects of its account. It
 // needs [WithAgencyDomain] or [WithAgencyDomainID]. 1 to 1024 bytes.
 func WithAgencyName(value string) Option {
-	return Setting{key: "agency_name", value: value}
+	return newSetting("agency_name", value)
 }
 
 // WithAgencyDomain sets the option "agency_domain": The name of the account of
 // [WithAgencyName]. 1 to 1024 bytes.
 func WithAgencyDomain(value string) Option {
-	return Setting{key: "agency_domain", value: value}
+	return newSetting("agency_domain", value)
 }
 
 // WithAgencyDomainID sets the option "agency_domain_id": The id of the account of
 // [WithAgencyName], instead of its name. 1 to 1024 bytes.
 func WithAgencyDomainID(value string) Option {
-	return Setting{key: "agency_domain_id", value: value}
+	return newSetting("agency_domain_id", value)
 }
 
 // WithAgencyDuration sets the option "agency_duration_ms": How long a temporary key of
 // [WithAgencyName] is valid, in whole seconds. It is refreshed before it expires. 15 min
 // to 24 h. The default is 60 min.
 func WithAgencyDuration(value time.Duration) Option {
-	return Setting{key: "agency_duration_ms", value: durationText(value)}
+	return newSetting("agency_duration_ms", durationText(value))
 }
 
 // WithCredentials sets the option "credentials": Where to find credentials, instead of
@@ -102,51 +102,51 @@ func WithAgencyDuration(value time.Duration) Option {
 // environment or the profile. The names are those of the official SDKs. One of default,
 // oidc, environment, federation, profile, metadata, pod_identity.
 func WithCredentials(value string) Option {
-	return Setting{key: "credentials", value: value}
+	return newSetting("credentials", value)
 }
 
 // WithIAMEndpoint sets the option "iam_endpoint": The URL of IAM, for logins and for
 // looking up a project. Without it, that of the profile, else that of the variable
 // HUAWEICLOUD_SDK_IAM_ENDPOINT, else the region's own, else https://iam.myhuaweicloud.com.
 func WithIAMEndpoint(value string) Option {
-	return Setting{key: "iam_endpoint", value: value}
+	return newSetting("iam_endpoint", value)
 }
 
 // WithSTSEndpoint sets the option "sts_endpoint": The URL of STS, for [WithCredentials] by
 // OIDC. Without it, that of the variable HUAWEICLOUD_SDK_STS_ENDPOINT, else the region's.
 func WithSTSEndpoint(value string) Option {
-	return Setting{key: "sts_endpoint", value: value}
+	return newSetting("sts_endpoint", value)
 }
 
 // WithMetadataEndpoint sets the option "metadata_endpoint": The URL of the instance's
 // metadata service, if it is not http://169.254.169.254. Plain http may go to a link-local
 // or private address, for this service alone.
 func WithMetadataEndpoint(value string) Option {
-	return Setting{key: "metadata_endpoint", value: value}
+	return newSetting("metadata_endpoint", value)
 }
 
 // WithCAFile sets the option "ca_file": A PEM file of the certificates to trust, instead
 // of the system's and the built-in ones.
 func WithCAFile(value string) Option {
-	return Setting{key: "ca_file", value: value}
+	return newSetting("ca_file", value)
 }
 
 // WithConnectTimeout sets the option "connect_timeout_ms": The maximum time to connect:
 // name look-up, TCP and TLS together. 1 ms to 24 h, or [NoLimit]. The default is 10 s.
 func WithConnectTimeout(value time.Duration) Setting {
-	return Setting{key: "connect_timeout_ms", value: durationText(value)}
+	return newSetting("connect_timeout_ms", durationText(value))
 }
 
 // WithStallTimeout sets the option "stall_timeout_ms": The maximum time without a byte
 // sent or received. 1 ms to 24 h, or [NoLimit]. The default is 60 s.
 func WithStallTimeout(value time.Duration) Setting {
-	return Setting{key: "stall_timeout_ms", value: durationText(value)}
+	return newSetting("stall_timeout_ms", durationText(value))
 }
 
 // WithTotalTimeout sets the option "total_timeout_ms": The maximum time for a whole call.
 // 1 ms to 30 days, or [NoLimit]. The default is [NoLimit].
 func WithTotalTimeout(value time.Duration) Setting {
-	return Setting{key: "total_timeout_ms", value: durationText(value)}
+	return newSetting("total_timeout_ms", durationText(value))
 }
 
 // WithMaxAttempts sets the option "max_attempts": The maximum number of attempts of a call
@@ -154,88 +154,128 @@ func WithTotalTimeout(value time.Duration) Setting {
 // The count restarts after an attempt that received 1 MiB. 1 means no retries. 1 to 1000.
 // The default is 3.
 func WithMaxAttempts(value int) Setting {
-	return Setting{key: "max_attempts", value: strconv.Itoa(value)}
+	return newSetting("max_attempts", strconv.Itoa(value))
 }
 
 // WithMaxRetryAfter sets the option "max_retry_after_ms": The maximum wait before another
 // attempt that the service may request (Retry-After). If it requests more, the call fails
 // immediately. 0 ms to 24 h. The default is 60 s.
 func WithMaxRetryAfter(value time.Duration) Option {
-	return Setting{key: "max_retry_after_ms", value: durationText(value)}
+	return newSetting("max_retry_after_ms", durationText(value))
 }
 
 // WithAllowPlaintext sets the option "allow_plaintext": Whether an endpoint on another
 // host may be plain http, which exposes the token and the report to the network. The
 // default is false.
 func WithAllowPlaintext(value bool) Option {
-	return Setting{key: "allow_plaintext", value: strconv.FormatBool(value)}
+	return newSetting("allow_plaintext", strconv.FormatBool(value))
 }
 
 // WithAllowCloseDelimited sets the option "allow_close_delimited": Whether a body over
 // plain http may be delimited only by the end of the connection. Then it cannot be checked
 // whether it is complete. The default is false.
 func WithAllowCloseDelimited(value bool) Option {
-	return Setting{key: "allow_close_delimited", value: strconv.FormatBool(value)}
+	return newSetting("allow_close_delimited", strconv.FormatBool(value))
 }
 
 // WithFollowRedirects sets the option "follow_redirects": Whether up to 5 redirects are
 // followed. Credentials are never sent to another origin, and no request goes from https
 // to plain http. The default is false.
 func WithFollowRedirects(value bool) Option {
-	return Setting{key: "follow_redirects", value: strconv.FormatBool(value)}
+	return newSetting("follow_redirects", strconv.FormatBool(value))
 }
 
 // WithProxy sets the option "proxy": The URL of an HTTP proxy, such as
 // http://user:password@proxy.example.com:3128, through which all connections are tunnelled
 // (CONNECT).
 func WithProxy(value string) Option {
-	return Setting{key: "proxy", value: value}
+	return newSetting("proxy", value)
 }
 
 // WithProxyFromEnvironment sets the option "proxy_from_environment": Whether the proxy is
 // taken from https_proxy, http_proxy, all_proxy and no_proxy (also in upper case, except
-// HTTP_PROXY) when the context is made. The default is false.
+// HTTP_PROXY) when the client is made. The default is false.
 func WithProxyFromEnvironment(value bool) Option {
-	return Setting{key: "proxy_from_environment", value: strconv.FormatBool(value)}
+	return newSetting("proxy_from_environment", strconv.FormatBool(value))
 }
 
 // WithFileMode sets the option "file_mode": The permissions of a saved file, independent
 // of the umask. The owner can always read and write. Octal 600 to 777. The default is 600.
 func WithFileMode(value fs.FileMode) Setting {
-	return Setting{key: "file_mode", value: modeText(value)}
+	return newSetting("file_mode", modeText(value))
 }
 
 // WithMaxMemoryBytes sets the option "max_memory_bytes": The maximum size of a report that
 // is downloaded into memory. 1 to 9223372036854775807. The default is 1073741824.
 func WithMaxMemoryBytes(value int64) Setting {
-	return Setting{key: "max_memory_bytes", value: sizeText(value)}
+	return newSetting("max_memory_bytes", sizeText(value))
 }
 
 // WithWaitTimeout sets the option "wait_timeout_ms": The maximum time to wait until the
 // service has generated a report. 1 ms to 30 days, or [NoLimit]. The default is 60 min.
 func WithWaitTimeout(value time.Duration) Setting {
-	return Setting{key: "wait_timeout_ms", value: durationText(value)}
+	return newSetting("wait_timeout_ms", durationText(value))
 }
 
 // WithPollInterval sets the option "poll_interval_ms": The initial interval for polling a
 // report that is being generated. It grows by half each time, up to 30 s or this value if
 // that is larger, and varies randomly by a fifth. 1 ms to 24 h. The default is 2 s.
 func WithPollInterval(value time.Duration) Setting {
-	return Setting{key: "poll_interval_ms", value: durationText(value)}
+	return newSetting("poll_interval_ms", durationText(value))
 }
 
-// WithLogLevel sets the option "log_level": Which records the log callback receives: those
-// of this level and the more important ones. One of error, warning, info, debug. The
-// default is debug.
+// WithLogLevel sets the option "log_level": Which records the logger receives: those of
+// this level and the more important ones. One of error, warning, info, debug. The default
+// is debug.
 func WithLogLevel(value string) Option {
-	return Setting{key: "log_level", value: value}
+	return newSetting("log_level", value)
 }
 
 // WithUserAgentSuffix sets the option "user_agent_suffix": Text after "libdbss/VERSION" in
 // the User-Agent header, such as a program's name and version. Visible ASCII characters
 // and spaces. 1 to 256 bytes.
 func WithUserAgentSuffix(value string) Option {
-	return Setting{key: "user_agent_suffix", value: value}
+	return newSetting("user_agent_suffix", value)
+}
+
+// optionNames has the functions for options, by their keys.
+var optionNames = map[string]string{
+	"region":                 "WithRegion",
+	"endpoint":               "WithEndpoint",
+	"project_id":             "WithProjectID",
+	"token":                  "WithToken",
+	"access_key":             "WithAccessKey",
+	"secret_key":             "WithSecretKey",
+	"security_token":         "WithSecurityToken",
+	"iam_user":               "WithIAMUser",
+	"iam_password":           "WithIAMPassword",
+	"iam_domain":             "WithIAMDomain",
+	"iam_user_id":            "WithIAMUserID",
+	"agency_name":            "WithAgencyName",
+	"agency_domain":          "WithAgencyDomain",
+	"agency_domain_id":       "WithAgencyDomainID",
+	"agency_duration_ms":     "WithAgencyDuration",
+	"credentials":            "WithCredentials",
+	"iam_endpoint":           "WithIAMEndpoint",
+	"sts_endpoint":           "WithSTSEndpoint",
+	"metadata_endpoint":      "WithMetadataEndpoint",
+	"ca_file":                "WithCAFile",
+	"connect_timeout_ms":     "WithConnectTimeout",
+	"stall_timeout_ms":       "WithStallTimeout",
+	"total_timeout_ms":       "WithTotalTimeout",
+	"max_attempts":           "WithMaxAttempts",
+	"max_retry_after_ms":     "WithMaxRetryAfter",
+	"allow_plaintext":        "WithAllowPlaintext",
+	"allow_close_delimited":  "WithAllowCloseDelimited",
+	"follow_redirects":       "WithFollowRedirects",
+	"proxy":                  "WithProxy",
+	"proxy_from_environment": "WithProxyFromEnvironment",
+	"file_mode":              "WithFileMode",
+	"max_memory_bytes":       "WithMaxMemoryBytes",
+	"wait_timeout_ms":        "WithWaitTimeout",
+	"poll_interval_ms":       "WithPollInterval",
+	"log_level":              "WithLogLevel",
+	"user_agent_suffix":      "WithUserAgentSuffix",
 }
 
 // ReportSpec says what [Client.GenerateReport] creates. Fields that are zero are not set.
@@ -282,10 +322,20 @@ func (o ReportSpec) each(set func(key, value string)) {
 	}
 }
 
+// reportSpecNames has the fields of [ReportSpec], by their keys.
+var reportSpecNames = map[string]string{
+	"template_id": "TemplateID",
+	"start_time":  "StartTime",
+	"end_time":    "EndTime",
+	"start_date":  "StartDate",
+	"end_date":    "EndDate",
+	"db_ids":      "DBIDs",
+}
+
 // MirrorOptions has the options of [Client.Mirror]. Fields that are zero are not set.
 type MirrorOptions struct {
 	// The id of the only audit instance to mirror; by default all. 32 to 64 characters.
-	Instance string
+	InstanceID string
 	// The first day on which the time range of a report may begin, such as 2026-11-24. Reports
 	// without a date are included.
 	Since string
@@ -294,8 +344,8 @@ type MirrorOptions struct {
 	// The type of the reports, such as AUDIT_REPORT_DAY. 1 to 256 bytes.
 	Type string
 	// The template_type of the reports. 1 to 256 bytes.
-	Template string
-	// The name of the reports. The service does the filtering. 1 to 256 bytes.
+	TemplateType string
+	// A part of the name of the reports, as the service searches. 1 to 256 bytes.
 	Name string
 	// The language of the reports; by default the service's choice. Each language of a report
 	// is a separate report in the archive. One of en-us, zh-cn.
@@ -314,8 +364,8 @@ type MirrorOptions struct {
 }
 
 func (o MirrorOptions) each(set func(key, value string)) {
-	if o.Instance != "" {
-		set("instance", o.Instance)
+	if o.InstanceID != "" {
+		set("instance", o.InstanceID)
 	}
 	if o.Since != "" {
 		set("since", o.Since)
@@ -326,8 +376,8 @@ func (o MirrorOptions) each(set func(key, value string)) {
 	if o.Type != "" {
 		set("type", o.Type)
 	}
-	if o.Template != "" {
-		set("template", o.Template)
+	if o.TemplateType != "" {
+		set("template", o.TemplateType)
 	}
 	if o.Name != "" {
 		set("name", o.Name)
@@ -347,6 +397,20 @@ func (o MirrorOptions) each(set func(key, value string)) {
 	for key, value := range o.Options {
 		set(key, value)
 	}
+}
+
+// mirrorOptionsNames has the fields of [MirrorOptions], by their keys.
+var mirrorOptionsNames = map[string]string{
+	"instance":   "InstanceID",
+	"since":      "Since",
+	"until":      "Until",
+	"type":       "Type",
+	"template":   "TemplateType",
+	"name":       "Name",
+	"locale":     "Locale",
+	"utc_offset": "UTCOffset",
+	"parallel":   "Parallel",
+	"verify":     "Verify",
 }
 
 // ScheduleChanges says what [Client.UpdateSchedule] changes. Fields that are zero are not set.
@@ -404,4 +468,16 @@ func (o ScheduleChanges) each(set func(key, value string)) {
 	for key, value := range o.Options {
 		set(key, value)
 	}
+}
+
+// scheduleChangesNames has the fields of [ScheduleChanges], by their keys.
+var scheduleChangesNames = map[string]string{
+	"status":     "Status",
+	"frequency":  "Frequency",
+	"format":     "Format",
+	"mode":       "Mode",
+	"start_time": "StartTime",
+	"notice":     "Notice",
+	"topic_urn":  "TopicURN",
+	"db_ids":     "DBIDs",
 }

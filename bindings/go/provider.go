@@ -4,15 +4,19 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"example.com/dbss/internal/abi"
 )
 
-// Token is a token, and when it expires. It does not print the token.
+// Token is a token, and when it expires. Neither fmt, a log nor JSON shows the token, with one
+// exception: fmt prints all of a Token in a field that is not exported, such as that of a
+// cache, because it calls no method there. [encoding/gob] writes all of it too.
 type Token struct {
 	// 1 to 98304 visible ASCII characters.
 	Value string
@@ -22,6 +26,9 @@ type Token struct {
 
 // Format writes neither the token nor a part of it.
 func (t Token) Format(state fmt.State, _ rune) { fmt.Fprintf(state, "{*** %s}", t.ExpiresAt) }
+
+// MarshalText returns what Format writes, also for JSON. It cannot be read back.
+func (t Token) MarshalText() ([]byte, error) { return []byte(fmt.Sprint(t)), nil }
 
 // LogValue is the value for a log, without the token.
 func (t Token) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
@@ -41,18 +48,27 @@ func (p PasscodeProvider) asTokens(ctx context.Context, refused bool) (Token, er
 
 type provider struct {
 	provide TokenProvider
-	ctx     context.Context
-	cancel  context.CancelFunc
+	// What it calls that which it returns.
+	names  map[string]string
+	ctx    context.Context
+	cancel context.CancelFunc
 
-	// The last failure. Held while a request is completed, so that calls see its reason.
-	mu         sync.Mutex
-	reason     string
+	// Held while a request is completed, so that calls see its failure.
+	mu sync.Mutex
+	// The last failures, as calls that waited for them may return later.
+	failures []providerFailure
+}
+
+type providerFailure struct {
+	reason string
+	// The reason in the words of this package.
+	shown      string
 	err        error
 	panicValue any
 }
 
-func newProvider(provide TokenProvider) *provider {
-	p := &provider{provide: provide}
+func newProvider(provide TokenProvider, names map[string]string) *provider {
+	p := &provider{provide: provide, names: names}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -65,53 +81,93 @@ func (p *provider) serve(request abi.TokenRequest) {
 	defer abi.TokenRequestFree(request)
 	defer func() {
 		if value := recover(); value != nil {
-			p.fail(request, fmt.Sprintf("the provider panicked: %v", value), nil, value)
+			reason := fmt.Sprintf("the provider panicked: %v", value)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.fail(request, reason, "", nil, value)
 		}
 	}()
 	token, err := p.provide(p.ctx, abi.ReadTokenRequest(request).Refused != 0)
 	if err != nil {
-		p.fail(request, err.Error(), err, nil)
+		reason := err.Error()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.fail(request, reason, "", err, nil)
 		return
 	}
 	expires := int64(-1)
 	if !token.ExpiresAt.IsZero() {
-		// A time before 1970 has expired like 1970 itself; -1 would mean unknown.
-		expires = max(0, token.ExpiresAt.UnixMilli())
-	}
-	if failure := abi.TokenRequestSet(request, token.Value, expires); failure != nil {
-		err := errorFrom(failure)
-		p.fail(request, err.Message, err, nil)
-	}
-}
-
-// fail completes a request, unless libdbss has done so with the same reason.
-func (p *provider) fail(request abi.TokenRequest, reason string, err error, panicValue any) {
-	reason = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, strings.ToValidUTF8(reason, "\uFFFD"))
-	// libdbss repeats 512 bytes of it.
-	for len(reason) > 500 {
-		runes := []rune(reason)
-		reason = string(runes[:len(runes)-1])
+		expires = unixMilliseconds(token.ExpiresAt)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.reason, p.err, p.panicValue = reason, err, panicValue
+	if failure := abi.TokenRequestSet(request, token.Value, expires); failure != nil {
+		reason, err := failure.Message, errorFrom(failure, p.names)
+		p.fail(request, reason, err.Message, err, nil)
+	}
+}
+
+// unixMilliseconds converts a time for C; the nearest one for a time that is out of range. A
+// time before 1970 has expired like 1970 itself; -1 would mean unknown.
+func unixMilliseconds(value time.Time) int64 {
+	switch seconds := value.Unix(); {
+	case seconds < 0:
+		return 0
+	case seconds >= math.MaxInt64/1000:
+		return math.MaxInt64
+	}
+	return value.UnixMilli()
+}
+
+// fail completes a request, unless libdbss has done so with the same reason; shown is the
+// reason in the words of this package, if it has other ones. It needs the lock.
+func (p *provider) fail(request abi.TokenRequest, reason, shown string, err error, panicValue any) {
+	reason = printable(reason)
+	if len(p.failures) == 16 {
+		p.failures = p.failures[1:]
+	}
+	if shown == "" {
+		shown = reason
+	}
+	p.failures = append(p.failures, providerFailure{reason, shown, err, panicValue})
 	abi.TokenRequestFail(request, &reason)
 }
+
+// printable returns the beginning of a text as libdbss repeats it, which is up to 512 bytes.
+func printable(text string) string {
+	var line strings.Builder
+	for _, r := range text {
+		if !unicode.IsPrint(r) || r == '\u2800' || unicode.In(r, deceptive...) {
+			r = ' '
+		}
+		if line.Len()+utf8.RuneLen(r) > 500 {
+			break
+		}
+		line.WriteRune(r)
+	}
+	if strings.TrimSpace(line.String()) == "" {
+		return "no reason given"
+	}
+	return line.String()
+}
+
+// Characters that libdbss replaces, as it does those that cannot be printed.
+var deceptive = []*unicode.RangeTable{unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector}
 
 // explain adds to an error what the provider failed with, or panics as it did.
 func (p *provider) explain(err *Error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.reason == "" || !strings.Contains(err.Message, p.reason) {
+	for i := len(p.failures) - 1; i >= 0; i-- {
+		failure := p.failures[i]
+		if !strings.HasSuffix(err.Message, " provider failed: "+failure.reason) {
+			continue
+		}
+		if failure.panicValue != nil {
+			panic(failure.panicValue)
+		}
+		err.Message = strings.TrimSuffix(err.Message, failure.reason) + failure.shown
+		err.causes = append(err.causes, failure.err)
 		return
 	}
-	if p.panicValue != nil {
-		panic(p.panicValue)
-	}
-	err.causes = append(err.causes, p.err)
 }

@@ -19,9 +19,22 @@ type CallOption interface{ applyCall(*callSettings) }
 
 // Setting is an option for a client, and for one call, where it overrides the client's.
 type Setting struct {
-	key, value string
+	key string
+	// Not the text itself, which fmt would print in a field that is not exported.
+	value func() string
 	// From WithOption: among credentials the last ones count, as in C.
 	raw bool
+}
+
+func newSetting(key, value string) Setting {
+	return Setting{key: key, value: func() string { return value }}
+}
+
+func (s Setting) text() string {
+	if s.value == nil {
+		return ""
+	}
+	return s.value()
 }
 
 // Format writes the key alone: the value may be a secret.
@@ -36,7 +49,8 @@ func (s Setting) applyClient(c *clientSettings) {
 
 func (s Setting) applyCall(c *callSettings) {
 	if s.key == "project_id" {
-		c.project = &s.value
+		project := s.text()
+		c.project = &project
 		return
 	}
 	c.options = append(c.options, s)
@@ -47,7 +61,7 @@ const NoLimit time.Duration = -1
 
 // WithProjectID sets the id of the project, 32 to 64 characters. Without it, the project is
 // that of the credentials, or the one with the region's name, which is looked up once.
-func WithProjectID(value string) Setting { return Setting{key: "project_id", value: value} }
+func WithProjectID(value string) Setting { return newSetting("project_id", value) }
 
 type clientOption func(*clientSettings)
 
@@ -76,10 +90,10 @@ func WithEndpoint(urls ...string) Option {
 		for _, url := range urls {
 			// C would read a URL with a comma as two.
 			if strings.Contains(url, ",") {
-				c.failure = newError(ErrInvalidEndpoint, "endpoint", "endpoint: a URL must not hold a comma")
+				c.failure = newError(ErrInvalidEndpoint, "WithEndpoint", "WithEndpoint: a URL must not hold a comma")
 			}
 		}
-		c.options = append(c.options, Setting{key: "endpoint", value: strings.Join(urls, ",")})
+		c.options = append(c.options, newSetting("endpoint", strings.Join(urls, ",")))
 	})
 }
 
@@ -87,11 +101,15 @@ func WithEndpoint(urls ...string) Option {
 // this package; include/dbss.h has all of them, and those that one call takes. Among
 // credentials the last ones count. Do not set "interruptible": the runtime of Go handles
 // signals all the time.
-func WithOption(key, value string) Setting { return Setting{key: key, value: value, raw: true} }
+func WithOption(key, value string) Setting {
+	setting := newSetting(key, value)
+	setting.raw = true
+	return setting
+}
 
 // WithLogger sends the log records of the client's calls to a logger, with the context of
 // the call, on its goroutine. No record holds a secret. [WithLogLevel] selects records
-// before they are made.
+// before they are made. A nil logger is none.
 func WithLogger(logger *slog.Logger) Option {
 	return clientOption(func(c *clientSettings) { c.logger = logger })
 }
@@ -103,8 +121,11 @@ func WithLogger(logger *slog.Logger) Option {
 // closed. Its error is a cause of the [ErrNoToken] of these calls, and they panic if it does.
 func WithTokenProvider(provide TokenProvider) Option {
 	return clientOption(func(c *clientSettings) {
+		if provide == nil {
+			c.failure = nilError("WithTokenProvider", "must not be nil")
+		}
 		c.kinds = append(c.kinds, "a token provider")
-		c.provider, c.passcodes = newProvider(provide), false
+		c.provider, c.passcodes = newProvider(provide, tokenNames), false
 	})
 }
 
@@ -113,8 +134,11 @@ func WithTokenProvider(provide TokenProvider) Option {
 // passcode is sent once.
 func WithPasscodeProvider(provide PasscodeProvider) Option {
 	return clientOption(func(c *clientSettings) {
+		if provide == nil {
+			c.failure = nilError("WithPasscodeProvider", "must not be nil")
+		}
 		c.kinds = append(c.kinds, "an IAM user")
-		c.provider, c.passcodes = newProvider(provide.asTokens), true
+		c.provider, c.passcodes = newProvider(provide.asTokens, passcodeNames), true
 	})
 }
 
@@ -128,7 +152,7 @@ const (
 	takesStatus
 )
 
-var parameterNames = map[parameter]string{
+var callOptionNames = map[parameter]string{
 	takesLocale: "WithLocale", takesReplace: "WithReplace", takesPageSize: "WithPageSize",
 	takesName: "WithNameFilter", takesStatus: "WithStatusFilter",
 }
@@ -150,16 +174,23 @@ type callSettings struct {
 	pageSize, flags               uint32
 	progress                      func(Progress) error
 	result                        *Result
+	failure                       *Error
 }
 
 func newCallSettings(options []CallOption, allowed parameter) (*callSettings, error) {
 	settings := &callSettings{}
-	for _, option := range options {
+	for i, option := range options {
+		if option == nil {
+			return nil, nilError("options", fmt.Sprintf("has a nil at index %d", i))
+		}
 		option.applyCall(settings)
 	}
 	if wrong := settings.given &^ allowed; wrong != 0 {
-		name := parameterNames[wrong&-wrong]
+		name := callOptionNames[wrong&-wrong]
 		return nil, newError(ErrArgument, name, name+": does not apply to this call")
+	}
+	if settings.failure != nil {
+		return nil, settings.failure
 	}
 	return settings, nil
 }
@@ -178,14 +209,17 @@ func WithReplace() CallOption {
 // WithPageSize sets how many items of a list a request fetches: 1 to 1000, for databases
 // 1 to 10000; 0 for the default, 100.
 func WithPageSize(size int) CallOption {
-	// C refuses what is out of range, unless it does not fit.
-	if size < 0 || size > 1<<31-1 {
-		size = 1<<31 - 1
-	}
-	return callOption{takesPageSize, func(c *callSettings) { c.pageSize = uint32(size) }}
+	return callOption{takesPageSize, func(c *callSettings) {
+		// C refuses what is out of range, unless it does not fit.
+		if c.pageSize, c.failure = uint32(size), nil; size < 0 || size > 1<<31-1 {
+			text := fmt.Sprintf("WithPageSize: must be 1 to 1000, for databases 1 to 10000, or 0 for 100, but is %d", size)
+			c.failure = newError(ErrInvalidValue, "WithPageSize", text)
+		}
+	}}
 }
 
-// WithNameFilter lets [Client.Reports] list only reports of a name, 1 to 256 bytes.
+// WithNameFilter lets [Client.Reports] list only reports whose name contains a text, as the
+// service searches; 1 to 256 bytes.
 func WithNameFilter(name string) CallOption {
 	return callOption{takesName, func(c *callSettings) { c.name = &name }}
 }
@@ -198,13 +232,13 @@ func WithStatusFilter(status string) CallOption {
 // WithProgress calls a function when the call starts, at least ten times a second while it
 // runs, even if no bytes arrive, and when all have arrived. If it returns an error, the
 // call ends with it as a cause; if it panics, the call panics. It runs on another goroutine
-// while the call waits for it.
+// while the call waits for it. A nil function is none.
 func WithProgress(progress func(Progress) error) CallOption {
 	return callOption{0, func(c *callSettings) { c.progress = progress }}
 }
 
 // WithResult fills a Result when the call is over, also if it failed; for a stream, when it
-// is closed and no read runs any more.
+// is closed and no read runs any more. A nil result is none.
 func WithResult(result *Result) CallOption {
 	return callOption{0, func(c *callSettings) { c.result = result }}
 }

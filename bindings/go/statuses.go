@@ -8,7 +8,7 @@ const (
 
 	// An argument or an option is at fault.
 	ErrArgument Status = 100
-	// A required pointer is NULL.
+	// A required argument is nil.
 	ErrNullArgument Status = 101
 	// A string is not UTF-8.
 	ErrInvalidUTF8 Status = 102
@@ -39,7 +39,7 @@ const (
 	ErrInvalidCredentials Status = 113
 	// The token provider failed, or returned an invalid token.
 	ErrNoToken Status = 114
-	// The context or the stream was closed before the call.
+	// The client or the stream was closed before the call.
 	ErrClosed Status = 115
 
 	// The service responded, but not with the requested result.
@@ -120,10 +120,10 @@ const (
 	// The report is larger than [WithMaxMemoryBytes].
 	ErrLimitExceeded Status = 502
 
-	// The call was cancelled, by its context, by [Client.CancelAll], by closing its context or
+	// The call was cancelled, by its context, by [Client.CancelAll], by closing its client or
 	// stream, or by a callback.
 	ErrCancelled Status = 600
-	// A signal that the program handled ended the call; see the option "interruptible".
+	// A signal that the program handled ended the call; see [WithOption].
 	ErrInterrupted Status = 601
 
 	// Libdbss has a defect.

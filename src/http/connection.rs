@@ -102,7 +102,14 @@ impl SocketConnector {
             .as_ref()
             .filter(|proxy| !exempt && !proxy.bypasses(host));
         let (next_host, next_port) = proxy.map_or((host, port), |proxy| (proxy.host.as_str(), proxy.port));
-        let mut addresses = resolve(next_host, next_port, call)?;
+        let advise = |error: Error| match (proxy, error.status()) {
+            (Some(_), _) => error.map_message(|text| format!("the proxy cannot be reached: {text}")),
+            (None, Status::Resolve) => {
+                error.map_message(|text| format!("{text}; check the region or endpoint"))
+            }
+            _ => error,
+        };
+        let mut addresses = resolve(next_host, next_port, call).map_err(advise)?;
         if exempt {
             // The name must not resolve to another machine.
             addresses
@@ -115,7 +122,7 @@ impl SocketConnector {
                 ));
             }
         }
-        let mut socket = Socket(connect_any(next_host, &addresses, call)?);
+        let mut socket = Socket(connect_any(next_host, &addresses, call).map_err(advise)?);
         if let Some(proxy) = proxy {
             proxy.tunnel(&mut socket, host, port)?;
         }

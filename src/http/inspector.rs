@@ -42,6 +42,9 @@ const USED_FIELDS: [&str; 13] = [
     TOKEN_FIELD,
 ];
 
+/// How a server that expects TLS begins its response to anything else.
+const TLS_ALERT: [u8; 2] = [21, 3];
+
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
 
 /// The most hexadecimal digits of a chunk's size: 64 bits.
@@ -112,6 +115,9 @@ impl Inspector {
     /// fields that ureq must not see, and returns how many of all these bytes remain.
     pub(super) fn inspect(&mut self, bytes: &mut [u8]) -> Result<usize, Error> {
         let searched = std::mem::take(&mut self.pending);
+        if self.state == State::StatusLine && self.header.bytes == 0 && bytes.starts_with(&TLS_ALERT) {
+            return Err(malformed("it is TLS; use https"));
+        }
         // The start of the current line, where to search for its end, and the end of the
         // bytes that remain.
         let (mut start, mut from, mut kept) = (0, searched, 0);

@@ -53,8 +53,5 @@ pub(super) fn resolve(host: &str, port: u16, call: &Call) -> Result<Vec<SocketAd
 }
 
 fn lookup_error(host: &str, why: &str) -> Error {
-    Error::new(
-        Status::Resolve,
-        format!("cannot look up the host {host}: {why}; check the region or endpoint"),
-    )
+    Error::new(Status::Resolve, format!("cannot look up the host {host}: {why}"))
 }

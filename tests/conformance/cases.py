@@ -62,7 +62,7 @@ CALLS: dict[str, dict[str, Any]] = {
 OPTIONAL = {"project", "locale", "name", "status", "fail_after", "size", "open"}
 
 
-def own_names(driver: dict[str, Any]) -> dict[str, str]:
+def own_names(driver: dict[str, Any]) -> dict[str, Any]:
     """How a language names parameters and options, by their names in C.
 
     The row "names" of a driver has the names themselves, and the style of those of options:

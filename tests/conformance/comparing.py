@@ -98,7 +98,7 @@ def expect(actual: Any, wanted: Any, at: str = "") -> None:
         raise Failure(problem)
 
 
-def in_own_names(wanted: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def in_own_names(wanted: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     """What is wanted of an error, with a language's own names of parameters and options."""
 
     def translated(value: Any) -> Any:
@@ -110,7 +110,8 @@ def in_own_names(wanted: dict[str, Any], names: dict[str, str]) -> dict[str, Any
 
     own = dict(wanted)
     if isinstance(wanted.get("parameter"), str):
-        own["parameter"] = names.get(wanted["parameter"], wanted["parameter"])
+        name = names.get(wanted["parameter"], wanted["parameter"])
+        own["parameter"] = {"matches": f"^({'|'.join(name)})$"} if isinstance(name, list) else name
     if "message" in wanted:
         own["message"] = translated(wanted["message"])
     return own

@@ -266,6 +266,10 @@ void errors()
     CHECK(thrown<dbss::unknown_key_error>([] { settings().set("no_such_key", "1"); }).parameter() == "key");
     CHECK(thrown<dbss::invalid_value_error>([] { settings().max_attempts(0); }).parameter() == "max_attempts");
     CHECK(thrown<dbss::invalid_token_error>([] { settings().token("a b"); }).parameter() == "token");
+    const auto limit = thrown<dbss::invalid_value_error>([] { settings().total_timeout(0ms); });
+    CHECK(limit.parameter() == "total_timeout");
+    CHECK(limit.what()
+          == "total_timeout: must be a whole number from 1 to 2592000000, or dbss::no_limit, but is \"0\""sv);
     thrown<dbss::invalid_locale_error>(
         [&] { static_cast<void>(client.download_report({instance_id, report_id, {}, "fr"})); });
     thrown<dbss::not_configured_error>([] { dbss::client{dbss::config()}; });

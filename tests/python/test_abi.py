@@ -269,7 +269,7 @@ def test_statuses_of_header_have_exactly_one_class_each():
     assert len(statuses) > 30
     members = [one for _, one in inspect.getmembers(errors, inspect.isclass)]
     classes = {one for one in members if issubclass(one, errors.Error)}
-    assert classes == {*errors.STATUSES.values(), errors.Error}
+    assert classes == {*errors.STATUSES.values(), *errors.FILE_ERRORS.values(), errors.Error}
     for one in classes:
         assert getattr(dbss, one.__name__) is one
         assert one.__name__ in dbss.__all__

@@ -54,18 +54,18 @@ def test_ca_file_accepts_any_path(mock, connect, ids, tmp_path):
 @pytest.mark.parametrize(
     ("parameter", "kind"),
     [
-        *((name, dbss.InvalidIdError) for name in ("project", "instance", "id")),
+        *((name, dbss.InvalidIdError) for name in ("project_id", "instance_id", "report_id")),
         ("locale", dbss.InvalidLocaleError),
     ],
 )
 def test_argument_that_c_cannot_represent_is_rejected(mock, client, ids, parameter, kind):
     before = mock.connections()["total"]
     instance, report = ids
-    given = {"project": mock.project_id, "instance": instance, "id": report, "locale": "en-us"}
+    given = {"project_id": mock.project_id, "instance_id": instance, "report_id": report}
+    given["locale"] = "en-us"
 
     def download(**more):
-        project, instance, report, locale = {**given, **more}.values()
-        return client.download_report(instance, report, project_id=project, locale=locale)
+        return client.download_report(**{**given, **more})
 
     for value, expected in ((NUL, kind), (SURROGATE, dbss.InvalidUtf8Error)):
         # A valid id before the bad character, so that truncating it would succeed.
@@ -73,7 +73,7 @@ def test_argument_that_c_cannot_represent_is_rejected(mock, client, ids, paramet
             download(**{parameter: given[parameter] + value[20:]})
         assert caught.type is expected
         assert (caught.value.parameter, caught.value.status) == (parameter, expected.status)
-    may_be_none = parameter in ("project", "locale")
+    may_be_none = parameter in ("project_id", "locale")
     for value in (b"bytes", 1, [], *(() if may_be_none else (None,))):
         with pytest.raises(TypeError, match=parameter):
             download(**{parameter: value})
@@ -97,21 +97,21 @@ def test_argument_that_c_cannot_represent_is_rejected(mock, client, ids, paramet
         ({"ca_file": b"a\0"}, dbss.InvalidValueError, "ca_file"),
         ({"user_agent_suffix": NUL}, dbss.InvalidValueError, "user_agent_suffix"),
         ({"user_agent_suffix": SURROGATE}, dbss.InvalidUtf8Error, "user_agent_suffix"),
-        ({"options": {"ca_file\0": "a"}}, dbss.UnknownKeyError, "key"),
+        ({"options": {"ca_file\0": "a"}}, dbss.UnknownKeyError, "options"),
         ({"options": {"token": NUL}}, dbss.InvalidTokenError, "token"),
-        ({"options": {"stall_timeout_ms": "1\0"}}, dbss.InvalidValueError, "stall_timeout_ms"),
-        ({"stall_timeout": -0.001}, dbss.InvalidValueError, "stall_timeout_ms"),
-        ({"stall_timeout": -1}, dbss.InvalidValueError, "stall_timeout_ms"),
-        ({"total_timeout": math.nan}, dbss.InvalidValueError, "total_timeout_ms"),
-        ({"total_timeout": math.inf}, dbss.InvalidValueError, "total_timeout_ms"),
-        ({"total_timeout": 10**400}, dbss.InvalidValueError, "total_timeout_ms"),
-        ({"total_timeout": 1e300}, dbss.InvalidValueError, "total_timeout_ms"),
-        ({"wait_timeout": -1}, dbss.InvalidValueError, "wait_timeout_ms"),
-        ({"wait_timeout": math.nan}, dbss.InvalidValueError, "wait_timeout_ms"),
-        ({"poll_interval": 90000}, dbss.InvalidValueError, "poll_interval_ms"),
+        ({"options": {"stall_timeout_ms": "1\0"}}, dbss.InvalidValueError, "stall_timeout"),
+        ({"stall_timeout": -0.001}, dbss.InvalidValueError, "stall_timeout"),
+        ({"stall_timeout": -1}, dbss.InvalidValueError, "stall_timeout"),
+        ({"total_timeout": math.nan}, dbss.InvalidValueError, "total_timeout"),
+        ({"total_timeout": math.inf}, dbss.InvalidValueError, "total_timeout"),
+        ({"total_timeout": 10**400}, dbss.InvalidValueError, "total_timeout"),
+        ({"total_timeout": 1e300}, dbss.InvalidValueError, "total_timeout"),
+        ({"wait_timeout": -1}, dbss.InvalidValueError, "wait_timeout"),
+        ({"wait_timeout": math.nan}, dbss.InvalidValueError, "wait_timeout"),
+        ({"poll_interval": 90000}, dbss.InvalidValueError, "poll_interval"),
         ({"max_memory_bytes": -1}, dbss.InvalidValueError, "max_memory_bytes"),
         ({"max_memory_bytes": 2**63}, dbss.InvalidValueError, "max_memory_bytes"),
-        ({"max_retry_after": -1}, dbss.InvalidValueError, "max_retry_after_ms"),
+        ({"max_retry_after": -1}, dbss.InvalidValueError, "max_retry_after"),
         ({"proxy": NUL}, dbss.InvalidEndpointError, "proxy"),
         ({"project_id": NUL}, dbss.InvalidIdError, "project_id"),
         ({"iam_password": NUL}, dbss.InvalidValueError, "iam_password"),
@@ -141,7 +141,22 @@ WRONG_TYPES = [
     *({"proxy_from_environment": None}, {"proxy": b"http://127.0.0.1"}, {"log": 1}),
     *({"max_attempts": 1.0}, {"max_attempts": True}, {"project_id": b"a" * 32}, {"iam_user": 1}),
     *({"credentials": True}, {"token_provider": "token"}, {"endpoint": 1}),
-    {"endpoint": [b"http://127.0.0.1"]},
+    *({"endpoint": [b"http://127.0.0.1"]}, {"endpoint": [None]}, {"options": "token"}),
+    *({"max_attempts": "3"}, {"poll_interval": "1"}, {"passcode_provider": "123456"}),
+]
+MESSAGES = [
+    ({"total_timeout": 0}, "must be from 0.001 to 2592000 seconds, or None for no limit, but is 0"),
+    ({"stall_timeout": -1.5}, "but is -1.5"),
+    ({"stall_timeout": -0.001}, "but is -0.001"),
+    ({"connect_timeout": 86400.5}, "to 86400 seconds, or None for no limit, but is 86400.5"),
+    ({"total_timeout": math.inf}, "but is inf"),
+    ({"poll_interval": None}, "must be from 0.001 to 86400 seconds, but is None"),
+    ({"agency_duration": 60}, "must be from 900 to 86400 seconds, but is 60"),
+    ({"max_attempts": 0}, "must be a whole number from 1 to 1000, but is 0"),
+    ({"options": {"stall_timeout": "5"}}, r'no option "stall_timeout"; .* "stall_timeout_ms"\?'),
+    ({"options": {"MAX_ATTEMPTS": "5"}}, r'no option "MAX_ATTEMPTS"; .* "max_attempts"\?'),
+    ({"options": {"\n": "5"}}, r'there is no option "\\n"'),
+    ({"project_id": "a"}, "must have 32 to 64 characters, but has 1"),
 ]
 KINDS_OF_CREDENTIALS = [
     *({"access_key": "a", "secret_key": "s"}, {"security_token": "t"}, {"iam_user": "u"}),
@@ -151,8 +166,26 @@ KINDS_OF_CREDENTIALS = [
 
 @pytest.mark.parametrize("arguments", WRONG_TYPES)
 def test_argument_of_wrong_type_is_rejected(arguments):
-    with pytest.raises(TypeError):
+    [name] = arguments
+    with pytest.raises(TypeError, match=f"^{name}: "):
         dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
+
+
+@pytest.mark.parametrize(("arguments", "words"), MESSAGES)
+def test_message_has_the_names_and_units_of_python(arguments, words):
+    [name] = arguments
+    with pytest.raises(dbss.ArgumentError, match=f"^{name}: .*{words}$") as caught:
+        dbss.Client(**{"endpoint": UNREACHABLE, **arguments})
+    assert caught.value.parameter == name
+
+
+def test_value_of_options_keeps_its_text_and_unit():
+    with pytest.raises(dbss.InvalidValueError) as caught:
+        dbss.Client(endpoint=UNREACHABLE, options={"stall_timeout_ms": "1.5"})
+    assert str(caught.value) == (
+        'stall_timeout: must be whole milliseconds from 1 to 86400000, or "-1" for no limit, '
+        'but is "1.5"'
+    )
 
 
 @pytest.mark.parametrize("second", KINDS_OF_CREDENTIALS)

@@ -254,7 +254,11 @@ SECRET = "secret-secret-secret"
         ((SECRET, in_1h(), 1), TypeError, "3 values"),
         ((SECRET, 1700000000), TypeError, "expires_at: must be datetime, not int"),
         ((SECRET, datetime(2100, 1, 1)), ValueError, "no time zone"),
-        ((SECRET, datetime(2020, 1, 1, tzinfo=timezone.utc)), dbss.InvalidTokenError, "past"),
+        (
+            (SECRET, datetime(2020, 1, 1, tzinfo=timezone.utc)),
+            dbss.InvalidTokenError,
+            "; use None if",
+        ),
         ((SECRET, datetime(1900, 1, 1, tzinfo=timezone.utc)), dbss.InvalidTokenError, "past"),
         ("", dbss.InvalidTokenError, "token"),
         (SECRET + " ", dbss.InvalidTokenError, "token"),

@@ -1,6 +1,7 @@
 """Files, file objects and descriptors as targets in the Python package."""
 
 import contextlib
+import errno
 import gzip
 import io
 import os
@@ -150,6 +151,43 @@ def test_write_exception_is_raised_unchanged(client, new_report):
     assert sha256(client.download_report(*report.ids)) == report.sha256
 
 
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("missing/x", FileNotFoundError),
+        ("missing/x/", FileNotFoundError),
+        ("file/x", NotADirectoryError),
+        ("file", FileExistsError),
+    ],
+)
+def test_file_error_is_the_builtin_exception_too(client, new_report, tmp_path, place, kind):
+    report = new_report()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(kind) as caught:
+        client.download_report_to(*report.ids, f"{tmp_path}/{place}")
+    assert isinstance(caught.value, dbss.FileError)
+    assert type(caught.value) is getattr(dbss, kind.__name__)
+    if kind is FileExistsError:
+        assert "exists already; pass replace=True, or choose another name" in str(caught.value)
+
+
+def test_refused_permission_is_the_builtin_exception_too(client, new_report, tmp_path):
+    report, user = new_report(), os.geteuid()
+    tmp_path.chmod(0o500)
+    if user == 0:
+        # Root may write everywhere.
+        os.seteuid(65534)
+    try:
+        with pytest.raises(PermissionError) as caught:
+            client.download_report_to(*report.ids, tmp_path / "report")
+    finally:
+        os.seteuid(user)
+    assert type(caught.value) is dbss.PermissionError
+    assert caught.value.errno == errno.EACCES
+    with pytest.raises(FileNotFoundError):
+        dbss.Client(endpoint="http://127.0.0.1:9", ca_file=tmp_path / "missing")
+
+
 def test_unwritable_target_is_rejected(client, new_report, tmp_path):
     report = new_report()
     for target in (None, 1.5, True, object(), io.StringIO(), []):
@@ -157,6 +195,16 @@ def test_unwritable_target_is_rejected(client, new_report, tmp_path):
             client.download_report_to(*report.ids, target)
     with open(tmp_path / "text", "w") as text, pytest.raises(TypeError):
         client.download_report_to(*report.ids, text)
+
+    class AsyncWriter:
+        async def write(self, data):
+            raise AssertionError
+
+    with pytest.raises(TypeError, match="path"):
+        client.download_report_to(*report.ids, AsyncWriter())
+    for buffering in (0, -1):
+        with open(os.devnull, "rb", buffering) as file, pytest.raises(ValueError, match="path"):
+            client.download_report_to(*report.ids, file)
     with pytest.raises(ValueError, match="replace"):
         client.download_report_to(*report.ids, io.BytesIO(), replace=True)
     with pytest.raises(TypeError, match="replace"):
@@ -165,7 +213,7 @@ def test_unwritable_target_is_rejected(client, new_report, tmp_path):
         for descriptor in (reading.fileno(), -1, 2**31, 2**40, 999_999):
             with pytest.raises(dbss.ArgumentError) as caught:
                 client.download_report_to(*report.ids, descriptor)
-            assert caught.value.parameter == "fd"
+            assert caught.value.parameter == "path"
     assert report.requests() == []
 
 

@@ -198,7 +198,7 @@ def test_manifest_endless_line_is_an_error(archive, start):
 def test_mirror_directory_without_permission_is_an_error(archive):
     archive.add()
     archive.directory.mkdir(0o500)
-    assert archive.fails(dbss.FileError).os_code == 13
+    assert archive.fails(dbss.PermissionError).os_code == 13
     assert os.listdir(archive.directory) == []
 
 

@@ -29,16 +29,16 @@ TYPESCRIPT = {
         "target": "es2022",
         "module": "node16",
         "strict": True,
+        "exactOptionalPropertyTypes": True,
         "types": ["node"],
     },
     "include": ["*.mts", "*.cts"],
 }
 PROGRAM = """import {{ createWriteStream }} from 'node:fs';
 import {{ pipeline }} from 'node:stream/promises';
-import {{ Client, DbssError, NetworkError }} from 'dbss';
+import {{ Client, DbssError, NetworkError, type SavedReport }} from 'dbss';
 
-const {{ DBSS_ENDPOINT: endpoint = '', DBSS_TOKEN: token = '' }} = process.env;
-const {{ DBSS_PROJECT_ID: projectId = '' }} = process.env;
+const {{ DBSS_ENDPOINT: endpoint, DBSS_TOKEN: token, DBSS_PROJECT_ID: projectId }} = process.env;
 const [, , instanceId = '', reportId = '', templateId = ''] = process.argv;
 // What the README takes for granted.
 declare const vault: {{
@@ -48,6 +48,9 @@ declare const vault: {{
 {functions}
 const client = new Client({{ endpoint, token, projectId }});
 for (const block of [{blocks}]) await block(client);
+const file: string | undefined = process.env['NO_FILE'];
+const either: SavedReport | Buffer = await client.download({{ instanceId, reportId, file }});
+if (!Buffer.isBuffer(either)) throw new Error(`${{either.path}}`);
 client.close();
 """
 COMMONJS = """import dbss = require('dbss');

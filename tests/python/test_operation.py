@@ -1,5 +1,6 @@
 """Operations, progress and callbacks in the Python package."""
 
+import functools
 import traceback
 import weakref
 
@@ -48,13 +49,60 @@ def test_progress_exception_is_raised_unchanged(client, new_report, tmp_path, me
     assert capfd.readouterr() == ("", "")
 
 
-def test_progress_that_is_not_callable_is_rejected(client, new_report):
+def test_file_mode_in_decimal_is_told():
+    with pytest.raises(dbss.InvalidValueError) as caught:
+        dbss.Operation(file_mode=640)
+    assert str(caught.value) == (
+        "file_mode: must be from 0o600 to 0o777, such as 0o640, but is 0o1200; did you mean 0o640?"
+    )
+
+
+async def coroutine_function(_):
+    pass
+
+
+class Coroutine:
+    async def __call__(self, _):
+        pass
+
+
+@pytest.mark.parametrize(
+    "wrong", [1, "x", coroutine_function, functools.partial(coroutine_function), Coroutine()]
+)
+def test_progress_that_is_no_plain_function_is_rejected(client, new_report, wrong):
     report = new_report()
     operation = dbss.Operation()
     for call in (client.download_report, client.open_report):
-        with pytest.raises(TypeError, match="progress"):
-            call(*report.ids, progress=1, operation=operation)
+        with pytest.raises(TypeError, match=r"^progress: must be a "):
+            call(*report.ids, progress=wrong, operation=operation)
+    with pytest.raises(TypeError, match=r"^log: must be a "):
+        dbss.Client(endpoint="http://127.0.0.1:9", log=wrong)
+    assert report.requests() == []
     assert client.download_report(*report.ids, operation=operation)
+
+
+@pytest.mark.parametrize("wrong", ["x", 1, dbss.Operation, {}])
+def test_operation_of_another_type_is_rejected(client, new_report, wrong):
+    report = new_report()
+    for call in (client.download_report, client.open_report, client.wait_for_report):
+        with pytest.raises(TypeError, match=r"^operation: must be dbss\.Operation, not "):
+            call(*report.ids, operation=wrong)
+    with pytest.raises(TypeError, match=r"^operation: "):
+        client.reports(report.ids[0], operation=wrong)
+    assert report.requests() == []
+
+
+def test_timeout_is_told_in_seconds(connect, mock, new_report):
+    report = new_report()
+    mock.fault(report.id, no_response=True)
+    records = []
+    with connect(log=records.append) as client, dbss.Operation(total_timeout=0.25) as operation:
+        with pytest.raises(dbss.TotalTimeoutError) as caught:
+            client.download_report(*report.ids, operation=operation)
+        assert str(operation.error) == str(caught.value)
+    words = "the call took longer than total_timeout (0.25 s)"
+    assert str(caught.value) == words
+    assert any(words in one.message for one in records)
 
 
 def test_operation_is_shown_and_closed(client, new_report, tmp_path):
@@ -86,26 +134,28 @@ def test_operation_is_shown_and_closed(client, new_report, tmp_path):
 @pytest.mark.parametrize(
     ("options", "parameter"),
     [
-        ({"connect_timeout": 0}, "connect_timeout_ms"),
-        ({"stall_timeout": -1}, "stall_timeout_ms"),
-        ({"total_timeout": float("nan")}, "total_timeout_ms"),
+        ({"connect_timeout": 0}, "connect_timeout"),
+        ({"stall_timeout": -1}, "stall_timeout"),
+        ({"total_timeout": float("nan")}, "total_timeout"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"max_memory_bytes": 0}, "max_memory_bytes"),
         ({"file_mode": 0o1777}, "file_mode"),
         ({"file_mode": 0o077}, "file_mode"),
         ({"file_mode": -1}, "file_mode"),
-        ({"wait_timeout": -1}, "wait_timeout_ms"),
-        ({"wait_timeout": float("nan")}, "wait_timeout_ms"),
-        ({"poll_interval": 90000}, "poll_interval_ms"),
+        ({"file_mode": 640}, "file_mode"),
+        ({"wait_timeout": -1}, "wait_timeout"),
+        ({"wait_timeout": float("nan")}, "wait_timeout"),
+        ({"poll_interval": 90000}, "poll_interval"),
     ],
 )
 def test_operation_options_are_validated(options, parameter):
     with pytest.raises(dbss.InvalidValueError) as caught:
         dbss.Operation(**options)
     assert caught.value.parameter == parameter
+    assert caught.value.message.startswith(f"{parameter}: must be ")
     for value in ("1", True):
-        with pytest.raises(TypeError):
-            dbss.Operation(**{next(iter(options)): value})
+        with pytest.raises(TypeError, match=f"^{parameter}: "):
+            dbss.Operation(**{parameter: value})
     dbss.Operation(wait_timeout=None, poll_interval=86400).close()
 
 

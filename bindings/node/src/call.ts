@@ -175,8 +175,7 @@ export class Call {
       this.cancel();
     };
     try {
-      const returned: unknown = this.#onProgress?.(progressOf(fields));
-      if (returned instanceof Promise) returned.catch(fail);
+      void Promise.resolve(this.#onProgress?.(progressOf(fields))).catch(fail);
     } catch (error) {
       fail(error);
     }

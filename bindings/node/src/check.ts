@@ -143,7 +143,11 @@ export function settingsOf(settings: unknown): (readonly [string, Text])[] {
   const isIterable = typeof (Object(settings) as Iterable<unknown>)[Symbol.iterator] === 'function';
   if (!isIterable || isText(settings)) mustBe('settings', what, settings);
   const made = [...(settings as Iterable<unknown>)];
-  for (const pair of made) if (!Array.isArray(pair) || pair.length !== 2) mustBe('settings', what, pair);
+  for (const pair of made) {
+    if (!Array.isArray(pair) || pair.length !== 2) mustBe('settings', what, pair);
+    // The addon refuses null, with the key.
+    for (const one of pair as unknown[]) if (!isText(one ?? '')) mustBe('settings', what, one);
+  }
   return made as [string, Text][];
 }
 

@@ -184,8 +184,8 @@ export interface PageOptions {
   pageSize?: number | undefined;
 }
 
-/** Where a report is saved. */
-type Target = string | Buffer | URL;
+/** A path as text, as bytes, which need not be UTF-8, or as a URL of the scheme file. */
+export type PathLike = string | Buffer | URL;
 
 /** The credentials of a client, without secrets. */
 export interface Credentials {
@@ -337,6 +337,7 @@ export class Client {
     receiveLog: (record, dropped) => this.#receiveLog(record, dropped),
     receiveRequest: (request, { refused }) => void this.#answer(request, refused),
   };
+  readonly #ofTokens: boolean;
   #failure: { message: string; error: unknown } | undefined;
   #running = 0;
   #whenIdle: (() => void)[] = [];
@@ -367,6 +368,7 @@ export class Client {
     }
     this.#log = log;
     this.#provide = tokenProvider ?? passcodeProvider;
+    this.#ofTokens = tokenProvider !== undefined;
     setMaxListeners(0, this.#closing.signal);
     const config = native.configNew();
     try {
@@ -396,10 +398,12 @@ export class Client {
   async #answer(request: TokenRequestHandle, refused: boolean): Promise<void> {
     try {
       const given = await provide(() => this.#provide?.({ refused, signal: this.#closing.signal }));
-      const { token, expiresAt } = typeof given === 'string' ? { token: given } : (Object(given) as Token);
+      const isToken = this.#ofTokens && typeof given !== 'string';
+      const { token, expiresAt } = (isToken ? Object(given) : { token: given }) as Token;
       if (typeof token !== 'string')
         throw new TypeError(
-          `it must return a string, or a token as { token, expiresAt }, but returned ${shown(given)}`,
+          `it must return a string${this.#ofTokens ? ', or a token as { token, expiresAt }' : ''}, ` +
+            `but returned ${shown(given)}`,
         );
       native.tokenRequestSet(request, token, expiryOf(expiresAt));
     } catch (error) {
@@ -483,19 +487,19 @@ export class Client {
    * `DBSS_ERR_FILE_EXISTS` without `replace`; {@link ResourceError} such as
    * `DBSS_ERR_LIMIT_EXCEEDED` above `maxMemoryBytes`; {@link AbortError}.
    */
-  download(options: SaveOptions & { file: Target }): Promise<SavedReport>;
-  download(options: SaveOptions & { directory: Target }): Promise<SavedReport>;
+  download(options: SaveOptions & { file: PathLike }): Promise<SavedReport>;
+  download(options: SaveOptions & { directory: PathLike }): Promise<SavedReport>;
   download(options: DownloadOptions & { fd: number }): Promise<CallResult>;
   download(
     options: DownloadOptions & { file?: undefined; directory?: undefined; fd?: undefined },
   ): Promise<Buffer>;
   download(
-    options: SaveOptions & { file?: Target | undefined; directory?: Target | undefined },
+    options: SaveOptions & { file?: PathLike | undefined; directory?: PathLike | undefined },
   ): Promise<SavedReport | Buffer>;
   async download(
     options: SaveOptions & {
-      file?: Target | undefined;
-      directory?: Target | undefined;
+      file?: PathLike | undefined;
+      directory?: PathLike | undefined;
       fd?: number | undefined;
     },
   ): Promise<unknown> {
@@ -800,7 +804,7 @@ export class Client {
    * @throws {@link DbssError} with the partial `result`: `DBSS_ERR_PARTIAL` if some reports
    * failed and the others are there.
    */
-  async mirror(options: CallOptions & MirrorOptions & { directory: Target }): Promise<MirrorResult> {
+  async mirror(options: CallOptions & MirrorOptions & { directory: PathLike }): Promise<MirrorResult> {
     const { directory, ...others } = optionsOf(options, '{ directory, instanceId }');
     const all = Object.entries(others);
     const isOwn = ([name]: [string, unknown]): boolean => Object.hasOwn(OPTIONS.mirror, name);

@@ -47,6 +47,7 @@ test('arguments are named as in JavaScript', async (t) => {
     [{ ...report, onResult: null }, 'NULL_ARGUMENT', 'onResult', /^onResult: must not be null$/],
     [{ ...report, settings: { max_attempts: '3' } }, 'INVALID_VALUE', 'settings', /^settings: .*\[\[/],
     [{ ...report, settings: 'x' }, 'INVALID_VALUE', 'settings', /^settings: .*but is a string$/],
+    [{ ...report, settings: [['max_attempts', 3]] }, 'INVALID_VALUE', 'settings', /'3'.*but is 3$/],
     [{ ...report, settings: [['no_such', '1']] }, 'UNKNOWN_KEY', 'settings', /no option "no_such"/],
   ]) {
     if (parameter === 'settings' && code === 'INVALID_VALUE') {
@@ -237,6 +238,14 @@ test('what a provider returns is checked', async (t) => {
     assert.match(error.message, message);
     assert.ok(error.cause instanceof TypeError);
   }
+  const { endpoint, projectId } = options;
+  const login = { iamEndpoint: mock.iam, iamUser: mock.user, iamPassword: 'x', iamDomain: mock.domain };
+  const client = new Client({
+    ...{ endpoint, projectId, ...login, iamUserId: mock.user_id },
+    passcodeProvider: () => ({ token: '123456' }),
+  });
+  t.after(() => client.close());
+  await assert.rejects(client.check(), /it must return a string, but returned an object$/);
   const past = await failure({ token: mock.token, expiresAt: new Date(0) });
   assert.match(past.message, /expiresAt: is in the past, so the token has expired; leave it out if/);
 });

@@ -29,6 +29,7 @@ from ._statuses import *  # noqa: F403
 from .base_error import Detail, Error
 from .client import Client, features, has_feature, version
 from .credentials import Credentials, Token
+from .errors import FileNotFoundError, NotADirectoryError, PermissionError
 from .lists import Database, Instance, Items, Report, Schedule, Template
 from .log import LogRecord
 from .mirror import Gap, MirrorFailure, MirrorResult
@@ -60,14 +61,17 @@ __all__ = [
     "Database",
     "Detail",
     "Error",
+    "FileNotFoundError",
     "Gap",
     "Instance",
     "Items",
     "LogRecord",
     "MirrorFailure",
     "MirrorResult",
+    "NotADirectoryError",
     "Operation",
     "Option",
+    "PermissionError",
     "Progress",
     "Report",
     "ReportStream",

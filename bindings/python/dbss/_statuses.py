@@ -18,7 +18,7 @@ class ArgumentError(Error, ValueError):
 
 
 class NullArgumentError(ArgumentError):
-    """A required pointer is NULL."""
+    """A required argument is missing."""
 
     status = 101
     status_name = "DBSS_ERR_NULL_ARGUMENT"
@@ -67,7 +67,7 @@ class UnknownKeyError(ArgumentError):
 
 
 class InvalidValueError(ArgumentError):
-    """The option's value is not of its type or out of its range."""
+    """The value is not of its type or out of its range."""
 
     status = 108
     status_name = "DBSS_ERR_INVALID_VALUE"
@@ -122,7 +122,7 @@ class NoTokenError(ArgumentError):
 
 
 class ClosedError(ArgumentError):
-    """The context or the stream was closed before the call."""
+    """The client or the stream was closed before the call."""
 
     status = 115
     status_name = "DBSS_ERR_CLOSED"
@@ -383,7 +383,7 @@ class LimitExceededError(ResourceError):
 
 class CancelledError(Error):
     """The call was cancelled, by ``Operation.cancel()``, by ``Client.cancel_all()``, by
-    closing its context or stream, or by a callback.
+    closing its client or stream, or by a function for progress.
     """
 
     status = 600
@@ -391,7 +391,7 @@ class CancelledError(Error):
 
 
 class InterruptedError(CancelledError, builtins.InterruptedError):
-    """A signal that the program handled ended the call; see the option ``interruptible``."""
+    """A signal that the program handled ended the call."""
 
     status = 601
     status_name = "DBSS_ERR_INTERRUPTED"

@@ -249,7 +249,7 @@ class AsyncItems(AsyncIterator[Item], Generic[Item]):
     async def __anext__(self) -> Item:
         while (item := self._items._pop()) is None:
             if self._is_loading:
-                raise errors.BusyError("list: is being read by another task", parameter="cursor")
+                raise errors.BusyError("list: is being read by another task", parameter="list")
             self._is_loading = True
             try:
                 if not await _run_in_pool(self._pool, self._operation, self._items._load_page):

@@ -65,7 +65,7 @@ class Error(Exception):
         self.message = message
         """The same as ``str(error)``."""
         self.parameter = parameter
-        """The parameter or option at fault, by its name in libdbss."""
+        """The parameter at fault by its name here, such as "report_id" or "total_timeout"."""
         self.http_status = http_status
         """The HTTP status of the response; None if there was no response."""
         self.service_code = service_code

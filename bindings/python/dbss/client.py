@@ -16,7 +16,7 @@ from .credentials import CallbackProvider, Credentials, PasscodeProvider, TokenP
 from .lists import ReportMethods
 from .log import LogForwarder, LogFunction
 from .mirror import MirrorMethods
-from .operation import CallMonitor, Control, Operation, ProgressFunction, Result
+from .operation import CallMonitor, Operation, ProgressFunction, Result, control_for
 from .settings import DEFAULT, Default, Seconds
 from .stream import Handle, ReportStream
 
@@ -114,9 +114,9 @@ def _encode_ids(
 ) -> ReportIds:
     """Encodes the ids of a report for C."""
     return (
-        None if project_id is None else ffi.encode("project", project_id),
-        ffi.encode("instance", instance_id),
-        ffi.encode("id", report_id),
+        None if project_id is None else ffi.encode("project_id", project_id),
+        ffi.encode("instance_id", instance_id),
+        ffi.encode("report_id", report_id),
         None if locale is None else ffi.encode("locale", locale),
     )
 
@@ -132,6 +132,20 @@ def _plain_file_descriptor(target: object) -> int | None:
             buffered.flush()
             return buffered.fileno()  # type: ignore[no-any-return]
     return None
+
+
+def _writer(target: Any) -> Writer:
+    """An object that bytes can be written to; raises an exception for others."""
+    write = getattr(target, "write", None)
+    if not callable(write) or isinstance(target, io.TextIOBase):
+        raise TypeError(
+            "path: must be a path, a descriptor, or an object that bytes can be written to, "
+            f"not {type(target).__name__}"
+        )
+    ffi.check_function("path.write", write)
+    if isinstance(target, io.IOBase) and not target.writable():
+        raise ValueError("path: is a file object that is not open for writing")
+    return target  # type: ignore[no-any-return]
 
 
 def _write_all(target: Writer, chunk: bytes) -> None:
@@ -216,36 +230,39 @@ class Client(ReportMethods, MirrorMethods):
             default is http://169.254.169.254.
         ca_file: a PEM file of the certificates to trust, instead of those of the
             system and the built-in ones.
-        connect_timeout: seconds to establish a connection.
-        stall_timeout: seconds without a byte in or out.
-        total_timeout: seconds for a whole call. For each of the three, None
-            is no limit and DEFAULT the default of libdbss.
+        connect_timeout: seconds to establish a connection, 0.001 to 86400; the
+            default is 10.
+        stall_timeout: seconds without a byte in or out, 0.001 to 86400; the default
+            is 60.
+        total_timeout: seconds for a whole call, 0.001 to 2592000; the default is no
+            limit. For each of the three, None is no limit.
         allow_plaintext: allow plain http to another host, which exposes the
             token and the report to the network.
         max_memory_bytes: the largest report to download into memory; None for
             the default of libdbss, 1 GiB.
         user_agent_suffix: text after "libdbss/VERSION" in User-Agent.
         max_attempts: how many attempts a call makes when the connection fails
-            or breaks, or the service is overloaded; None for the default of
-            libdbss, 3; 1 for no retries.
+            or breaks, or the service is overloaded, 1 to 1000; None for the
+            default of libdbss, 3; 1 for no retries.
         max_retry_after: the longest wait, in seconds, that the service may
-            request before another attempt.
+            request before another attempt, 0 to 86400; the default is 60.
         follow_redirects: follow redirects. Credentials never go to another
             origin.
         proxy: the URL of an HTTP proxy for all connections, such as
             "http://user:password@proxy.example.com:3128".
         proxy_from_environment: take the proxy from https_proxy, http_proxy,
             all_proxy and no_proxy, as they are now.
-        wait_timeout: seconds to wait for a report that the service makes; None
-            is no limit and DEFAULT the default of libdbss, an hour.
-        poll_interval: seconds between checks for such a report; it grows with
-            each check.
+        wait_timeout: seconds to wait for a report that the service makes, 0.001 to
+            2592000; None is no limit, and the default is an hour.
+        poll_interval: seconds between checks for such a report, 0.001 to 86400; the
+            default is 2. It grows with each check.
         log: a function that is called with a LogRecord for each event of a call,
             on the thread of the call. Or a logging.Logger, whose records have the
             same data as attributes (dbss_status, dbss_attempt and so on). No
             record holds a secret. An exception that it raises goes to
-            sys.unraisablehook.
-        options: any other option of libdbss, as text; options() lists them.
+            sys.unraisablehook. It must not be a coroutine function.
+        options: any other option of libdbss, by its key and as text; options()
+            lists them.
 
     Raises:
         ArgumentError: an argument is invalid.
@@ -345,15 +362,19 @@ class Client(ReportMethods, MirrorMethods):
                 "a token provider": (token_provider,),
             }
         )
-        if token_provider is not None and not callable(token_provider):
-            raise TypeError("token_provider: must be callable")
-        if passcode_provider is not None and not callable(passcode_provider):
-            raise TypeError("passcode_provider: must be callable")
+        for name, function in (
+            ("token_provider", token_provider),
+            ("passcode_provider", passcode_provider),
+        ):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name}: must be a function, not {type(function).__name__}")
+        if options is not None and not isinstance(options, Mapping):
+            raise TypeError(f"options: must be a mapping, not {type(options).__name__}")
         log_forwarder = None if log is None else LogForwarder(log)
         with ffi.temporary_handle(abi.Config, abi.config_new, abi.config_free) as config:
             for key, text in (options or {}).items():
                 abi.config_set(
-                    config, ffi.encode("key", key), settings.encode_text("config", key, text)
+                    config, ffi.encode("options", key), settings.encode_text("config", key, text)
                 )
             if endpoint is not None:
                 endpoints = _encode_endpoints(endpoint)
@@ -391,10 +412,11 @@ class Client(ReportMethods, MirrorMethods):
             locale: its language, "en-us" or "zh-cn"; None for the service's
                 default, en-us.
             operation: options, progress, cancel and result of this call.
-            progress: called with a Progress when the call starts, at least ten
-                times a second while it runs, even if no bytes arrive, and when
-                all bytes have arrived. If it returns False, the call ends with
-                CancelledError. If it raises, the call raises that exception.
+            progress: a function, and no coroutine function, that is called with a
+                Progress when the call starts, at least ten times a second while it
+                runs, even if no bytes arrive, and when all bytes have arrived. If it
+                returns False, the call ends with CancelledError. If it raises, the
+                call raises that exception.
 
         Returns:
             The complete report, a PDF or a ZIP file. Anything less is an error.
@@ -486,7 +508,9 @@ class Client(ReportMethods, MirrorMethods):
         Raises:
             FileExistsError: a file of this name exists, and ``replace`` is False.
             NotRegularFileError: the name is that of a directory, a link, a device.
-            FileError: the file cannot be written.
+            FileNotFoundError: the directory does not exist.
+            PermissionError: the file must not be written.
+            FileError: the file cannot be written for another reason.
             BrokenPipeError: the reader of the pipe has closed it.
             NotResumableError: the transfer broke, and could be neither resumed
                 nor restarted.
@@ -499,22 +523,17 @@ class Client(ReportMethods, MirrorMethods):
             return self._download_to_path(ids, path, replace, operation, progress)
         if replace:
             raise ValueError("replace: only a path can be replaced")
-        writable = isinstance(path, int) or callable(getattr(path, "write", None))
-        if not writable or isinstance(path, (bool, io.TextIOBase)):
-            raise TypeError(
-                "path: must be a path, a descriptor, or an object that bytes can be written to, "
-                f"not {type(path).__name__}"
-            )
-        if isinstance(path, int):
+        if isinstance(path, int) and not isinstance(path, bool):
             self._download_to_descriptor(ids, path, operation, progress)
             return None
-        descriptor = _plain_file_descriptor(path)
+        target = _writer(path)
+        descriptor = _plain_file_descriptor(target)
         if descriptor is not None:
             self._download_to_descriptor(ids, descriptor, operation, progress)
             return None
         with self._open_stream(ids, operation, progress) as stream:
             for chunk in stream:
-                _write_all(path, chunk)
+                _write_all(target, chunk)
         return None
 
     def _download_to_path(
@@ -544,7 +563,7 @@ class Client(ReportMethods, MirrorMethods):
     ) -> None:
         # A C int has no larger values, and ctypes would truncate them.
         if not 0 <= descriptor < 2**31:
-            raise errors.ArgumentError("fd: is not an open descriptor", parameter="fd")
+            raise errors.ArgumentError("path: is not an open descriptor", parameter="path")
 
         def call(context: abi.Context, control: abi.Operation) -> None:
             abi.report_download_to_fd(context, *ids, descriptor, control)
@@ -582,7 +601,7 @@ class Client(ReportMethods, MirrorMethods):
         progress: ProgressFunction | None,
     ) -> ReportStream:
         context = self._require_context()
-        control = Control() if operation is None else operation._open_control()
+        control = control_for(operation)
         monitor = CallMonitor(control, progress, context.log, context.provider)
         handle = Handle(abi.ReportStream, abi.report_stream_free)
         control.acquire()
@@ -610,7 +629,7 @@ class Client(ReportMethods, MirrorMethods):
     ) -> Result:
         """Runs a call of libdbss with an operation, a log and a progress function."""
         context = self._require_context()
-        control = Control() if operation is None else operation._open_control()
+        control = control_for(operation)
         monitor = CallMonitor(control, progress, context.log, context.provider)
         # Otherwise no callback would have an effect.
         needs_callbacks = (
@@ -670,7 +689,7 @@ class Client(ReportMethods, MirrorMethods):
             Error: there are no credentials, or the call failed otherwise.
             ClosedError: the client is closed.
         """
-        project = None if project_id is None else ffi.encode("project", project_id)
+        project = None if project_id is None else ffi.encode("project_id", project_id)
 
         def call(context: abi.Context, control: abi.Operation) -> None:
             abi.context_check(context, project, control)
@@ -706,7 +725,7 @@ class Client(ReportMethods, MirrorMethods):
     def _require_context(self) -> _Context:
         context = self._context
         if context is None:
-            raise errors.ClosedError("the client is closed")
+            raise errors.ClosedError("the client is closed", parameter="client")
         return context
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import inspect
 import operator
 import os
 import queue
@@ -19,7 +20,7 @@ from ctypes import c_char, c_size_t, c_uint8, py_object
 from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, Union
 
 from . import _abi as abi
-from . import errors
+from . import errors, wording
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,9 +87,10 @@ def _exception_for_status(status: int, operation: abi.Operation | None = None) -
     )
 
 
-def _exception_class(status: int) -> type[errors.Error]:
+def _exception_class(status: int, os_code: int | None = None) -> type[errors.Error]:
     group = abi.status_group(status)
-    return errors.STATUSES.get(status) or errors.GROUPS.get(group, errors.Error)
+    found = errors.STATUSES.get(status) or errors.GROUPS.get(group, errors.Error)
+    return errors.FILE_ERRORS.get(os_code or 0, found) if found is errors.FileError else found
 
 
 _CANCELLED_BY = {
@@ -105,12 +107,14 @@ def exception_from(pointer: abi.Error) -> errors.Error | None:
         return None
     try:
         status = abi.error_status(pointer)
+        parameter = decode(abi.error_parameter(pointer))
         path = abi.error_path(pointer)
-        return _exception_class(status)(
-            decode(abi.error_message(pointer)) or "",
+        os_code = abi.error_os_code(pointer) or None
+        return _exception_class(status, os_code)(
+            _own_message(pointer, decode(abi.error_message(pointer)) or ""),
             status=status,
             status_name=decode(abi.status_name(status)),
-            parameter=decode(abi.error_parameter(pointer)),
+            parameter=None if parameter is None else wording.own_name(parameter),
             http_status=abi.error_http_status(pointer) or None,
             service_code=decode(abi.error_service_code(pointer)),
             service_message=decode(abi.error_service_message(pointer)),
@@ -130,11 +134,31 @@ def exception_from(pointer: abi.Error) -> errors.Error | None:
             redirect_target=decode(abi.error_redirect_target(pointer)),
             path=None if path is None else decode_path(path),
             cancelled_by=_CANCELLED_BY.get(abi.error_cancelled_by(pointer)),
-            os_code=abi.error_os_code(pointer) or None,
+            os_code=os_code,
             retryable=bool(abi.error_is_retryable(pointer)),
             retry_after=optional_seconds(abi.error_retry_after_ms(pointer)),
             attempts=abi.error_attempts(pointer),
         )
+    finally:
+        abi.error_free(pointer)
+
+
+def _own_message(pointer: abi.Error, message: str) -> str:
+    # Text of the service stays as it is.
+    if abi.error_service_message(pointer) is not None:
+        return message
+    return wording.own_words(decode(abi.error_parameter(pointer)), message)
+
+
+def log_message(record: abi.LogRecord) -> str:
+    """The message of a log record, with the words of the exception that it is about."""
+    message = decode(abi.log_record_message(record)) or ""
+    pointer = abi.log_record_error(record)
+    if not pointer:
+        return message
+    try:
+        of_error = decode(abi.error_message(pointer)) or ""
+        return message.replace(of_error, _own_message(pointer, of_error)) if of_error else message
     finally:
         abi.error_free(pointer)
 
@@ -258,19 +282,28 @@ def read_stream(stream: abi.ReportStream, view: memoryview) -> int:
 
 # The exception class for a value that cannot be passed to C, by parameter or option.
 _ERROR_CLASSES: dict[str, type[errors.Error]] = {
-    "project": errors.InvalidIdError,
-    "id": errors.InvalidIdError,
-    "key": errors.UnknownKeyError,
+    "instance_id": errors.InvalidIdError,
+    "report_id": errors.InvalidIdError,
+    "options": errors.UnknownKeyError,
     **{
-        key: errors.STATUSES[status]
+        wording.own_name(key): errors.STATUSES[status]
         for options in abi.OPTIONS.values()
         for key, (_, status) in options.items()
     },
 }
 
 
+def check_function(name: str, function: object) -> None:
+    """Raises TypeError unless it can be called, and does its work before it returns."""
+    if not callable(function):
+        raise TypeError(f"{name}: must be a function, not {type(function).__name__}")
+    call: Any = type(function).__call__
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
+        raise TypeError(f"{name}: must be a plain function; nothing awaits a coroutine function")
+
+
 def encode(parameter: str, value: str) -> bytes:
-    """Encodes a string for C; `parameter` is its name in libdbss, for errors."""
+    """Encodes a string for C; `parameter` is its name here, for errors."""
     if not isinstance(value, str):
         raise TypeError(f"{parameter}: must be str, not {type(value).__name__}")
     error_class = _ERROR_CLASSES.get(parameter, errors.InvalidValueError)
@@ -290,6 +323,8 @@ def encode(parameter: str, value: str) -> bytes:
 
 def encode_path(parameter: str, path: str | bytes | os.PathLike[Any]) -> bytes:
     """Encodes a path for C."""
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"{parameter}: must be a path, not {type(path).__name__}")
     encoded = os.fsencode(path)
     if b"\0" in encoded:
         raise errors.InvalidValueError(

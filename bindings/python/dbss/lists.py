@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import operator
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any, Callable, Generic, TypeVar
 
 from . import _abi as abi
 from . import _items, errors, ffi, settings
-from .operation import CallRunner, Operation, ProgressFunction
+from .operation import CallRunner, Operation, ProgressFunction, control_for
 
 Item = TypeVar("Item", "Instance", "Report", "Template", "Database", "Schedule")
 
@@ -207,7 +206,7 @@ class Items(Iterator[Item], Generic[Item]):
     def _load_page(self) -> bool:
         """Fetches the next page; False at the end."""
         if not self._read_lock.acquire(blocking=False):
-            raise errors.BusyError("list: is being read by another thread", parameter="cursor")
+            raise errors.BusyError("list: is being read by another thread", parameter="list")
         try:
             if self._items:
                 # Another thread has loaded a page meanwhile.
@@ -243,13 +242,11 @@ def _encode_optional(parameter: str, value: str | None) -> bytes | None:
 def _page_size(page_size: int | None, most: int = 1000) -> int:
     if page_size is None:
         return 0
-    if isinstance(page_size, bool):
-        raise TypeError("page_size: must be int, not bool")
-    size = operator.index(page_size)
+    size = settings.to_int("page_size", page_size)
     # ctypes would truncate other numbers.
     if not 0 <= size < 2**32:
         raise errors.InvalidValueError(
-            f"page_size: must be at most {most}, or 0 for 100, and is {size}",
+            f"page_size: must be at most {most}, or 0 for 100, but is {size}",
             parameter="page_size",
         )
     return size
@@ -258,15 +255,20 @@ def _page_size(page_size: int | None, most: int = 1000) -> int:
 def _join_ids(db_ids: str | Sequence[str] | None) -> str | None:
     if db_ids is None or isinstance(db_ids, str):
         return db_ids
-    is_sequence = isinstance(db_ids, Sequence) and not isinstance(db_ids, bytes)
-    if not is_sequence or not all(isinstance(one, str) for one in db_ids):
+    if not isinstance(db_ids, Sequence) or isinstance(db_ids, bytes):
         raise TypeError(f"db_ids: must be str or a sequence of them, not {type(db_ids).__name__}")
+    for one in db_ids:
+        if not isinstance(one, str):
+            raise TypeError(f"db_ids: must hold only str, not {type(one).__name__}")
     return ",".join(db_ids)
 
 
 @contextlib.contextmanager
-def _new_report_spec(**options: str | None) -> Iterator[abi.ReportSpec]:
+def _new_report_spec(template_id: str, **more: str | None) -> Iterator[abi.ReportSpec]:
     """A report spec for C."""
+    # encode_options() would omit None.
+    ffi.encode("template_id", template_id)
+    options = {"template_id": template_id, **more}
     with ffi.temporary_handle(abi.ReportSpec, abi.report_spec_new, abi.report_spec_free) as spec:
         for key, value in settings.encode_options("report_spec", options):
             abi.report_spec_set(spec, key, value)
@@ -306,7 +308,7 @@ class ReportMethods(CallRunner):
         The iterator raises an Error when it fails to fetch a page, and ClosedError
         when the client is closed.
         """
-        project = _encode_optional("project", project_id)
+        project = _encode_optional("project_id", project_id)
         size = _page_size(page_size)
 
         def begin(context: abi.Context, cursor: abi.Cursor) -> None:
@@ -327,7 +329,8 @@ class ReportMethods(CallRunner):
 
         Args:
             instance_id: the id of the audit instance, 32 to 64 characters.
-            name: a name to search for; None for all reports.
+            name: a text, 1 to 256 bytes, that the service searches for in the names
+                of reports; None for all reports.
 
         The other arguments and the exceptions are those of instances().
         """
@@ -504,8 +507,8 @@ class ReportMethods(CallRunner):
         cursor = _Cursor()
         self._run_call(lambda context, _: begin(context, cursor.pointer), None, None)
         if operation is not None:
-            # Check now that it is open, as every other call does; it is used later.
-            operation._open_control()
+            # Check it now, as every other call does; it is used later.
+            control_for(operation)
         return Items(kind, cursor, partial(self._fetch_page, operation))
 
     def _fetch_page(self, operation: Operation | None, cursor: _Cursor) -> dict[str, Any] | None:
@@ -552,7 +555,7 @@ class ReportMethods(CallRunner):
         """
         ids = self._encode_instance(project_id, instance_id)
         with _new_report_spec(
-            template_id=template_id,
+            template_id,
             start_time=settings.format_time("start_time", start_time),
             end_time=settings.format_time("end_time", end_time),
             start_date=start_date,
@@ -602,7 +605,7 @@ class ReportMethods(CallRunner):
         ids = self._encode_instance(project_id, instance_id)
         buffer = ffi.id_buffer()
         with _new_report_spec(
-            template_id=template_id,
+            template_id,
             start_time=settings.format_time("start_time", start_time),
             end_time=settings.format_time("end_time", end_time),
             start_date=start_date,
@@ -679,7 +682,7 @@ class ReportMethods(CallRunner):
     @staticmethod
     def _encode_instance(project_id: str | None, instance_id: str) -> tuple[bytes | None, bytes]:
         """Encodes the ids of an instance for C."""
-        return _encode_optional("project", project_id), ffi.encode("instance", instance_id)
+        return _encode_optional("project_id", project_id), ffi.encode("instance_id", instance_id)
 
     def _encode_template(
         self, project_id: str | None, instance_id: str, template_id: str
@@ -692,4 +695,4 @@ class ReportMethods(CallRunner):
         self, project_id: str | None, instance_id: str, report_id: str
     ) -> tuple[bytes | None, bytes, bytes]:
         """Encodes the ids of a report for C."""
-        return *self._encode_instance(project_id, instance_id), ffi.encode("id", report_id)
+        return *self._encode_instance(project_id, instance_id), ffi.encode("report_id", report_id)

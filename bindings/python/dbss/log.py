@@ -55,7 +55,11 @@ class LogForwarder:
             target = owner
         is_logger = _is_logger(target)
         if not is_logger and not callable(target):
-            raise TypeError("log: must be callable or a logging.Logger")
+            raise TypeError(
+                f"log: must be a function or a logging.Logger, not {type(target).__name__}"
+            )
+        if not is_logger:
+            ffi.check_function("log", target)
         self._sink: Callable[[LogRecord], object] = _logger_sink(target) if is_logger else target  # type: ignore[arg-type, assignment]
 
     def forward(self, pointer: abi.LogRecord) -> None:
@@ -73,7 +77,7 @@ def _is_logger(target: object) -> bool:
 def _record_from(pointer: abi.LogRecord) -> LogRecord:
     return LogRecord(
         level=abi.log_record_level(pointer),
-        message=ffi.decode(abi.log_record_message(pointer)) or "",
+        message=ffi.log_message(pointer),
         status=abi.log_record_status(pointer) or None,
         http_status=abi.log_record_http_status(pointer) or None,
         attempt=abi.log_record_attempt(pointer) or None,

@@ -137,7 +137,7 @@ class MirrorMethods(CallRunner):
                 offset, and are presumably UTC.
             type: the type of the reports, such as "AUDIT_REPORT_DAY".
             template: their template_type.
-            name: a name that the service searches for.
+            name: a text that the service searches for in their names.
             locale: their language, "en-us" or "zh-cn"; None for the service's
                 default. The archive treats each language as a separate report.
             parallel: how many are downloaded at once, 1 to 16; None for 4.
@@ -162,7 +162,7 @@ class MirrorMethods(CallRunner):
         not begin.
         """
         target = ffi.encode_path("directory", directory)
-        project = None if project_id is None else ffi.encode("project", project_id)
+        project = None if project_id is None else ffi.encode("project_id", project_id)
         values = {
             "instance": instance_id,
             "since": since,

@@ -147,19 +147,20 @@ class Operation:
     call until it is closed. A child after os.fork() must create its own.
 
     Args:
-        connect_timeout: seconds to establish a connection.
-        stall_timeout: seconds without a byte in or out.
-        total_timeout: seconds for a whole call. For each of the three, None is
-            no limit and DEFAULT the client's value.
-        max_attempts: how many attempts a call makes; None for the client's value.
+        connect_timeout: seconds to establish a connection, 0.001 to 86400.
+        stall_timeout: seconds without a byte in or out, 0.001 to 86400.
+        total_timeout: seconds for a whole call, 0.001 to 2592000. For each of the
+            three, None is no limit and DEFAULT the client's value.
+        max_attempts: how many attempts a call makes, 1 to 1000; None for the
+            client's value.
         max_memory_bytes: the largest report to download into memory; None for the
             client's value.
-        file_mode: the permissions of a saved file, such as 0o640; None for the
-            client's value.
-        wait_timeout: seconds to wait for a report that the service makes; None
-            is no limit and DEFAULT the client's value.
-        poll_interval: seconds between checks for such a report; DEFAULT for the
-            client's value.
+        file_mode: the permissions of a saved file, such as 0o640, 0o600 to 0o777;
+            None for the client's value.
+        wait_timeout: seconds to wait for a report that the service makes, 0.001 to
+            2592000; None is no limit and DEFAULT the client's value.
+        poll_interval: seconds between checks for such a report, 0.001 to 86400;
+            DEFAULT for the client's value.
 
     Raises:
         ArgumentError: an argument is invalid.
@@ -274,7 +275,7 @@ class Operation:
         """The control; ClosedError if the operation is closed."""
         control = self._control
         if control is None:
-            raise errors.ClosedError("the operation is closed")
+            raise errors.ClosedError("the operation is closed", parameter="operation")
         return control
 
     def close(self) -> None:
@@ -299,6 +300,15 @@ class Operation:
         at = control.progress()
         total = "?" if at.total is None else at.total
         return f"<dbss.Operation {at.received} of {total} bytes>"
+
+
+def control_for(operation: Operation | None) -> Control:
+    """The control of a call: that of its operation, or a new one."""
+    if operation is None:
+        return Control()
+    if not isinstance(operation, Operation):
+        raise TypeError(f"operation: must be dbss.Operation, not {type(operation).__name__}")
+    return operation._open_control()
 
 
 class CallRunner:
@@ -329,8 +339,8 @@ class CallMonitor:
         log: LogForwarder | None = None,
         provider: CallbackProvider | None = None,
     ) -> None:
-        if progress is not None and not callable(progress):
-            raise TypeError("progress: must be callable")
+        if progress is not None:
+            ffi.check_function("progress", progress)
         self._control = control
         self._progress = progress
         self._log = log

@@ -11,7 +11,7 @@ from datetime import date, datetime, timezone
 from typing import Any, Final, Union
 
 from . import _abi as abi
-from . import errors, ffi
+from . import ffi, wording
 
 
 class Default(enum.Enum):
@@ -85,20 +85,23 @@ def encode_options(options: str, values: Mapping[str, Any]) -> Iterator[tuple[by
     for name, value in values.items():
         key = name if name in types else f"{name}_ms"
         type, _ = types[key]
+        own = wording.own_name(key)
         if isinstance(value, Default) or (
             value is None and type not in ("milliseconds", "boolean")
         ):
             continue
         # False is the default; to set it would override the ``options`` argument.
-        if type == "boolean" and not check_bool(key, value):
+        if type == "boolean" and not check_bool(own, value):
             continue
-        yield key.encode(), _ENCODERS.get(type, ffi.encode)(key, value)
+        yield key.encode(), _ENCODERS.get(type, ffi.encode)(own, value)
 
 
 def encode_text(options: str, key: str, value: Any) -> bytes:
     """Encodes the value of an option that is text."""
     type, _ = abi.OPTIONS[options].get(key, ("text", 0))
-    return (ffi.encode_path if type == "path" else ffi.encode)(key, value)
+    if type != "path" and not isinstance(value, str):
+        raise TypeError(f'options: "{key}" must be str, not {value.__class__.__name__}')
+    return (ffi.encode_path if type == "path" else ffi.encode)(wording.own_name(key), value)
 
 
 def encode_milliseconds(key: str, seconds: float | None) -> bytes:
@@ -110,22 +113,22 @@ def encode_milliseconds(key: str, seconds: float | None) -> bytes:
     try:
         exact = float(seconds) * 1000
     except OverflowError:
-        exact = math.inf
-    # Reject it here: -0.001 s would be -1 ms, which means no limit to libdbss.
+        exact = seconds = math.inf
+    # libdbss rejects this, and names the range. As -1 ms, -0.001 s would be no limit.
     if not math.isfinite(exact) or exact < 0:
-        raise errors.InvalidValueError(f"{key}: {seconds} s is not a duration", parameter=key)
+        return f"{seconds} s".encode()
     # A duration above zero must not become zero.
     return b"%d" % (max(1, round(exact)) if exact else 0)
 
 
 def encode_number(key: str, value: int) -> bytes:
     """Encodes a count or a size."""
-    return b"%d" % _to_int(key, value)
+    return b"%d" % to_int(key, value)
 
 
 def encode_mode(key: str, value: int) -> bytes:
     """Encodes the permissions of a file, such as 0o640."""
-    return b"%o" % _to_int(key, value)
+    return b"%o" % to_int(key, value)
 
 
 def encode_day(key: str, value: date | str) -> bytes:
@@ -161,9 +164,10 @@ def parse_time(text: str | None) -> datetime | None:
         return None
 
 
-def _to_int(key: str, value: int) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{key}: must be int, not bool")
+def to_int(key: str, value: int) -> int:
+    """Returns a value that must be an int, or of another type of integers."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{key}: must be int, not {type(value).__name__}")
     return operator.index(value)
 
 

@@ -294,9 +294,14 @@ impl Transfer {
             }
             self.furthest = self.furthest.max(self.offset);
             let possible = !self.reader_has_bytes || self.validator.is_some() || self.can_restart;
-            let Some(pause) = self.retry.pause_after(&failure).filter(|_| possible) else {
+            let Some(pause) = self.retry.pause_after(&failure) else {
                 return Err(failure);
             };
+            if !possible {
+                return Err(failure.map_message(|text| {
+                    format!("{text}; it cannot be resumed, because the service gave no strong entity tag")
+                }));
+            }
             self.client.log(Level::Warning, || LogRecord {
                 offset: Some(self.offset),
                 retry_delay: Some(pause),

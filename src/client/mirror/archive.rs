@@ -582,11 +582,12 @@ pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
                     e.kind() == ErrorKind::AlreadyExists && metadata_error.kind() != ErrorKind::NotFound
                 })
                 .unwrap_or(e);
-            Error::os(
-                Status::File,
-                format_args!("cannot create the directory {}", path.display()),
-                &e,
-            )
+            let e = match e.kind() {
+                ErrorKind::AlreadyExists => io::Error::from_raw_os_error(libc::ENOTDIR),
+                _ => e,
+            };
+            let what = format_args!("cannot create the directory {}", path.display());
+            Error::os(Status::File, what, &e).with_path(path)
         })
 }
 

@@ -137,8 +137,8 @@ def items(found: Any, names: list[str]) -> list[dict[str, Any]]:
 
 
 def next_page(found: Any, names: list[str]) -> dict[str, Any]:
-    at_end = not found.load_page()
-    page = list(iter(found.pop, None))
+    at_end = not found._load_page()
+    page = list(iter(found._pop, None))
     return {"items": items(page, names), "total": found.total, "at_end": at_end}
 
 

@@ -51,7 +51,9 @@ func download(instance, report, path string) error {
 }
 
 func show(p dbss.Progress) error {
-	fmt.Fprintf(os.Stderr, "\r%d of %d bytes ", p.Received, p.Total)
+	if p.Total > 0 { // else the size is not known
+		fmt.Fprintf(os.Stderr, "\r%d of %d bytes ", p.Received, p.Total)
+	}
 	return nil
 }
 

@@ -37,8 +37,10 @@ func generate(instance string, spec dbss.ReportSpec, path string) error {
 		return err
 	}
 	defer client.Close()
+	shown := -1
 	id, err := client.GenerateReport(ctx, instance, spec, dbss.WithProgress(func(p dbss.Progress) error {
-		if p.Percent >= 0 {
+		if p.Percent > shown {
+			shown = p.Percent
 			fmt.Fprintf(os.Stderr, "generated %d%%\n", p.Percent)
 		}
 		return nil

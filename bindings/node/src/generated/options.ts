@@ -54,7 +54,7 @@ export interface ClientSettings {
   /** The id of the account of `agencyName`, instead of its name. 1 to 1024 bytes. */
   agencyDomainId?: string | undefined;
   /**
-   * How long a temporary key of `agencyName` is valid, in whole seconds. It is refreshed
+   * How long a temporary key of `agencyName` is valid, a multiple of 1000. It is refreshed
    * before it expires. 900000 to 86400000 ms (24 h). The default is 3600000 (60 min).
    */
   agencyDurationMs?: number | undefined;
@@ -141,7 +141,7 @@ export interface ClientSettings {
   proxy?: string | URL | undefined;
   /**
    * Whether the proxy is taken from https_proxy, http_proxy, all_proxy and no_proxy (also in
-   * upper case, except HTTP_PROXY) when the context is made. The default is false.
+   * upper case, except HTTP_PROXY) when the client is made. The default is false.
    */
   proxyFromEnvironment?: boolean | undefined;
   /**
@@ -166,8 +166,8 @@ export interface ClientSettings {
    */
   pollIntervalMs?: number | undefined;
   /**
-   * Which records the log callback receives: those of this level and the more important
-   * ones. The default is debug.
+   * Which records `log` gets: those of this level and the more important ones. The default
+   * is debug.
    */
   logLevel?: 'error' | 'warning' | 'info' | 'debug' | undefined;
   /**
@@ -258,9 +258,9 @@ export interface MirrorOptions {
   until?: string | undefined;
   /** The type of the reports, such as AUDIT_REPORT_DAY. 1 to 256 bytes. */
   type?: string | undefined;
-  /** The template_type of the reports. 1 to 256 bytes. */
+  /** The type of the template of the reports. 1 to 256 bytes. */
   templateType?: string | undefined;
-  /** The name of the reports. The service does the filtering. 1 to 256 bytes. */
+  /** A part of the name of the reports, for which the service searches. 1 to 256 bytes. */
   name?: string | undefined;
   /**
    * The language of the reports; by default the service's choice. Each language of a report

@@ -4,7 +4,7 @@
 export const STATUSES = {
   /** An argument or an option is at fault. */
   DBSS_ERR_ARGUMENT: 100,
-  /** A required pointer is NULL. */
+  /** An argument is missing, or is null. */
   DBSS_ERR_NULL_ARGUMENT: 101,
   /** A string is not UTF-8. */
   DBSS_ERR_INVALID_UTF8: 102,
@@ -16,18 +16,18 @@ export const STATUSES = {
   DBSS_ERR_INVALID_TOKEN: 105,
   /** The endpoint is not a usable URL, or the region is not a region's name. */
   DBSS_ERR_INVALID_ENDPOINT: 106,
-  /** There is no option with this key. */
+  /** There is no option with this name. */
   DBSS_ERR_UNKNOWN_KEY: 107,
   /** The option's value is not of its type or out of its range. */
   DBSS_ERR_INVALID_VALUE: 108,
   /** The endpoint is plain http on another host, and `allowPlaintext` is not set. */
   DBSS_ERR_PLAINTEXT_REFUSED: 109,
   /**
-   * A required setting is missing: an endpoint or region, credentials, or a required key of
-   * a report spec.
+   * A required setting is missing: an endpoint or region, credentials, or a required field
+   * of `spec`.
    */
   DBSS_ERR_NOT_CONFIGURED: 110,
-  /** The operation is in use by another call. */
+  /** Not of this package, which has no operations. */
   DBSS_ERR_BUSY: 111,
   /**
    * An access key, its secret or its security token is empty, too long, or has a character
@@ -41,7 +41,7 @@ export const STATUSES = {
   DBSS_ERR_INVALID_CREDENTIALS: 113,
   /** The token provider failed, or returned an invalid token. */
   DBSS_ERR_NO_TOKEN: 114,
-  /** The context or the stream was closed before the call. */
+  /** The client or the stream was closed before the call. */
   DBSS_ERR_CLOSED: 115,
   /** The service responded, but not with the requested result. */
   DBSS_ERR_SERVICE: 200,
@@ -128,11 +128,11 @@ export const STATUSES = {
   /** The report is larger than `maxMemoryBytes`. */
   DBSS_ERR_LIMIT_EXCEEDED: 502,
   /**
-   * The call was cancelled, by its signal, by `Client.cancelAll`, by closing its context or
-   * stream, or by a callback.
+   * The call was cancelled, by its signal, by `Client.cancelAll`, by closing its client or
+   * stream, or by `onProgress`.
    */
   DBSS_ERR_CANCELLED: 600,
-  /** A signal that the program handled ended the call; see the option `interruptible`. */
+  /** Not of this package: signals of the system do not end its calls. */
   DBSS_ERR_INTERRUPTED: 601,
   /** Libdbss has a defect. */
   DBSS_ERR_INTERNAL: 700,
