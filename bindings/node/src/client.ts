@@ -165,7 +165,7 @@ export interface SaveOptions extends DownloadOptions {
 
 /** The options of a stream. */
 export interface OpenOptions extends DownloadOptions {
-  /** How many bytes are read ahead at most: 256 KiB by default. */
+  /** How many bytes are read ahead at most, 1 to 1 GiB: 256 KiB by default. */
   highWaterMark?: number | undefined;
 }
 
@@ -253,6 +253,9 @@ function integerOf(name: string, number: unknown): number {
     mustBe(name, 'a whole number from 0', number);
   return number;
 }
+
+// Each read of a stream allocates as much.
+const MOST_AHEAD = 1 << 30;
 
 /** A descriptor; libdbss checks whether it is open. */
 function descriptorOf(fd: unknown): number {
@@ -583,7 +586,8 @@ export class Client {
    */
   async open(options: OpenOptions): Promise<ReportStream> {
     const { instanceId, reportId, locale, highWaterMark = 256 << 10, ...rest } = optionsOf(options, IDS);
-    if (integerOf('highWaterMark', highWaterMark) === 0) refuse('highWaterMark', 'must be at least 1');
+    if (!Number.isInteger(highWaterMark) || highWaterMark < 1 || highWaterMark > MOST_AHEAD)
+      mustBe('highWaterMark', `a whole number of bytes from 1 to ${MOST_AHEAD}`, highWaterMark);
     const call = new Call(this, rest);
     const context = this.#context;
     const { failure, result: stream } = await this.#begin<ReportStreamHandle>(

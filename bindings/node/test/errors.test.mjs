@@ -59,8 +59,15 @@ test('arguments are named as in JavaScript', async (t) => {
   await refused(() => client.setToken('a b'), 'INVALID_TOKEN', 'token', /^token: /);
   await refused(() => client.setToken(7), 'INVALID_TOKEN', 'token', /^token: must be a string$/);
   await refused(() => client.mirror({}), 'NULL_ARGUMENT', 'directory', /./);
-  await refused(() => client.open({ ...report, highWaterMark: 0 }), 'INVALID_VALUE', 'highWaterMark', /1/);
-  await refused(() => client.open({ ...report, highWaterMark: -1 }), 'INVALID_VALUE', 'highWaterMark', /-1/);
+  for (const highWaterMark of [0, -1, 0.5, NaN, '5', 2 ** 40])
+    await refused(
+      () => client.open({ ...report, highWaterMark }),
+      'INVALID_VALUE',
+      'highWaterMark',
+      /^highWaterMark: must be a whole number of bytes from 1 to 1073741824, but is /,
+    );
+  for (const fd of [-1, 1.9, 2 ** 32 + 1])
+    await assert.rejects(client.download({ ...report, fd }), { name: 'ArgumentError', parameter: 'fd' });
   client.close();
   await refused(() => client.download(report), 'CLOSED', 'client', /^the client is closed$/);
 });
