@@ -217,7 +217,7 @@ lint: venv lint-go lint-java lint-node ## formatting, lints and types of every l
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CC) -std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only bindings/c/*.c tests/sanitizers/*.c
 	$(VENV)/bin/clang-format --dry-run -Werror bindings/c/*.[ch] tests/c/*.[ch] tests/conformance/drivers/*.c tests/bench/*.[ch] tests/sanitizers/*.c \
-		include/*.hpp bindings/node/addon/addon.[ch] bindings/cpp/*.[ch]pp tests/cpp/*.cpp tests/conformance/drivers/*.cpp
+		include/*.hpp bindings/node/addon/addon.[ch] bindings/node/test/*.c bindings/cpp/*.[ch]pp tests/cpp/*.cpp tests/conformance/drivers/*.cpp
 	$(VENV)/bin/clang-tidy --quiet bindings/cpp/*.cpp -- -std=c++17 -Iinclude
 	$(VENV)/bin/ruff check bindings packaging tests
 	$(VENV)/bin/ruff format --check bindings packaging tests

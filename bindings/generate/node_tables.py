@@ -20,7 +20,7 @@ OPTION_TYPES = {
     "number": "number",
     "bytes": "number | bigint",
     "mode": "number",
-    "day": "string | Date",
+    "day": "string",
     "path": "string | Buffer | URL",
     "url": "string | URL",
 }

@@ -41,15 +41,25 @@ enum {
     WITH_PROGRESS = 2,
     CANCELLED = 4,
     WITH_RESULT = 8,
+    /* By a provider, for which calls on all threads may wait: it gets a thread of its own. */
+    BY_PROVIDER = 16,
 };
 
 typedef struct environment environment;
 
-/* A handle of libdbss: one reference of JavaScript, and one of each call that uses it. */
+struct job;
+
+/* A handle of libdbss: one reference of JavaScript, one of each call that uses it, and of each handle from it. */
 typedef struct handle {
     atomic_int references;
     unsigned char type;
     void *pointer;
+    /* What a stream or a list belongs to, or NULL. */
+    struct handle *context, *operation;
+    /* Of an operation, on the thread of the environment: whether it is cancelled. */
+    bool cancelled;
+    /* Of an operation, under the lock: its call that no thread has begun, or NULL. */
+    struct job *waiting;
 } handle;
 
 /* What JavaScript has: its reference, which it can give up before the collector does. */
@@ -83,14 +93,15 @@ typedef struct {
 } watcher;
 
 typedef struct job {
-    struct job *next;
+    struct job *previous, *next;
     message done;
-    bool queued;
     environment *environment;
     const dbss_node_function *function;
     dbss_node_value values[1 + DBSS_NODE_PARAMETERS];
     handle *handles[1 + DBSS_NODE_PARAMETERS];
     box *operation;
+    /* What cancels it, from the handles: either may be NULL. */
+    handle *by_context, *by_operation;
     int flags;
     dbss_status status;
     dbss_error *error;
@@ -104,7 +115,7 @@ struct environment {
     pthread_cond_t wake;
     /* Under the lock. */
     bool alive, posted;
-    job *jobs, **jobs_end;
+    job *jobs, *last_job;
     message *messages, **messages_end;
     int threads, idle, queued, limit;
     size_t logs, dropped;
@@ -113,6 +124,8 @@ struct environment {
     napi_threadsafe_function poster;
     napi_ref dispatch, make_error;
     size_t running;
+    /* The length of the largest Buffer. */
+    int64_t most;
     box *contexts;
 };
 
@@ -227,7 +240,16 @@ static void unreference_handle(handle *h)
     if (!h || atomic_fetch_sub(&h->references, 1) != 1)
         return;
     dbss_node_handle_types[h->type].free(h->pointer);
+    unreference_handle(h->context);
+    unreference_handle(h->operation);
     free(h);
+}
+
+static handle *reference_handle(handle *h)
+{
+    if (h)
+        atomic_fetch_add(&h->references, 1);
+    return h;
 }
 
 /* Progress */
@@ -304,7 +326,7 @@ static void finalize_box(napi_env env, void *data, void *hint)
 static box *new_box(environment *e, unsigned char type, void *pointer)
 {
     box *b = calloc(1, sizeof *b);
-    handle *h = malloc(sizeof *h);
+    handle *h = calloc(1, sizeof *h);
     if (!b || !h) {
         dbss_node_handle_types[type].free(pointer);
         free(b);
@@ -484,7 +506,7 @@ static napi_value own_failure(napi_env env, dbss_status status, const char *para
 {
     napi_value fields = NULL;
     napi_create_object(env, &fields);
-    char message[256];
+    char message[320];
     if (parameter)
         snprintf(message, sizeof message, "%s: %s", parameter, what);
     else
@@ -514,45 +536,107 @@ static void free_read(napi_env env, void *data, void *hint)
     free(data);
 }
 
-/* Takes the bytes, whose length is the hint of the function that frees them. */
+/* Takes the bytes, whose length is the hint of the function that frees them. NULL if Node has no Buffer for them. */
 static napi_value buffer_value(napi_env env, void *data, size_t length, napi_finalize release)
 {
     napi_value buffer = NULL;
-    if (length >= COPIED && napi_create_external_buffer(env, length, data, release, (void *)length, &buffer) == napi_ok)
+    napi_status status = napi_invalid_arg;
+    if (length >= COPIED)
+        status = napi_create_external_buffer(env, length, data, release, (void *)length, &buffer);
+    if (status == napi_ok)
         return buffer;
-    napi_create_buffer_copy(env, length, length ? data : "", NULL, &buffer);
+    /* After this failure Node releases the bytes itself. */
+    if (status == napi_generic_failure)
+        return NULL;
+    if (napi_create_buffer_copy(env, length, length ? data : "", NULL, &buffer) != napi_ok)
+        buffer = NULL;
     release(env, data, (void *)length);
     return buffer;
 }
 
-/* What a function that succeeded has returned. It takes the results. */
-static napi_value result_value(napi_env env, environment *e, const dbss_node_function *f, dbss_node_value *values)
+/* The failure of a function whose results have no value in JavaScript. */
+static napi_value no_value(napi_env env, environment *e, size_t length)
+{
+    napi_value exception = NULL;
+    bool pending = false;
+    napi_is_exception_pending(env, &pending);
+    if (pending)
+        napi_get_and_clear_last_exception(env, &exception);
+    if ((int64_t)length <= e->most)
+        return own_failure(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory for the result");
+    char message[160];
+    snprintf(message, sizeof message,
+             "the report has %zu bytes, but a Buffer of this version of Node.js holds at most %lld: "
+             "save it to a file, or open it as a stream",
+             length, (long long)e->most);
+    return own_failure(env, DBSS_ERR_LIMIT_EXCEEDED, NULL, message);
+}
+
+/* The context or operation of a function's handles: one of them, or that from which one is. */
+static handle *owner_of(handle *const *handles, int count, unsigned char type)
+{
+    for (int i = 1; i <= count; i++) {
+        handle *h = handles[i];
+        if (h && h->type != type)
+            h = type == HANDLE_CONTEXT ? h->context : h->operation;
+        if (h)
+            return h;
+    }
+    return NULL;
+}
+
+/*
+ * What a function that succeeded has returned. It takes the results. If they cannot be made
+ * into a value, it sets `failure`.
+ */
+static napi_value result_value(napi_env env, environment *e, const dbss_node_function *f, dbss_node_value *values,
+                               handle *const *handles, napi_value *failure)
 {
     if (f->returns == RETURNS_TEXT)
         return text_value(env, values[0].text);
     if (f->returns == RETURNS_NUMBER)
         return number_value(env, values[0].number);
     napi_value result = NULL;
+    bool expected = false;
+    size_t length = 0;
     for (int i = 1; i <= f->count; i++) {
         dbss_node_value *v = &values[i];
         switch (f->parameters[i - 1].kind) {
         case OUT_HANDLE:
-            if (v->handle)
-                result = external_of(env, new_box(e, f->parameters[i - 1].handle, v->handle));
+            expected = v->handle != NULL;
+            if (v->handle) {
+                box *made = new_box(e, f->parameters[i - 1].handle, v->handle);
+                if (made) {
+                    made->handle->context = reference_handle(owner_of(handles, f->count, HANDLE_CONTEXT));
+                    made->handle->operation = reference_handle(owner_of(handles, f->count, HANDLE_OPERATION));
+                }
+                result = external_of(env, made);
+            }
             v->handle = NULL;
             break;
         case OUT_BUFFER:
-            result = buffer_value(env, v->buffer.data, v->buffer.len, free_bytes);
+            expected = true;
+            length = v->buffer.len;
+            /* Node would also throw. */
+            if ((int64_t)length > e->most)
+                break;
+            result = buffer_value(env, v->buffer.data, length, free_bytes);
             v->buffer = (dbss_buffer){NULL, 0};
             break;
         case OUT_LENGTH:
             /* Of the bytes, which come two parameters before. */
+            expected = true;
             result = buffer_value(env, values[i - 2].handle, v->length, free_read);
             values[i - 2].handle = NULL;
             break;
-        case OUT_ID: result = text_value(env, v->id); break;
+        case OUT_ID:
+            expected = true;
+            result = text_value(env, v->id);
+            break;
         }
     }
+    if (expected && !result)
+        *failure = no_value(env, e, length);
     return result;
 }
 
@@ -611,8 +695,7 @@ static bool get_handle(napi_env env, napi_value value, const dbss_node_parameter
         throw_own_error(env, DBSS_ERR_CLOSED, p->name, message);
         return false;
     }
-    atomic_fetch_add(&b->handle->references, 1);
-    *out = b->handle;
+    *out = reference_handle(b->handle);
     v->handle = b->handle->pointer;
     return true;
 }
@@ -744,15 +827,29 @@ static void run_job(job *j)
         j->error = dbss_error_take();
 }
 
-static job *pop_job(environment *e)
+/* With the lock held. */
+static void remove_job(environment *e, job *j)
 {
-    job *j = e->jobs;
-    e->jobs = j->next;
-    if (!e->jobs)
-        e->jobs_end = &e->jobs;
+    if (j->previous)
+        j->previous->next = j->next;
+    else
+        e->jobs = j->next;
+    if (j->next)
+        j->next->previous = j->previous;
+    else
+        e->last_job = j->previous;
+    if (j->by_operation)
+        j->by_operation->waiting = NULL;
     e->queued--;
-    j->queued = false;
-    return j;
+}
+
+/* With the lock held: ends a call that no thread has begun. */
+static void cancel_job(environment *e, job *j, const char *cancelled_by)
+{
+    remove_job(e, j);
+    j->status = DBSS_ERR_CANCELLED;
+    j->cancelled_by = cancelled_by;
+    post(e, &j->done);
 }
 
 static void *run_thread(void *data)
@@ -769,9 +866,10 @@ static void *run_thread(void *data)
             waited = pthread_cond_timedwait(&e->wake, &e->lock, &until);
             e->idle--;
         }
-        if (!e->alive || !e->jobs || e->threads > e->limit)
+        if (!e->alive || !e->jobs || (e->threads > e->limit && !(e->jobs->flags & BY_PROVIDER)))
             break;
-        job *j = pop_job(e);
+        job *j = e->jobs;
+        remove_job(e, j);
         pthread_mutex_unlock(&e->lock);
         run_job(j);
         pthread_mutex_lock(&e->lock);
@@ -816,44 +914,39 @@ static void submit(job *j)
     if (e->running++ == 0)
         napi_ref_threadsafe_function(e->env, e->poster);
     pthread_mutex_lock(&e->lock);
-    j->queued = true;
-    j->next = NULL;
-    *e->jobs_end = j;
-    e->jobs_end = &j->next;
+    j->by_context = owner_of(j->handles, j->function->count, HANDLE_CONTEXT);
+    j->by_operation = owner_of(j->handles, j->function->count, HANDLE_OPERATION);
+    if (j->by_operation)
+        j->by_operation->waiting = j;
+    bool first = j->flags & BY_PROVIDER;
+    j->previous = first ? NULL : e->last_job;
+    j->next = first ? e->jobs : NULL;
+    *(j->previous ? &j->previous->next : &e->jobs) = j;
+    *(j->next ? &j->next->previous : &e->last_job) = j;
     e->queued++;
     if (e->queued <= e->idle)
         pthread_cond_signal(&e->wake);
-    else if (e->threads < e->limit && !start_thread(e) && e->threads == 0) {
-        pop_job(e);
-        j->status = DBSS_ERR_RESOURCE;
-        post(e, &j->done);
-    }
+    else if (e->threads < (first ? 2 * MAX_THREADS : e->limit)) {
+        if (!start_thread(e) && e->threads == 0) {
+            remove_job(e, j);
+            j->status = DBSS_ERR_RESOURCE;
+            post(e, &j->done);
+        }
+    } else if (j->by_operation && j->by_operation->cancelled)
+        cancel_job(e, j, "operation");
     pthread_mutex_unlock(&e->lock);
 }
 
-/* Ends the calls that no thread has begun: one, or all that use a handle. */
-static void cancel_queued(environment *e, const job *one, const handle *user, const char *cancelled_by)
+/* Ends the calls of a context, or that of an operation, that no thread has begun. */
+static void cancel_queued(environment *e, const handle *context, const handle *operation, const char *cancelled_by)
 {
     pthread_mutex_lock(&e->lock);
-    job *rest = e->jobs;
-    e->jobs = NULL;
-    e->jobs_end = &e->jobs;
-    for (job *j = rest, *next; j; j = next) {
+    if (operation && operation->waiting)
+        cancel_job(e, operation->waiting, cancelled_by);
+    for (job *j = context ? e->jobs : NULL, *next; j; j = next) {
         next = j->next;
-        bool uses = j == one;
-        for (int i = 1; user && i <= j->function->count; i++)
-            uses = uses || j->handles[i] == user;
-        if (uses) {
-            e->queued--;
-            j->queued = false;
-            j->status = DBSS_ERR_CANCELLED;
-            j->cancelled_by = cancelled_by;
-            post(e, &j->done);
-        } else {
-            j->next = NULL;
-            *e->jobs_end = j;
-            e->jobs_end = &j->next;
-        }
+        if (j->by_context == context)
+            cancel_job(e, j, cancelled_by);
     }
     pthread_mutex_unlock(&e->lock);
 }
@@ -889,8 +982,10 @@ static bool make_operation(napi_env env, job *j, napi_value settings)
         throw_failure(env, failure_value(env, status, dbss_error_take()));
         return false;
     }
-    if (j->flags & CANCELLED)
+    if (j->flags & CANCELLED) {
         dbss_operation_cancel(operation);
+        j->operation->handle->cancelled = true;
+    }
     return true;
 }
 
@@ -923,15 +1018,14 @@ static napi_value start_job(napi_env env, environment *e, const dbss_node_functi
     }
     for (int i = 1; j->operation && i <= f->count; i++)
         if (f->parameters[i - 1].kind == OPERATION) {
-            atomic_fetch_add(&j->operation->handle->references, 1);
-            j->handles[i] = j->operation->handle;
+            j->handles[i] = reference_handle(j->operation->handle);
             j->values[i].handle = j->operation->handle->pointer;
         }
     submit(j);
     return external;
 }
 
-/* Passes a message to JavaScript; false if that failed. */
+/* Passes a message to JavaScript; false if that failed. Its exception is an uncaught one, as from an event handler. */
 static bool dispatch(environment *e, int kind, double id, napi_value *more)
 {
     napi_value given[5] = {NULL, NULL, more[0], more[1], more[2]}, undefined = NULL;
@@ -940,7 +1034,14 @@ static bool dispatch(environment *e, int kind, double id, napi_value *more)
     napi_create_double(e->env, id, &given[1]);
     for (int i = 2; i < 5; i++)
         given[i] = given[i] ? given[i] : undefined;
-    return call_stored(e->env, e->dispatch, 5, given) != NULL;
+    if (call_stored(e->env, e->dispatch, 5, given))
+        return true;
+    bool pending = false;
+    napi_value exception = NULL;
+    napi_is_exception_pending(e->env, &pending);
+    if (pending && napi_get_and_clear_last_exception(e->env, &exception) == napi_ok)
+        napi_fatal_exception(e->env, exception);
+    return false;
 }
 
 static bool deliver_done(environment *e, job *j, double id)
@@ -952,8 +1053,12 @@ static bool deliver_done(environment *e, job *j, double id)
     } else if (j->status)
         more[0] = failure_value(e->env, j->status, j->error);
     j->error = NULL;
-    if (!j->cancelled_by)
-        more[1] = result_value(e->env, e, j->function, j->values);
+    if (!j->cancelled_by) {
+        napi_value failure = NULL;
+        more[1] = result_value(e->env, e, j->function, j->values, j->handles, &failure);
+        if (!more[0])
+            more[0] = failure;
+    }
     handle *operation = NULL;
     for (int i = 1; i <= j->function->count; i++)
         if (j->function->parameters[i - 1].kind == OPERATION)
@@ -1061,7 +1166,7 @@ static void on_end(void *data)
     e->alive = false;
     job *jobs = e->jobs;
     message *messages = e->messages;
-    e->jobs = NULL;
+    e->jobs = e->last_job = NULL;
     e->messages = NULL;
     pthread_cond_broadcast(&e->wake);
     pthread_mutex_unlock(&e->lock);
@@ -1099,15 +1204,23 @@ static napi_value run_now(napi_env env, environment *e, const dbss_node_function
         f->call(values);
         if (f->returns == RETURNS_STATUS && values[0].number) {
             throw_failure(env, failure_value(env, (dbss_status)values[0].number, dbss_error_take()));
-        } else
-            result = result_value(env, e, f, values);
+        } else {
+            napi_value failure = NULL;
+            result = result_value(env, e, f, values, handles, &failure);
+            if (failure)
+                throw_failure(env, failure);
+        }
         /* Calls that wait for a thread are calls that run. */
-        if (strcmp(f->name, "contextClose") == 0 || strcmp(f->name, "reportStreamClose") == 0)
-            cancel_queued(e, NULL, handles[1], "close");
+        if (strcmp(f->name, "contextClose") == 0)
+            cancel_queued(e, handles[1], NULL, "close");
         else if (strcmp(f->name, "contextCancelAll") == 0)
-            cancel_queued(e, NULL, handles[1], "context");
-        else if (strcmp(f->name, "operationCancel") == 0)
+            cancel_queued(e, handles[1], NULL, "context");
+        else if (strcmp(f->name, "reportStreamClose") == 0)
+            cancel_queued(e, NULL, handles[1]->operation, "close");
+        else if (strcmp(f->name, "operationCancel") == 0) {
+            handles[1]->cancelled = true;
             cancel_queued(e, NULL, handles[1], "operation");
+        }
     }
     free_values(f, values, handles);
     return result;
@@ -1124,15 +1237,16 @@ static napi_value call_function(napi_env env, napi_callback_info info)
     return f->blocks ? start_job(env, e, f, given) : run_now(env, e, f, given);
 }
 
-/* (dispatch, makeError) */
+/* (dispatch, makeError, the length of the largest Buffer) */
 static napi_value set_up(napi_env env, napi_callback_info info)
 {
-    napi_value given[2];
-    size_t count = 2;
+    napi_value given[3];
+    size_t count = 3;
     napi_get_cb_info(env, info, &count, given, NULL, NULL);
     environment *e = environment_of(env);
     napi_create_reference(env, given[0], 1, &e->dispatch);
     napi_create_reference(env, given[1], 1, &e->make_error);
+    napi_get_value_int64(env, given[2], &e->most);
     return NULL;
 }
 
@@ -1176,7 +1290,7 @@ static napi_value set_threads(napi_env env, napi_callback_info info)
     environment *e = environment_of(env);
     pthread_mutex_lock(&e->lock);
     e->limit = (int)limit;
-    while (e->queued > e->idle && e->threads < e->limit && start_thread(e))
+    for (int more = e->queued - e->idle; more > 0 && e->threads < e->limit && start_thread(e); more--)
         ;
     pthread_cond_broadcast(&e->wake);
     pthread_mutex_unlock(&e->lock);
@@ -1204,7 +1318,6 @@ static environment *new_environment(napi_env env)
     atomic_init(&e->references, 2);
     e->alive = true;
     e->limit = DEFAULT_THREADS;
-    e->jobs_end = &e->jobs;
     e->messages_end = &e->messages;
     e->env = env;
     napi_value name = NULL;
@@ -1234,6 +1347,7 @@ NAPI_MODULE_INIT()
     }
     for (size_t i = 0; i < dbss_node_function_count; i++)
         define(env, exports, dbss_node_functions[i].name, call_function, &dbss_node_functions[i]);
+    set(env, exports, "builtFor", number_value(env, DBSS_VERSION_NUMBER));
     define(env, exports, "setUp", set_up, NULL);
     define(env, exports, "readFields", read_fields, NULL);
     define(env, exports, "release", release, NULL);

@@ -9,6 +9,7 @@ import { OPTIONS, type CallSettings } from './generated/options.js';
 import { STATUSES } from './generated/statuses.js';
 import {
   CANCELLED,
+  flagsOfCaller,
   native,
   newId,
   onDone,
@@ -58,7 +59,8 @@ export interface CallOptions extends CallSettings {
   /**
    * Is called on the event loop when the call starts, about ten times a second while it
    * runs, and near its end; no call waits for it. If it throws, or returns a promise that
-   * rejects, the call is cancelled, and rejects with that as the cause.
+   * rejects, the call is cancelled, and rejects with that as the cause; if the call has
+   * succeeded already, it resolves, and the exception is an uncaught one.
    */
   onProgress?: ((progress: Progress) => void | Promise<void>) | undefined;
   /** Is called when the call is over, also if it failed; for a stream, when it is closed. */
@@ -76,15 +78,23 @@ export function resultOf(fields: OperationFields): CallResult {
   return { ...progressOf(fields), path, filename, contentType, requestId, format };
 }
 
-// A signal gets one listener for all calls: many would look like a leak.
-const aborting = new WeakMap<AbortSignal, Set<() => void>>();
+// A signal gets one listener for all calls: many would look like a leak. It does not keep the
+// calls: who forgets a stream may have a signal that lives on.
+const aborting = new WeakMap<AbortSignal, Set<Listener>>();
+const forgotten = new FinalizationRegistry<{ signal: AbortSignal; listener: Listener }>(
+  ({ signal, listener }) => removeListener(signal, listener),
+);
+
+/** A function that its owner keeps. */
+export type Listener = WeakRef<() => void>;
 
 function runAll(this: AbortSignal): void {
-  for (const listener of [...(aborting.get(this) ?? [])]) listener();
+  for (const listener of [...(aborting.get(this) ?? [])]) listener.deref()?.();
 }
 
-/** Calls a function when a signal aborts, until it is removed. */
-export function addListener(signal: AbortSignal, listener: () => void): void {
+/** Calls a function when a signal aborts, until it is removed, or nobody has it any more. */
+export function addListener(signal: AbortSignal, run: () => void): Listener {
+  const listener = new WeakRef(run);
   let listeners = aborting.get(signal);
   if (!listeners) {
     listeners = new Set();
@@ -92,11 +102,14 @@ export function addListener(signal: AbortSignal, listener: () => void): void {
     signal.addEventListener('abort', runAll);
   }
   listeners.add(listener);
+  forgotten.register(run, { signal, listener }, listener);
+  return listener;
 }
 
-export function removeListener(signal: AbortSignal, listener: () => void): void {
+export function removeListener(signal: AbortSignal, listener: Listener): void {
   const listeners = aborting.get(signal);
   listeners?.delete(listener);
+  forgotten.unregister(listener);
   if (listeners?.size === 0) {
     aborting.delete(signal);
     signal.removeEventListener('abort', runAll);
@@ -120,6 +133,8 @@ export class Call {
   readonly #id = newId();
   #operation: OperationHandle | undefined;
   #thrown: { error: unknown } | undefined;
+  #told = false;
+  #listener: Listener | undefined;
 
   constructor(client: object, { signal, onProgress, onResult }: CallOptions) {
     checkSignal(signal);
@@ -129,7 +144,7 @@ export class Call {
     this.#signal = signal;
     // With the context of the caller, such as that of AsyncLocalStorage.
     this.#onProgress = onProgress && AsyncResource.bind(onProgress);
-    this.#onResult = onResult;
+    this.#onResult = onResult && AsyncResource.bind(onResult);
   }
 
   get signal(): AbortSignal | undefined {
@@ -148,8 +163,8 @@ export class Call {
     if (onProgress) flags |= WITH_PROGRESS | WITH_OPERATION;
     if (onResult) flags |= WITH_RESULT | WITH_OPERATION;
     if (signal) flags |= signal.aborted ? CANCELLED | WITH_OPERATION : WITH_OPERATION;
-    this.#operation = begin(this.#id, flags, settings, projectId);
-    if (signal) addListener(signal, this.cancel);
+    this.#operation = begin(this.#id, flags | flagsOfCaller(), settings, projectId);
+    if (signal) this.#listener = addListener(signal, this.cancel);
     onDone(this.#id, done as never, onProgress && this.#watch);
   }
 
@@ -173,6 +188,7 @@ export class Call {
   /** The error with which the call rejects. */
   errorOf(failure: Failure | undefined): Error | undefined {
     if (this.#thrown) {
+      this.#told = true;
       const own = { status: STATUSES.DBSS_ERR_CANCELLED, message: 'onProgress ended the call' };
       const attempts = failure?.attempts ?? 0;
       return makeError({ ...own, attempts, cancelledBy: 'callback' }, { cause: this.#thrown.error });
@@ -183,9 +199,14 @@ export class Call {
     return error.cancelledBy === 'signal' && signal?.aborted ? new AbortError(error, signal.reason) : error;
   }
 
+  /** When no error of the call will come any more: what onProgress threw too late for it. */
+  settle(): void {
+    if (this.#thrown && !this.#told) throwLater(this.#thrown.error);
+  }
+
   /** Ends what the call has; of a stream, when it is closed. */
   end(fields: OperationFields | undefined): void {
-    if (this.#signal) removeListener(this.#signal, this.cancel);
+    if (this.#signal && this.#listener) removeListener(this.#signal, this.#listener);
     stopWatching(this.#id);
     try {
       const found = fields ?? (this.#operation && (native.readFields(this.#operation) as OperationFields));

@@ -99,8 +99,8 @@ function textOf(name: string, kind: Kind, value: unknown): Text {
         return Number(value).toString(8);
       return mustBe(name, 'an octal number such as 0o640', value);
     case 'day':
-      if (types.isDate(value) && !Number.isNaN(value.getTime())) return value.toISOString().slice(0, 10);
-      return isText(value) ? value : mustBe(name, 'a day such as 2026-11-24, or a valid Date', value);
+      // Not a Date, which is another day in another time zone.
+      return isText(value) ? value : mustBe(name, "a day as text, such as '2026-11-24'", value);
     case 'path':
       return pathOf(name, value);
     case 'url':

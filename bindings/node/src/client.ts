@@ -61,6 +61,7 @@ import { List, readPage, type Fields } from './lists.js';
 import {
   addReceiver,
   native,
+  provide,
   throwLater,
   WITH_OPERATION,
   WITH_RESULT,
@@ -68,12 +69,16 @@ import {
   type Started,
 } from './native.js';
 import { ReportStream } from './stream.js';
+import { inOwnWords } from './words.js';
 
 /** A token, and when it expires, by the clock of this machine. */
 export interface Token {
   /** 1 to 98304 visible ASCII characters. */
   token: string;
-  /** A date, or milliseconds since 1970. Without it, it is not known. */
+  /**
+   * A date, or milliseconds since 1970, at most 8.64e15. Infinity if it never expires; without
+   * it, it is not known.
+   */
   expiresAt?: Date | number | undefined;
 }
 
@@ -110,10 +115,14 @@ export interface ClientOptions extends ClientSettings {
   /**
    * Provides tokens, instead of other credentials: when the first call needs one, before it
    * expires, and when the service has rejected it. It runs once for all calls that wait. Its
-   * exception is the cause of their `DBSS_ERR_NO_TOKEN`.
+   * exception is the cause of their `DBSS_ERR_NO_TOKEN`. It may use another client, whose
+   * calls get threads of their own, but not this one, whose calls wait for it.
    */
   tokenProvider?: ((request: ProviderRequest) => string | Token | Promise<string | Token>) | undefined;
-  /** Provides passcodes of the MFA device of `iamUserId`, one before each login. */
+  /**
+   * Provides passcodes of the MFA device of `iamUserId`, one before each login. It may use
+   * another client, but not this one.
+   */
   passcodeProvider?: ((request: ProviderRequest) => string | Promise<string>) | undefined;
   /**
    * Other options by their keys in libdbss and values as text, for those that are newer than
@@ -156,7 +165,7 @@ export interface SaveOptions extends DownloadOptions {
 
 /** The options of a stream. */
 export interface OpenOptions extends DownloadOptions {
-  /** How many bytes are read ahead at most: 256 KiB by default. */
+  /** How many bytes are read ahead at most, 1 to 1 GiB: 256 KiB by default. */
   highWaterMark?: number | undefined;
 }
 
@@ -245,6 +254,9 @@ function integerOf(name: string, number: unknown): number {
   return number;
 }
 
+// Each read of a stream allocates as much.
+const MOST_AHEAD = 1 << 30;
+
 /** A descriptor; libdbss checks whether it is open. */
 function descriptorOf(fd: unknown): number {
   if (typeof fd !== 'number' || !Number.isInteger(fd) || Math.abs(fd) >= 2 ** 31)
@@ -253,15 +265,6 @@ function descriptorOf(fd: unknown): number {
 }
 
 const pageSizeOf = (size = 0): number => integerOf('pageSize', size);
-
-/** When a token expires, in milliseconds since 1970; -1 if it is not known. */
-function expiryOf(expiresAt: unknown): number {
-  if (expiresAt === undefined) return -1;
-  const time = typeof expiresAt === 'number' || types.isDate(expiresAt) ? Number(expiresAt) : NaN;
-  if (!Number.isFinite(time))
-    throw new TypeError('expiresAt: must be a valid Date, or a number of milliseconds since 1970');
-  return Math.max(0, Math.ceil(time));
-}
 
 function urlsOf(endpoint: unknown): string {
   const urls: unknown[] = Array.isArray(endpoint) ? endpoint : [endpoint];
@@ -273,6 +276,37 @@ function urlsOf(endpoint: unknown): string {
   if (texts.length > 1 && texts.some((url) => url.includes(',')))
     refuse('endpoint', 'a URL must not have a comma', STATUSES.DBSS_ERR_INVALID_ENDPOINT);
   return texts.join(',');
+}
+
+/** When a token expires, as libdbss takes it: -1 if that is not known, or never. */
+function expiryOf(expiresAt: unknown): number {
+  if (expiresAt === undefined || expiresAt === Infinity) return -1;
+  const expires =
+    types.isDate(expiresAt) || typeof expiresAt === 'number' ? Math.ceil(Number(expiresAt)) : NaN;
+  // The last moment that a Date can have.
+  if (!(expires <= 8.64e15))
+    throw new TypeError(
+      'expiresAt: must be a valid Date, or a number of milliseconds since 1970 up to 8.64e15, or Infinity',
+    );
+  return Math.max(0, expires);
+}
+
+/** What a provider has thrown, which may be anything, in words. */
+function reasonOf(error: unknown): string {
+  let reason: unknown;
+  try {
+    reason = error instanceof Error ? error.message : String(error);
+  } catch {
+    // It has no text.
+  }
+  if (typeof reason !== 'string') return 'it failed without a message';
+  // Of what libdbss repeats, 512 bytes, and without control characters.
+  const message = Buffer.from(reason.replace(/[\p{C}\0]/gu, ' '))
+    .subarray(0, 500)
+    .toString()
+    .replace(/\ufffd+$/, '')
+    .trim();
+  return message || 'it failed without a message';
 }
 
 /** Makes an object of options, uses it and releases it. */
@@ -366,7 +400,7 @@ export class Client {
 
   async #answer(request: TokenRequestHandle, refused: boolean): Promise<void> {
     try {
-      const given = await this.#provide?.({ refused, signal: this.#closing.signal });
+      const given = await provide(() => this.#provide?.({ refused, signal: this.#closing.signal }));
       const isToken = this.#ofTokens && typeof given !== 'string';
       const { token, expiresAt } = (isToken ? Object(given) : { token: given }) as Token;
       if (typeof token !== 'string')
@@ -376,12 +410,7 @@ export class Client {
         );
       native.tokenRequestSet(request, token, expiryOf(expiresAt));
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      // Of what libdbss repeats, 512 bytes, and without control characters.
-      const message = Buffer.from(reason.replace(/[\p{C}\0]/gu, ' '))
-        .subarray(0, 500)
-        .toString()
-        .replace(/\ufffd+$/, '');
+      const message = reasonOf(error);
       this.#failure = { message, error };
       try {
         native.tokenRequestFail(request, message);
@@ -397,7 +426,8 @@ export class Client {
   #explain(failure: Error): Error {
     const { message, error } = this.#failure ?? {};
     if (failure instanceof DbssError && failure.code === 'DBSS_ERR_NO_TOKEN' && message) {
-      if (failure.message.includes(message)) setProperty(failure, 'cause', error);
+      const told = [message, inOwnWords({ status: failure.codeNumber, message }).message];
+      if (told.some((one) => failure.message.includes(one))) setProperty(failure, 'cause', error);
     }
     return failure;
   }
@@ -422,7 +452,8 @@ export class Client {
         if (fields) collect?.(got, fields);
       },
     );
-    const error = call.errorOf(failure);
+    const error = failure && call.errorOf(failure);
+    call.settle();
     if (error) throw this.#explain(error);
     return result as T;
   }
@@ -555,7 +586,8 @@ export class Client {
    */
   async open(options: OpenOptions): Promise<ReportStream> {
     const { instanceId, reportId, locale, highWaterMark = 256 << 10, ...rest } = optionsOf(options, IDS);
-    if (integerOf('highWaterMark', highWaterMark) === 0) refuse('highWaterMark', 'must be at least 1');
+    if (!Number.isInteger(highWaterMark) || highWaterMark < 1 || highWaterMark > MOST_AHEAD)
+      mustBe('highWaterMark', `a whole number of bytes from 1 to ${MOST_AHEAD}`, highWaterMark);
     const call = new Call(this, rest);
     const context = this.#context;
     const { failure, result: stream } = await this.#begin<ReportStreamHandle>(
@@ -566,7 +598,12 @@ export class Client {
       WITH_OPERATION,
     );
     const error = call.errorOf(failure);
-    if (!error) return new ReportStream(stream!, call, highWaterMark);
+    if (!error) {
+      return new ReportStream(stream!, call, highWaterMark, (reading) => {
+        if (reading) this.#running++;
+        else this.#ended();
+      });
+    }
     if (stream) native.release(stream);
     call.end(undefined);
     throw this.#explain(error);
@@ -826,7 +863,7 @@ export class Client {
     this.close();
   }
 
-  /** Closes the client, and waits until its calls have ended. */
+  /** Closes the client, and waits until its calls, and reads of its streams, have ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
     if (this.#running > 0) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
@@ -862,7 +899,10 @@ export function features(): Record<string, string> {
   return Object.fromEntries(names.map((index) => [native.featureName(index)!, native.featureHelp(index)!]));
 }
 
-/** How many calls of this thread run at once: 1 to 1024, 64 at first. Others wait. */
+/**
+ * How many calls of this thread run at once: 1 to 1024, 64 at first. Others wait, which counts
+ * to none of their timeouts; a signal ends it.
+ */
 export function setMaxThreads(count: number): void {
   native.setThreads(count);
 }

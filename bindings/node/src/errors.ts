@@ -82,9 +82,13 @@ export class DbssError extends Error {
     Object.assign(this, defaults, rest, cancelledBy && { cancelledBy });
   }
 
-  /** The name of the class. */
+  /** The name of the class, unless it is set. */
   override get name(): string {
     return this.constructor.name;
+  }
+
+  override set name(value: string) {
+    Object.defineProperty(this, 'name', { value, configurable: true, writable: true });
   }
 }
 

@@ -1,4 +1,8 @@
+import { randomUUID } from 'node:crypto';
+
+import { makeError } from './errors.js';
 import type { CursorHandle, PageHandle } from './generated/abi.js';
+import { STATUSES } from './generated/statuses.js';
 import { native } from './native.js';
 
 /** The fields of an item as the service sent them, by name. */
@@ -40,26 +44,35 @@ export function list(raw: Fields, ...names: string[]): unknown[] | undefined {
   return Array.isArray(found) ? found : undefined;
 }
 
+// A text, or a whole number with its fraction and exponent.
+const TOKENS = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+// The only name in an object that stands for a large integer. No service can know it.
+const MARK = randomUUID();
+
 /** Parses JSON; an integer that a number cannot hold exactly becomes a bigint. */
 export function parse(json: string): unknown {
   if (!/\d{16}/.test(json)) return JSON.parse(json);
-  const marked = json.replace(/"(?:[^"\\]|\\.)*"|-?\d{16,}(?![\d.eE])/g, (part) =>
-    part.startsWith('"') || Number.isSafeInteger(Number(part)) ? part : `{"\\u0000":"${part}"}`,
+  const marked = json.replace(TOKENS, (token) =>
+    /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)) ? `{"${MARK}":"${token}"}` : token,
   );
   return JSON.parse(marked, (_, one: unknown) => {
-    const digits = typeof one === 'object' && one !== null ? (one as Fields)['\0'] : undefined;
+    const digits = typeof one === 'object' && one !== null ? (one as Fields)[MARK] : undefined;
     return typeof digits === 'string' ? BigInt(digits) : one;
   });
 }
 
-/** The items of a page, which is released. */
+/** The items of a page, which is released, unless that fails. */
 export function readPage<T>(page: PageHandle, convert: (raw: Fields) => T): T[] {
+  const json = native.pageJson(page);
+  let items: T[];
   try {
-    const { items } = parse(native.pageJson(page).toString()) as { items: Fields[] };
-    return items.map(convert);
-  } finally {
-    native.release(page);
+    items = (parse(json.toString()) as { items: Fields[] }).items.map(convert);
+  } catch (error) {
+    const message = 'the list that the service sent cannot be read';
+    throw makeError({ status: STATUSES.DBSS_ERR_UNEXPECTED_RESPONSE, message }, { cause: error });
   }
+  native.release(page);
+  return items;
 }
 
 /**
@@ -76,6 +89,8 @@ export class List<T> implements AsyncIterable<T> {
   readonly #fetch: (cursor: CursorHandle) => Promise<PageHandle | undefined>;
   readonly #convert: (raw: Fields) => T;
   #cursor: CursorHandle | undefined;
+  /** A page that could not be read. */
+  #unread: PageHandle | undefined;
   #items: T[] = [];
   #atEnd = false;
   #total: number | undefined;
@@ -104,10 +119,13 @@ export class List<T> implements AsyncIterable<T> {
   async nextPage(): Promise<T[]> {
     if (this.#items.length === 0 && !this.#atEnd) {
       this.#cursor ??= this.#open();
-      const page = await this.#fetch(this.#cursor);
+      const page = this.#unread ?? (await this.#fetch(this.#cursor));
       if (page) {
+        this.#unread = page;
         this.#total = (native.readFields(page) as { total?: number }).total;
-        return readPage(page, this.#convert);
+        const items = readPage(page, this.#convert);
+        this.#unread = undefined;
+        return items;
       }
       this.#atEnd = true;
       native.release(this.#cursor);

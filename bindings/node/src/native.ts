@@ -1,5 +1,7 @@
 // The addon: finding it, starting calls, and passing its messages on.
 
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { constants } from 'node:buffer';
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
 
@@ -25,11 +27,30 @@ export const WITH_OPERATION = 1;
 export const WITH_PROGRESS = 2;
 export const CANCELLED = 4;
 export const WITH_RESULT = 8;
+const BY_PROVIDER = 16;
+
+const providing = new AsyncLocalStorage<true>();
+
+/** Runs a provider. */
+export function provide<T>(run: () => T): T {
+  return providing.run(true, run);
+}
+
+/** The flags of a call that depend on who makes it. */
+export function flagsOfCaller(): number {
+  return providing.getStore() ? BY_PROVIDER : 0;
+}
 
 type Done = (failure: Failure | undefined, result: unknown, fields: OperationFields | undefined) => void;
 
 interface Addon extends Functions {
-  setUp(dispatch: (kind: number, id: number, a: never, b: never, c: never) => void, make: unknown): void;
+  /** The number of the version of libdbss that the addon is for. */
+  readonly builtFor: number;
+  setUp(
+    dispatch: (kind: number, id: number, a: never, b: never, c: never) => void,
+    make: unknown,
+    most: number,
+  ): void;
   readFields(handle: unknown): unknown;
   release(handle: unknown): void;
   setThreads(count: number): void;
@@ -64,7 +85,20 @@ function load(): Addon {
   }
 }
 
-export const native = load();
+/** Refuses another libdbss than that of the package, unless it is newer and compatible. */
+function checked(addon: Addon): Addon {
+  const found = addon.versionNumber();
+  const major = (number: number): number => Math.floor(number / 10_000);
+  if (found >= addon.builtFor && major(found) === major(addon.builtFor)) return addon;
+  const text = (number: number): string =>
+    [major(number), Math.floor(number / 100) % 100, number % 100].join('.');
+  throw new Error(
+    `dbss: this process has loaded libdbss ${text(found)}, but the package needs ${text(addon.builtFor)}. ` +
+      'Another libdbss.so.0 was loaded first, by LD_LIBRARY_PATH, LD_PRELOAD or another copy of the package',
+  );
+}
+
+export const native = checked(load());
 
 const calls = new Map<number, Done>();
 const watchers = new Map<number, (fields: OperationFields) => void>();
@@ -118,7 +152,7 @@ function dispatch(kind: number, id: number, a: never, b: never, c: never): void 
   dispatchers[kind]?.(id, a, b, c);
 }
 
-native.setUp(dispatch, (failure: Failure) => makeError(inOwnWords(failure)));
+native.setUp(dispatch, (failure: Failure) => makeError(inOwnWords(failure)), constants.MAX_LENGTH);
 
 /** Lets an exception of a function of the user end like one in an event handler. */
 export function throwLater(error: unknown): void {

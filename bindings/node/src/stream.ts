@@ -1,10 +1,11 @@
+import { AsyncResource } from 'node:async_hooks';
 import { Readable } from 'node:stream';
 
-import { addListener, removeListener, type Call } from './call.js';
+import { addListener, removeListener, type Call, type Listener } from './call.js';
 import type { Failure } from './errors.js';
 import type { ReportStreamFields, ReportStreamHandle } from './generated/abi.js';
 import { STATUSES } from './generated/statuses.js';
-import { native, newId, onDone } from './native.js';
+import { flagsOfCaller, native, newId, onDone } from './native.js';
 
 /**
  * A report that is read in parts. Nothing is read ahead of `highWaterMark` bytes. Its end
@@ -26,13 +27,22 @@ export class ReportStream extends Readable {
   readonly #stream: ReportStreamHandle;
   readonly #call: Call;
   readonly #onAbort: () => void;
+  readonly #listener: Listener | undefined;
+  // The events have the context of the caller of open, such as that of AsyncLocalStorage.
+  readonly #resource = new AsyncResource('DbssReportStream');
   #reading = false;
   #atEnd = false;
   #failure: Error | undefined;
   #closed: (() => void) | undefined;
+  readonly #onReading: (reading: boolean) => void;
 
   /** @internal */
-  constructor(stream: ReportStreamHandle, call: Call, highWaterMark: number) {
+  constructor(
+    stream: ReportStreamHandle,
+    call: Call,
+    highWaterMark: number,
+    onReading: (reading: boolean) => void,
+  ) {
     super({ highWaterMark });
     const fields = native.readFields(stream) as ReportStreamFields;
     this.size = fields.size;
@@ -42,11 +52,12 @@ export class ReportStream extends Readable {
     this.requestId = fields.requestId;
     this.#stream = stream;
     this.#call = call;
+    this.#onReading = onReading;
     // The call has cancelled its operation. The error of libdbss comes with a read.
     this.#onAbort = () => {
       if (!this.#atEnd) this._read();
     };
-    if (call.signal) addListener(call.signal, this.#onAbort);
+    if (call.signal) this.#listener = addListener(call.signal, this.#onAbort);
     if (call.signal?.aborted) this.#onAbort();
   }
 
@@ -56,22 +67,31 @@ export class ReportStream extends Readable {
     this.#reading = true;
     const id = newId();
     try {
-      native.reportStreamRead(id, 0, undefined, this.#stream, this.readableHighWaterMark);
+      native.reportStreamRead(id, flagsOfCaller(), undefined, this.#stream, this.readableHighWaterMark);
     } catch (error) {
       this.#reading = false;
       this.destroy(error as Error);
       return;
     }
+    this.#onReading(true);
     onDone(id, (failure, chunk) => {
-      this.#reading = false;
-      if (this.#closed) this.#closed();
-      else if (failure) this.#fail(failure);
-      else if ((chunk as Buffer).length > 0) this.push(chunk);
-      else {
-        this.#atEnd = true;
-        this.push(null);
+      try {
+        this.#resource.runInAsyncScope(() => this.#onRead(failure, chunk as Buffer));
+      } finally {
+        this.#onReading(false);
       }
     });
+  }
+
+  #onRead(failure: Failure | undefined, chunk: Buffer): void {
+    this.#reading = false;
+    if (this.#closed) this.#closed();
+    else if (failure) this.#fail(failure);
+    else if (chunk.length > 0) this.push(chunk);
+    else {
+      this.#atEnd = true;
+      this.push(null);
+    }
   }
 
   /** What has arrived before a failure is read before it, unless the call was cancelled. */
@@ -79,23 +99,27 @@ export class ReportStream extends Readable {
     this.#failure = this.#call.errorOf(failure);
     if (this.readableLength === 0 || failure.status === STATUSES.DBSS_ERR_CANCELLED)
       this.destroy(this.#failure);
+    // Who waits for more than is left reads in vain now, and learns of the failure by that.
+    else this.emit('readable');
   }
 
   /** @internal */
   override read(size?: number): unknown {
     const chunk: unknown = super.read(size);
-    if (this.#failure && this.readableLength === 0) process.nextTick(() => this.destroy(this.#failure));
+    if (this.#failure && (this.readableLength === 0 || (chunk === null && size !== 0)))
+      process.nextTick(() => this.destroy(this.#failure));
     return chunk;
   }
 
   /** @internal */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    if (this.#call.signal) removeListener(this.#call.signal, this.#onAbort);
+    if (this.#call.signal && this.#listener) removeListener(this.#call.signal, this.#listener);
     native.reportStreamClose(this.#stream);
     // The call is over when no read runs any more.
     this.#closed = () => {
       native.release(this.#stream);
       this.#call.end(undefined);
+      this.#call.settle();
       callback(error);
     };
     if (!this.#reading) this.#closed();

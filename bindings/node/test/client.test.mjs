@@ -84,6 +84,8 @@ test('an error has the class of its group and all fields', async (t) => {
   assert.equal(error.retryable, false);
   assert.deepEqual(error.candidates, []);
   assert.match(String(error), /no such report/);
+  error.name = 'Mine';
+  assert.match(String(error), /^Mine: /);
   await fault(reportId, { status: 429, headers: [['Retry-After', '99']], times: 1 });
   const throttled = await client.download({ instanceId, reportId, maxAttempts: 1 }).catch((thrown) => thrown);
   assert.equal(throttled.code, 'DBSS_ERR_THROTTLED');
@@ -109,14 +111,14 @@ test('the stack of an error has the caller', async (t) => {
   }
 });
 
-test('onProgress keeps the context of its caller', async (t) => {
+test('onProgress and onResult keep the context of their caller', async (t) => {
   const client = newClient(t);
   const storage = new AsyncLocalStorage();
-  const seen = new Set();
-  await storage.run('mine', () =>
-    client.download({ ...report, onProgress: () => seen.add(storage.getStore()) }),
-  );
-  assert.deepEqual([...seen], ['mine']);
+  const seen = [];
+  const onProgress = () => seen.push(storage.getStore());
+  await storage.run('mine', () => client.download({ ...report, onProgress, onResult: onProgress }));
+  assert.ok(seen.length > 1);
+  assert.deepEqual([...new Set(seen)], ['mine']);
 });
 
 test('an error without a response is of the network', async () => {
@@ -198,6 +200,26 @@ test('an exception of onProgress, or its rejection, ends the call', async (t) =>
   }
 });
 
+test('an exception of onProgress after a success is an uncaught exception', async (t) => {
+  const client = newClient(t);
+  const listeners = process.listeners('uncaughtException');
+  const uncaught = new Promise((resolve) => {
+    process.removeAllListeners('uncaughtException').once('uncaughtException', resolve);
+  });
+  t.after(() => listeners.forEach((one) => process.on('uncaughtException', one)));
+  const large = await addReport({ format: 'pdf', size: 3 << 20 });
+  const file = path.join(temporary(t), 'report');
+  const mine = new Error('mine');
+  const onProgress = ({ received, total }) => {
+    // While the event loop is busy, the download ends.
+    while (!existsSync(file));
+    if (received === total) throw mine;
+  };
+  const saved = await client.download({ ...large, file, onProgress });
+  assert.equal(saved.path, file);
+  assert.equal(await uncaught, mine);
+});
+
 test('a rejection of onProgress after the call is nothing', async (t) => {
   let reject;
   const onProgress = () => new Promise((_, fail) => (reject = fail));
@@ -275,6 +297,19 @@ test('disposing of a client waits for its calls', async () => {
   assert.equal(ended, true);
 });
 
+test('disposing of a client waits for the reads of its streams', async () => {
+  const client = new Client(options);
+  const large = await addReport({ format: 'pdf', size: 1 << 20 });
+  await fault(large.reportId, { stall_after: 1000 });
+  const stream = await client.open(large);
+  let ended = false;
+  stream.on('error', () => (ended = true)).resume();
+  while (stream.readableDidRead === false) await new Promise(setImmediate);
+  await new Promise(setImmediate);
+  await client[Symbol.asyncDispose]();
+  assert.equal(ended, true);
+});
+
 test('cancelling all ends calls, and later ones work', async (t) => {
   const client = newClient(t);
   const running = client.download(await silent()).catch((thrown) => thrown);
@@ -306,6 +341,66 @@ test('calls beyond the limit of threads wait, and can be cancelled', async (t) =
   controller.abort();
   await Promise.all([...running, last]);
   assert.throws(() => dbss.setMaxThreads(0), RangeError);
+});
+
+test('lists and streams that wait for a thread can be cancelled', { timeout: 10_000 }, async (t) => {
+  const client = newClient(t);
+  const controller = new AbortController();
+  const given = { ...(await addReport({ format: 'pdf', size: 5_000_000 })), signal: controller.signal };
+  const streams = [await client.open(given), await client.open(given), await client.open(given)];
+  const errors = streams.slice(1).map((stream) => new Promise((resolve) => stream.once('error', resolve)));
+  dbss.setMaxThreads(1);
+  const busy = new AbortController();
+  const lost = await silent();
+  t.after(() => {
+    busy.abort();
+    dbss.setMaxThreads(64);
+  });
+  const running = Array.from({ length: 64 }, () => client.download({ ...lost, signal: busy.signal }));
+  const ended = Promise.all(running.map((one) => one.catch(() => {})));
+  // One is read, one is destroyed, one is idle.
+  streams[0].read();
+  const closed = new Promise((resolve) => streams[0].once('close', resolve));
+  streams[0].destroy();
+  await closed;
+  streams[1].read();
+  controller.abort();
+  for (const error of errors) assert.equal((await error).name, 'AbortError');
+  const other = newClient(t);
+  const listing = () =>
+    other
+      .reports({ instanceId })
+      .nextPage()
+      .catch((thrown) => thrown);
+  const first = listing();
+  other.cancelAll();
+  assert.equal((await first).cancelledBy, 'client');
+  const second = listing();
+  other.close();
+  assert.equal((await second).cancelledBy, 'close');
+  busy.abort();
+  await ended;
+});
+
+test('many calls that wait are aborted in a short time', async (t) => {
+  dbss.setMaxThreads(1);
+  t.after(() => dbss.setMaxThreads(64));
+  const client = newClient(t);
+  const lost = await silent();
+  const time = async (count) => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const calls = Array.from({ length: count }, () => client.download({ ...lost, signal }).catch(() => {}));
+    const started = performance.now();
+    controller.abort();
+    const took = performance.now() - started;
+    await Promise.all(calls);
+    return took;
+  };
+  await time(100);
+  const [few, many] = [await time(500), await time(5000)];
+  // It was 100 times as long, for a queue that each of them searched.
+  assert.ok(many < 25 * few + 100, `${few} ms, then ${many} ms`);
 });
 
 test('the log gets records without secrets', async (t) => {
@@ -356,6 +451,18 @@ test('a token provider is asked again for a refused token', async (t) => {
   await tokens(t, ({ refused }) => (refused ? mock.token : 'old')).check();
 });
 
+test('a token provider may use another client, when all threads wait for it', async (t) => {
+  dbss.setMaxThreads(1);
+  t.after(() => dbss.setMaxThreads(64));
+  const other = newClient(t);
+  const client = tokens(t, async () => {
+    await Promise.all([other.check(), other.check()]);
+    await (await other.open(report)).toArray();
+    return mock.token;
+  });
+  await Promise.all([client.check(), client.check(), client.check()]);
+});
+
 test('the exception of a token provider is the cause', async (t) => {
   const mine = new Error('the vault\nis closed' + '\u00e9'.repeat(600));
   const client = tokens(t, async () => {
@@ -369,6 +476,42 @@ test('the exception of a token provider is the cause', async (t) => {
     (thrown) => thrown.code === 'DBSS_ERR_NO_TOKEN' && !thrown.message.includes('a b'),
   );
   await assert.rejects(tokens(t, () => 7).check(), { code: 'DBSS_ERR_NO_TOKEN' });
+});
+
+test('a token provider may throw anything', async (t) => {
+  const unreadable = {
+    get message() {
+      throw new Error('no message');
+    },
+  };
+  const wrong = [
+    Object.create(null),
+    Object.assign(new Error(), { message: {} }),
+    new Error(''),
+    Symbol('x'),
+  ];
+  wrong.push(Object.setPrototypeOf(unreadable, Error.prototype), new Error('see max_attempts'), undefined);
+  for (const mine of wrong) {
+    const client = tokens(t, () => {
+      throw mine;
+    });
+    const error = await client.check().catch((thrown) => thrown);
+    assert.equal(error.code, 'DBSS_ERR_NO_TOKEN');
+    assert.ok(Object.hasOwn(error, 'cause') && error.cause === mine);
+  }
+});
+
+test('a token expires at a valid time, or never', async (t) => {
+  for (const expiresAt of [new Date(NaN), NaN, 2 ** 53, '1', null])
+    await assert.rejects(
+      tokens(t, () => ({ token: mock.token, expiresAt })).check(),
+      (error) => error.code === 'DBSS_ERR_NO_TOKEN' && error.cause instanceof TypeError,
+    );
+  const client = tokens(t, () => ({ token: mock.token, expiresAt: Infinity }));
+  assert.equal((await client.findCredentials()).expiresAt, undefined);
+  await client.check();
+  const last = tokens(t, () => ({ token: mock.token, expiresAt: 8.64e15 }));
+  assert.equal((await last.findCredentials()).expiresAt?.getTime(), 8.64e15);
 });
 
 test('a signal ends a call that waits for a token provider', async (t) => {

@@ -59,8 +59,15 @@ test('arguments are named as in JavaScript', async (t) => {
   await refused(() => client.setToken('a b'), 'INVALID_TOKEN', 'token', /^token: /);
   await refused(() => client.setToken(7), 'INVALID_TOKEN', 'token', /^token: must be a string$/);
   await refused(() => client.mirror({}), 'NULL_ARGUMENT', 'directory', /./);
-  await refused(() => client.open({ ...report, highWaterMark: 0 }), 'INVALID_VALUE', 'highWaterMark', /1/);
-  await refused(() => client.open({ ...report, highWaterMark: -1 }), 'INVALID_VALUE', 'highWaterMark', /-1/);
+  for (const highWaterMark of [0, -1, 0.5, NaN, '5', 2 ** 40])
+    await refused(
+      () => client.open({ ...report, highWaterMark }),
+      'INVALID_VALUE',
+      'highWaterMark',
+      /^highWaterMark: must be a whole number of bytes from 1 to 1073741824, but is /,
+    );
+  for (const fd of [-1, 1.9, 2 ** 32 + 1])
+    await assert.rejects(client.download({ ...report, fd }), { name: 'ArgumentError', parameter: 'fd' });
   client.close();
   await refused(() => client.download(report), 'CLOSED', 'client', /^the client is closed$/);
 });
@@ -174,7 +181,7 @@ test('URLs are options', (t) => {
   }).close();
 });
 
-test('a Date is no time of a report spec, and a day of a mirror', async (t) => {
+test('a Date is no time of a report spec, and no day of a mirror', async (t) => {
   const client = newClient(t);
   const wrong = { ...spec, startTime: new Date(0) };
   const message = /^startTime: must be a string, but is an object \(Date\)$/;
@@ -187,8 +194,8 @@ test('a Date is no time of a report spec, and a day of a mirror', async (t) => {
     );
   assert.deepEqual((await requests('@reports.create')).length, 0);
   const directory = path.join(temporary(t), 'archive');
-  for (const since of [new Date(NaN), 20261124])
-    await refused(() => client.mirror({ directory, since }), 'INVALID_VALUE', 'since', /a day such as/);
+  for (const since of [new Date(), new Date(NaN), 20261124])
+    await refused(() => client.mirror({ directory, since }), 'INVALID_VALUE', 'since', /a day as text/);
   await refused(
     () => client.mirror({ directory, instanceId: 'x' }),
     'INVALID_ID',

@@ -94,6 +94,25 @@ test('fields are converted leniently, and large numbers exactly', async (t) => {
   assert.equal(one.raw.text, 'a "1234567890123456789" b');
 });
 
+test('numbers with long fractions, and names that are NUL, are read', async (t) => {
+  const client = newClient(t);
+  const instance = await addInstance();
+  // As text, because JavaScript would change the numbers.
+  const extra = String.raw`{"n":1234567890123456789,"x":{"\u0000":"abc"},"e":1234567890123456e2,
+    "f":[-0.30000000000000004,1e-1234567890123456,9007199254740992,-9007199254740991]}`;
+  const body = `{"format":"pdf","instance":"${instance}","percentum":0.30000000000000004,"extra":${extra}}`;
+  const headers = { 'Content-Type': 'application/json' };
+  const { ok } = await fetch(`${mock.control}/reports`, { method: 'POST', headers, body });
+  assert.ok(ok);
+  const [{ percentum, raw }] = await client.reports({ instanceId: instance }).toArray();
+  assert.equal(percentum, 0);
+  assert.equal(raw.percentum, 0.30000000000000004);
+  assert.equal(raw.n, 1234567890123456789n);
+  assert.deepEqual(raw.x, { '\0': 'abc' });
+  assert.equal(raw.e, 123456789012345600);
+  assert.deepEqual(raw.f, [-0.30000000000000004, 0, 9007199254740992n, -9007199254740991]);
+});
+
 test('a report is generated, waited for and deleted', async (t) => {
   const client = newClient(t, { pollIntervalMs: 1 });
   const instance = await addInstance();
@@ -158,27 +177,28 @@ test('a mirror resolves to its result, and rejects with a partial one', async (t
   assert.deepEqual([result.downloaded, result.present, result.failures], [1, 4, []]);
   assert.equal(percents.at(-1), 100);
   assert.ok(readdirSync(directory).includes('SHA256SUMS'));
-  const day = (number) => new Date(Date.UTC(2026, 10, number));
-  const text = (number) => `${day(number).toISOString().slice(0, 10)} 00:00:00`;
   await addReport({
     format: 'pdf',
     instance,
     type: 'AUDIT_REPORT_DAY',
-    start_time: text(1),
-    end_time: text(2),
+    start_time: '2026-11-01 00:00:00',
+    end_time: '2026-11-02 00:00:00',
   });
   const { gaps } = await client.mirror({
     directory,
     instanceId: instance,
-    since: day(1),
-    until: day(3),
+    since: '2026-11-01',
+    until: '2026-11-03',
     type: 'AUDIT_REPORT_DAY',
   });
   assert.deepEqual(gaps[0], { instanceId: instance, type: 'AUDIT_REPORT_DAY', period: '2026-11-02' });
-  const refused = await client.mirror({ directory, since: 'soon' }).catch((thrown) => thrown);
-  assert.deepEqual(
-    [refused.code, refused.parameter, refused.result],
-    ['DBSS_ERR_INVALID_VALUE', 'since', undefined],
-  );
+  // A Date is another day in another time zone.
+  for (const since of ['soon', new Date(2026, 10, 1)]) {
+    const refused = await client.mirror({ directory, since }).catch((thrown) => thrown);
+    assert.deepEqual(
+      [refused.code, refused.parameter, refused.result],
+      ['DBSS_ERR_INVALID_VALUE', 'since', undefined],
+    );
+  }
   await assert.rejects(client.mirror({ directory, signal: AbortSignal.abort() }), { name: 'AbortError' });
 });

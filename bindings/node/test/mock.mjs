@@ -12,7 +12,7 @@ import { after } from 'node:test';
 
 import { Client } from '../index.mjs';
 
-const build = process.env.DBSS_BUILD_DIR ?? fileURLToPath(new URL('../../../build', import.meta.url));
+export const build = process.env.DBSS_BUILD_DIR ?? fileURLToPath(new URL('../../../build', import.meta.url));
 
 // Credentials and proxies of the user must not reach the tests.
 for (const name of ['http_proxy', 'HTTP_PROXY', 'HUAWEICLOUD_SDK_AK', 'HUAWEICLOUD_SDK_SK'])

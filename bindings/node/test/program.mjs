@@ -3,6 +3,7 @@
 
 import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { Writable } from 'node:stream';
 import { promisify } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -50,6 +51,30 @@ const programs = {
     await new Client({ ...options, logLevel: 'info', log }).download(report);
     await delay(10_000);
   },
+  /** Ends by an exception of a handler of a stream. */
+  async reads() {
+    const stream = await new Client(options).open(report);
+    stream.on('data', () => {
+      throw new Error('from the handler');
+    });
+  },
+  /** Handles the exceptions of two Writables, and still has calls. */
+  async writes() {
+    const seen = [];
+    process.on('uncaughtException', (error) => seen.push(error.message));
+    const client = new Client(options);
+    for (let i = 1; i <= 2; i++) {
+      const stream = await client.open(report);
+      const write = () => {
+        throw new Error('from the Writable');
+      };
+      stream.pipe(new Writable({ write }));
+      while (seen.length < i) await delay(1);
+      stream.destroy();
+    }
+    await client.download(report);
+    console.log(JSON.stringify(seen));
+  },
   /** Nothing keeps the process: neither a client nor a stream that is open. */
   async ends() {
     globalThis.kept = await new Client(options).open(report);
@@ -69,6 +94,20 @@ const programs = {
       await Promise.all(calls);
     }
     await collect();
+  },
+  /** Streams that nobody has any more, with a signal that lives on, and one that is kept. */
+  async forgets() {
+    const client = new Client(options);
+    const controller = new AbortController();
+    const { signal } = controller;
+    const kept = await client.open({ ...report, signal });
+    const before = descriptors();
+    for (let i = 0; i < 30; i++) await client.open({ ...report, signal });
+    for (let i = 0; i < 200 && descriptors() > before; i++) await collect();
+    const after = descriptors();
+    const failed = new Promise((resolve) => kept.once('error', resolve));
+    controller.abort();
+    console.log(JSON.stringify({ before, after, name: (await failed).name }));
   },
   /** What stays of 10,000 calls, and of 300 clients, streams and aborts that nobody closed. */
   async leaks() {
@@ -182,6 +221,14 @@ const programs = {
   },
   async quiet() {
     globalThis.kept = await new Client({ ...options, log: ignore }).open(report);
+  },
+  /** A download into memory, of what test/library.c says. */
+  async large() {
+    const client = new Client(options);
+    const { name, code, message } = await client.download(report).catch((thrown) => thrown);
+    globalThis.gc();
+    await delay(10);
+    console.log(JSON.stringify([name, code, message]));
   },
   /** Threads that nobody needs end. */
   async idle() {

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { createReadStream, createWriteStream } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -24,6 +26,19 @@ test('a report is a Readable with its facts', async (t) => {
   assert.match(stream.requestId, /^[0-9a-f]{32}$/);
   assert.equal(await sum(stream), pdf.sha256['zh-cn']);
   assert.equal(stream.destroyed, true);
+});
+
+test('the events of a stream keep the context of its caller', async (t) => {
+  const client = newClient(t);
+  const storage = new AsyncLocalStorage();
+  const seen = {};
+  const names = ['data', 'end', 'close'];
+  await storage.run('mine', async () => {
+    const stream = await client.open(report);
+    for (const name of names) stream.on(name, () => (seen[name] = storage.getStore()));
+    await new Promise((resolve) => stream.once('close', resolve));
+  });
+  assert.deepEqual(seen, Object.fromEntries(names.map((name) => [name, 'mine'])));
 });
 
 test('a report is piped to a file', async (t) => {
@@ -64,6 +79,22 @@ test('what has arrived is read before a failure', async (t) => {
     { code: 'DBSS_ERR_TRUNCATED' },
   );
   assert.equal(length, 40_000);
+});
+
+test('reads of a fixed size end with a failure', { timeout: 5000 }, async (t) => {
+  const client = newClient(t, { maxAttempts: 1 });
+  const large = await addReport({ format: 'pdf', size: 500_000 });
+  await fault(large.reportId, { cut_after: 40_000 });
+  for (const size of [16_384, 50_000]) {
+    const stream = await client.open(large);
+    let length = 0;
+    stream.on('readable', () => {
+      for (let chunk; (chunk = stream.read(size)) !== null;) length += chunk.length;
+    });
+    const [error] = await once(stream, 'error');
+    assert.equal(error.code, 'DBSS_ERR_TRUNCATED');
+    assert.equal(length, 40_000 - (40_000 % size));
+  }
 });
 
 test('a signal aborts a stream, with a read and without', async (t) => {

@@ -1,11 +1,14 @@
 // What a program of its own must survive; program.mjs has the programs.
 
 import assert from 'node:assert/strict';
+import { constants } from 'node:buffer';
 import { execFile } from 'node:child_process';
+import path from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
-import { addReport, options, silent } from './mock.mjs';
+import { addReport, build, options, silent, temporary } from './mock.mjs';
 
 const program = fileURLToPath(new URL('program.mjs', import.meta.url));
 const report = await addReport({ format: 'pdf', size: 300_000 });
@@ -15,7 +18,7 @@ const FLAGS = ['--expose-gc', '--max-semi-space-size=2'];
 const env = { ...process.env, DBSS_TEST: '' };
 
 /** How a program ends, and what it prints. */
-function run(what, { of = report, limit = 40_000 } = {}) {
+function run(what, { of = report, limit = 40_000, variables = {} } = {}) {
   return new Promise((resolve) => {
     silent().then((lost) => {
       env.DBSS_TEST = JSON.stringify({ options, report: of, silent: lost });
@@ -23,7 +26,7 @@ function run(what, { of = report, limit = 40_000 } = {}) {
       const child = execFile(
         process.execPath,
         [...FLAGS, program, what],
-        { env, timeout: limit },
+        { env: { ...env, ...variables }, timeout: limit },
         (_, stdout, stderr) => {
           resolve({
             code: child.exitCode,
@@ -58,7 +61,26 @@ test('an exception of the log is an uncaught exception', async () => {
   assert.match(stderr, /Error: from the log\n +at Client.log /);
 });
 
+test('an exception of a data handler is an uncaught exception', async () => {
+  const { code, stderr } = await run('reads');
+  assert.equal(code, 1);
+  assert.match(stderr, /Error: from the handler\n +at ReportStream/);
+});
+
+test('a process goes on after an exception of a Writable that it handles', async () => {
+  const written = await succeeds('writes');
+  assert.deepEqual(written, ['from the Writable', 'from the Writable']);
+});
+
 test('the collector frees what is not closed, while calls run', () => succeeds('storm'));
+
+test('a signal does not keep the streams that are forgotten', async () => {
+  // More than the socket holds, so that each needs its connection.
+  const of = await addReport({ format: 'pdf', size: 50_000_000 });
+  const { before, after, name } = await succeeds('forgets', { of });
+  assert.ok(after <= before, `${before} descriptors, then ${after}`);
+  assert.equal(name, 'AbortError');
+});
 
 test('workers are terminated during calls', () => succeeds('terminate'));
 
@@ -93,4 +115,37 @@ test('ten thousand calls leave nothing', async () => {
 test('threads that nobody needs end', async () => {
   const { many, few } = await succeeds('idle');
   assert.ok(few < many - 5, `${many} threads, then ${few}`);
+});
+
+/** The variables for a library before libdbss, which does what a test needs. */
+async function instead(t, variables) {
+  const library = path.join(temporary(t), 'library.so');
+  const source = fileURLToPath(new URL('library.c', import.meta.url));
+  const flags = ['-shared', '-fPIC', `-I${path.join(build, 'include')}`];
+  await promisify(execFile)(process.env.CC ?? 'cc', [...flags, source, '-o', library]);
+  const libraries = [process.env.LD_PRELOAD, library].filter(Boolean);
+  return { ...variables, LD_PRELOAD: libraries.join(' ') };
+}
+
+test('another libdbss than that of the package is refused', async (t) => {
+  const { LD_PRELOAD } = await instead(t);
+  for (const [version, isFine] of [
+    ['99', false],
+    ['101', true],
+    ['10000', false],
+  ]) {
+    const { code, stderr } = await run('ends', { variables: { LD_PRELOAD, DBSS_TEST_VERSION: version } });
+    assert.equal(code, isFine ? 0 : 1);
+    if (!isFine)
+      assert.match(stderr, /libdbss (0\.0\.99|1\.0\.0), but the package needs 0\.1\.0\. Another libdbss/);
+  }
+});
+
+test('a report that no Buffer can hold is an error', async (t) => {
+  // Newer versions have no limit that the memory would not have.
+  if (constants.MAX_LENGTH > 2 ** 40) return t.skip();
+  const variables = await instead(t, { DBSS_TEST_SIZE: String(constants.MAX_LENGTH + 1) });
+  const [name, code, message] = await succeeds('large', { variables });
+  assert.deepEqual([name, code], ['ResourceError', 'DBSS_ERR_LIMIT_EXCEEDED']);
+  assert.match(message, /the report has 4294967297 bytes, but a Buffer/);
 });

@@ -253,9 +253,9 @@ export interface MirrorOptions {
    * The first day on which the time range of a report may begin, such as 2026-11-24. Reports
    * without a date are included.
    */
-  since?: string | Date | undefined;
+  since?: string | undefined;
   /** The last day on which the time range of a report may begin. */
-  until?: string | Date | undefined;
+  until?: string | undefined;
   /** The type of the reports, such as AUDIT_REPORT_DAY. 1 to 256 bytes. */
   type?: string | undefined;
   /** The type of the template of the reports. 1 to 256 bytes. */
