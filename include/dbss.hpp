@@ -195,8 +195,8 @@ inline std::string own_words(const dbss_error *error)
     // Text of the service stays as it is.
     if (dbss_error_service_message(error) != nullptr) return words;
     const auto parameter = text(dbss_error_parameter(error));
-    if (!parameter.empty() && words.compare(0, parameter.size() + 2, parameter + ": ") == 0)
-        words.replace(0, parameter.size(), *own_name(parameter.c_str()));
+    const auto own = own_name(parameter.c_str());
+    if (own && words.compare(0, parameter.size() + 2, parameter + ": ") == 0) words.replace(0, parameter.size(), *own);
     constexpr std::pair<std::string_view, std::string_view> changes[] = {
         {"_timeout_ms (", "_timeout ("},
         {"within total_timeout_ms", "within total_timeout"},
@@ -206,8 +206,8 @@ inline std::string own_words(const dbss_error *error)
         {"expires_ms: is in the past, ", "expires: is in the past, "},
         {"; use -1 if the expiry", "; use std::nullopt if the expiry"},
     };
-    for (const auto &[of_c, own] : changes)
-        if (const auto at = words.find(of_c); at != std::string::npos) words.replace(at, of_c.size(), own);
+    for (const auto &[of_c, of_cpp] : changes)
+        if (const auto at = words.find(of_c); at != std::string::npos) words.replace(at, of_c.size(), of_cpp);
     return words;
 }
 
