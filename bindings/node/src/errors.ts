@@ -87,6 +87,7 @@ export class DbssError extends Error {
     return this.constructor.name;
   }
 
+  /** Sets the name of this error alone. */
   override set name(value: string) {
     Object.defineProperty(this, 'name', { value, configurable: true, writable: true });
   }
