@@ -517,11 +517,15 @@ export class Client {
     let saved: CallResult | undefined;
     const save = (_: unknown, fields: OperationFields): void => void (saved = resultOf(fields));
     const flags = replace ? FILE_REPLACE : 0;
-    if (file !== undefined) {
+    if (file !== undefined || directory !== undefined) {
+      const [download, name, path] =
+        file !== undefined
+          ? ([native.reportDownloadToFile, 'file', file] as const)
+          : ([native.reportDownloadToDirectory, 'directory', directory] as const);
       await this.#run(
         rest,
         (context, id, how, settings, project) =>
-          native.reportDownloadToFile(
+          download(
             id,
             how,
             settings,
@@ -530,25 +534,7 @@ export class Client {
             instanceId,
             reportId,
             locale,
-            pathOf('file', file),
-            flags,
-          ),
-        save,
-      );
-    } else if (directory !== undefined) {
-      await this.#run(
-        rest,
-        (context, id, how, settings, project) =>
-          native.reportDownloadToDirectory(
-            id,
-            how,
-            settings,
-            context,
-            project,
-            instanceId,
-            reportId,
-            locale,
-            pathOf('directory', directory),
+            pathOf(name, path),
             flags,
           ),
         save,
