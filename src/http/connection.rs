@@ -103,7 +103,9 @@ impl SocketConnector {
             .filter(|proxy| !exempt && !proxy.bypasses(host));
         let (next_host, next_port) = proxy.map_or((host, port), |proxy| (proxy.host.as_str(), proxy.port));
         let advise = |error: Error| match (proxy, error.status()) {
-            (Some(_), _) => error.map_message(|text| format!("the proxy cannot be reached: {text}")),
+            (Some(_), Status::Resolve | Status::Connect | Status::ConnectTimeout) => {
+                error.map_message(|text| format!("the proxy cannot be reached: {text}"))
+            }
             (None, Status::Resolve) => {
                 error.map_message(|text| format!("{text}; check the region or endpoint"))
             }

@@ -187,7 +187,7 @@ class Runner:
     # The listener of cases that name none.
     endpoint: str = "http"
     # The language's own names of parameters, by those of C.
-    names: dict[str, str] = field(default_factory=dict)
+    names: dict[str, Any] = field(default_factory=dict)
     driver: Driver | None = None
 
     def start(self, environment: dict[str, Any], **options: Any) -> Driver:
