@@ -770,6 +770,94 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_error_status(const dbss_error *error)
 DBSS_API const char *dbss_error_message(const dbss_error *error);
 
 /**
+ * Words of the message that are the same in every language.
+ */
+#define DBSS_PART_TEXT 0
+
+/**
+ * The name of a parameter of a function, or the key of an option. A language
+ * with other names has its own here.
+ */
+#define DBSS_PART_NAME 1
+
+/**
+ * What was given for a parameter or an option. Options are in quotes, as they
+ * are given as text here: a language in which they have types has the value as
+ * its users wrote it.
+ */
+#define DBSS_PART_VALUE 2
+
+/**
+ * A duration in milliseconds, such as "250", or with its unit "250 ms". A
+ * language that has other units has them here.
+ */
+#define DBSS_PART_DURATION 3
+
+/**
+ * The permissions of a file in octal digits, such as "640".
+ */
+#define DBSS_PART_MODE 4
+
+/**
+ * How a value is written as text, such as "octal digits ". A language in which
+ * the value has a type leaves it out.
+ */
+#define DBSS_PART_NOTATION 5
+
+/**
+ * "NULL", or what another language calls it.
+ */
+#define DBSS_PART_NULL 6
+
+/**
+ * The value that means no limit, "-1" here.
+ */
+#define DBSS_PART_NO_LIMIT 7
+
+/**
+ * The value for a time that is not known, "-1" here.
+ */
+#define DBSS_PART_UNKNOWN 8
+
+/**
+ * "allow replacing it", or how a language does that.
+ */
+#define DBSS_PART_REPLACE 9
+
+/**
+ * What an object is called, such as "context" or "cursor".
+ */
+#define DBSS_PART_OBJECT 10
+
+/**
+ * The number of parts of the message. Together their texts are the message. A
+ * package for another language makes the message of its own error of them, with
+ * its own names, units and values; a program in C has no use for them.
+ *
+ * @return count.
+ */
+DBSS_API size_t dbss_error_part_count(const dbss_error *error);
+
+/**
+ * What a part of the message is. Newer versions may add values: they are used
+ * as DBSS_PART_TEXT.
+ *
+ * @param index index of dbss_error_part_count.
+ * @return one of DBSS_PART_.
+ */
+DBSS_API int32_t dbss_error_part_kind(const dbss_error *error, size_t index);
+
+/**
+ * The text of a part of the message, as a program in C shows it.
+ *
+ * @param index index of dbss_error_part_count.
+ * @return borrowed, nullable. NULL past the last one.
+ */
+DBSS_API
+const char *dbss_error_part_text(const dbss_error *error,
+                                 size_t index);
+
+/**
  * The name of the parameter or option at fault. It is always set for a status
  * of the group DBSS_ERR_ARGUMENT that is about one, and rarely for others.
  *
@@ -1201,7 +1289,8 @@ dbss_status dbss_config_set(dbss_config *config,
 
 /**
  * The level of a record about a call that failed. Invalid arguments that end a
- * call before it begins are not logged.
+ * call before it begins are not logged, and a call that was cancelled is logged
+ * as DBSS_LOG_INFO.
  */
 #define DBSS_LOG_ERROR 1
 

@@ -188,26 +188,29 @@ inline std::optional<std::string> own_name(const char *name)
     return own;
 }
 
-/// The message of an error, with the names and the values of this header.
+/// A part of the message of an error, with the names and the values of this header.
+inline std::string own_part(part_kind kind, std::string part)
+{
+    switch (kind) {
+    case part_kind::name: return own_name(part.c_str()).value_or(part);
+    // Their types say these.
+    case part_kind::notation: return {};
+    case part_kind::duration: return part.find(' ') == std::string::npos ? part + " ms" : part;
+    case part_kind::null: return "null";
+    case part_kind::no_limit: return "dbss::no_limit";
+    case part_kind::unknown: return "std::nullopt";
+    case part_kind::replace: return "pass existing_file::replace";
+    case part_kind::object: return part == "context" ? "client" : part == "cursor" ? "list" : part;
+    default: return part;
+    }
+}
+
+/// The message of an error.
 inline std::string own_words(const dbss_error *error)
 {
-    auto words = text(dbss_error_message(error));
-    // Text of the service stays as it is.
-    if (dbss_error_service_message(error) != nullptr) return words;
-    const auto parameter = text(dbss_error_parameter(error));
-    const auto own = own_name(parameter.c_str());
-    if (own && words.compare(0, parameter.size() + 2, parameter + ": ") == 0) words.replace(0, parameter.size(), *own);
-    constexpr std::pair<std::string_view, std::string_view> changes[] = {
-        {"_timeout_ms (", "_timeout ("},
-        {"within total_timeout_ms", "within total_timeout"},
-        {", or -1 for no limit, but is ", ", or dbss::no_limit, but is "},
-        {" exists already; allow replacing it, or ", " exists already; pass existing_file::replace, or "},
-        {": must not be NULL", ": must not be null"},
-        {"expires_ms: is in the past, ", "expires: is in the past, "},
-        {"; use -1 if the expiry", "; use std::nullopt if the expiry"},
-    };
-    for (const auto &[of_c, of_cpp] : changes)
-        if (const auto at = words.find(of_c); at != std::string::npos) words.replace(at, of_c.size(), of_cpp);
+    std::string words;
+    for (std::size_t i = 0; i < dbss_error_part_count(error); i++)
+        words += own_part(static_cast<part_kind>(dbss_error_part_kind(error, i)), text(dbss_error_part_text(error, i)));
     return words;
 }
 

@@ -165,6 +165,31 @@ enum class log_level : std::int32_t {
     /// The level of a record about a request and its response.
     debug = DBSS_LOG_DEBUG,
 };
+/// What a part of the message of an error is.
+enum class part_kind : std::int32_t {
+    /// Words of the message that are the same in every language.
+    text = DBSS_PART_TEXT,
+    /// The name of a parameter of a function, or the key of an option.
+    name = DBSS_PART_NAME,
+    /// What was given for a parameter or an option.
+    value = DBSS_PART_VALUE,
+    /// A duration in milliseconds, such as "250", or with its unit "250 ms".
+    duration = DBSS_PART_DURATION,
+    /// The permissions of a file in octal digits, such as "640".
+    mode = DBSS_PART_MODE,
+    /// How a value is written as text, such as "octal digits ".
+    notation = DBSS_PART_NOTATION,
+    /// "NULL", or what another language calls it.
+    null = DBSS_PART_NULL,
+    /// The value that means no limit, "-1" here.
+    no_limit = DBSS_PART_NO_LIMIT,
+    /// The value for a time that is not known, "-1" here.
+    unknown = DBSS_PART_UNKNOWN,
+    /// "allow replacing it", or how a language does that.
+    replace = DBSS_PART_REPLACE,
+    /// What an object is called, such as "context" or "cursor".
+    object = DBSS_PART_OBJECT,
+};
 /// The format of a report, by its first bytes.
 enum class report_format : std::int32_t {
     /// The report is neither of these.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use once_cell::race::OnceBox;
 
+use crate::message::{self, PartKind};
 pub use crate::tables::Status;
-use crate::text::{sanitize, shorten};
+use crate::text::{os_message, sanitize_message, shorten};
 
 /// One entry of an error body's `details`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub struct Error(Arc<Fields>);
 struct Fields {
     status: Status,
     message: String,
+    /// The message with its marks, if it has any.
+    marked: Option<String>,
     parameter: Option<&'static str>,
     http_status: Option<u16>,
     service: ServiceText,
@@ -108,6 +111,19 @@ struct Fields {
     no_retry: bool,
 }
 
+impl Fields {
+    fn set_message(&mut self, marked: String) {
+        (self.message, self.marked) = match message::without_marks(&marked) {
+            Some(plain) => (plain, Some(marked)),
+            None => (marked, None),
+        };
+    }
+
+    fn marked(&self) -> &str {
+        self.marked.as_ref().unwrap_or(&self.message)
+    }
+}
+
 /// How many bytes of each text, and of all details together, remain in an error that is
 /// kept with many others.
 const SHORTENED_LIMIT: usize = 1024;
@@ -119,9 +135,11 @@ const MESSAGE_LIMIT: usize = 1024;
 impl Error {
     /// Makes an error with only a status and a message, for example for tests.
     pub fn new(status: Status, message: impl AsRef<str>) -> Error {
-        Error(Arc::new(Fields {
+        let marked = sanitize_message(message.as_ref(), MESSAGE_LIMIT).into_owned();
+        let mut fields = Fields {
             status,
-            message: sanitize(message.as_ref(), MESSAGE_LIMIT).into_owned(),
+            message: String::new(),
+            marked: None,
             parameter: None,
             http_status: None,
             service: ServiceText::default(),
@@ -135,7 +153,9 @@ impl Error {
             cause: None,
             permanent: false,
             no_retry: false,
-        }))
+        };
+        fields.set_message(marked);
+        Error(Arc::new(fields))
     }
 
     /// Returns the shared error for missing memory. It exists in advance, since it could not
@@ -163,7 +183,8 @@ impl Error {
     /// Makes the error for an invalid argument; `what` follows the parameter's name.
     #[doc(hidden)]
     pub fn argument(status: Status, parameter: &'static str, what: impl fmt::Display) -> Error {
-        Error::new(status, format!("{parameter}: {what}")).changed(|e| e.parameter = Some(parameter))
+        let name = message::name(parameter);
+        Error::new(status, format!("{name}: {what}")).changed(|e| e.parameter = Some(parameter))
     }
 
     /// Makes the error for a failure that the operating system reported.
@@ -172,7 +193,8 @@ impl Error {
             io::ErrorKind::OutOfMemory => Status::OutOfMemory,
             _ => status,
         };
-        Error::new(status, format!("{context}: {cause}")).changed(|e| e.os_code = cause.raw_os_error())
+        Error::new(status, format!("{context}: {}", os_message(cause)))
+            .changed(|e| e.os_code = cause.raw_os_error())
     }
 
     pub(crate) fn permanent(self) -> Error {
@@ -187,14 +209,14 @@ impl Error {
     /// Replaces the parameter and status, for a value that came from elsewhere, such as an
     /// environment variable of this name.
     pub(crate) fn with_parameter(self, status: Status, name: &'static str) -> Error {
-        let message = self.message();
+        let message = self.0.marked();
         let what = message.split_once(": ").map_or(message, |(_, what)| what);
         Error::argument(status, name, what)
     }
 
     /// Replaces the message.
     pub(crate) fn with_message(self, message: impl FnOnce(&str) -> String) -> Error {
-        self.changed(|e| e.message = sanitize(&message(&e.message), MESSAGE_LIMIT).into_owned())
+        self.map_message(|text| sanitize_message(&message(text), MESSAGE_LIMIT).into_owned())
     }
 
     /// Shortens the texts, for keeping it with many others: a server chooses their length.
@@ -264,13 +286,14 @@ impl Error {
     }
 
     pub(crate) fn map_message(self, change: impl FnOnce(&str) -> String) -> Error {
-        self.changed(|e| e.message = change(&e.message))
+        self.changed(|e| e.set_message(change(e.marked())))
     }
 
     /// Applies a function to every text in the error.
     pub(crate) fn map_text(self, change: impl Fn(String) -> String) -> Error {
         self.changed(|e| {
-            e.message = change(std::mem::take(&mut e.message));
+            let marked = e.marked.take().unwrap_or_else(|| std::mem::take(&mut e.message));
+            e.set_message(change(marked));
             e.redirect_target = e.redirect_target.take().map(&change);
             for candidate in &mut e.candidates {
                 *candidate = change(std::mem::take(candidate));
@@ -297,6 +320,13 @@ impl Error {
     /// One line for people: what was wrong and what to do.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// Calls `each` with the parts of the [message](Error::message) in turn, which together
+    /// are the message: so a program that has other names and units, such as flags, can
+    /// say it in its own words.
+    pub fn parts<'a>(&'a self, each: impl FnMut(PartKind, &'a str)) {
+        message::split(self.0.marked(), each);
     }
 
     /// The parameter or option at fault, if an argument was wrong.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 pub use crate::client::{Config, Cursor, KNOWN_REGIONS, List, Page, Reader, utf8};
 pub use crate::memory::{on_exhaustion, out_of_memory};
+pub use crate::message::Part;
 pub use crate::operation::{ActiveOperation, Text};
 use crate::sink::{FileOptions, FileSink};
-pub use crate::text::is_deceptive;
+pub use crate::text::{is_deceptive, os_message};
 pub use crate::thread::prepare_thread;
 use crate::{Client, Error, Operation, Overwrite, Report, ReportStream};
 

@@ -113,6 +113,7 @@ mod host;
 mod http;
 mod log;
 mod memory;
+mod message;
 mod operation;
 mod sink;
 mod sys;
@@ -130,6 +131,7 @@ pub use client::{
 pub use credentials::TokenRequest;
 pub use error::{CancelledBy, Detail, Error, Status};
 pub use log::{Level, LogRecord};
+pub use message::PartKind;
 pub use operation::Operation;
 
 /// A local archive of reports: [`Client::mirror`].

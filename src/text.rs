@@ -1,6 +1,9 @@
 //! Makes texts from elsewhere safe to show.
 
 use std::borrow::Cow;
+use std::io;
+
+use crate::message::is_mark;
 
 /// Whether a character may reorder or hide text, or break its line: what Unicode calls
 /// format characters, line ends, blanks, and default ignorable ones.
@@ -33,9 +36,21 @@ pub fn is_deceptive(c: char) -> bool {
 /// and go to terminals and logs. So it must not contain a new line or an escape
 /// sequence, nor reorder the text around it.
 pub(crate) fn sanitize(text: &str, limit: usize) -> Cow<'_, str> {
+    replace_unsafe(text, limit, |c| is_unsafe(c) || is_mark(c))
+}
+
+/// The same for a message of this library, whose marks stay.
+pub(crate) fn sanitize_message(text: &str, limit: usize) -> Cow<'_, str> {
+    replace_unsafe(text, limit, is_unsafe)
+}
+
+fn is_unsafe(c: char) -> bool {
     // The C1 range (U+0080 to U+009F) contains escape introducers, too.
-    let is_unsafe = |c: char| c.is_control() || is_deceptive(c);
-    if text.len() <= limit && !text.chars().any(is_unsafe) {
+    c.is_control() || is_deceptive(c)
+}
+
+fn replace_unsafe(text: &str, limit: usize, is_unsafe: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if text.len() <= limit && !text.chars().any(&is_unsafe) {
         return Cow::Borrowed(text);
     }
     let mut line = String::with_capacity(text.len().min(limit) + '…'.len_utf8());
@@ -47,6 +62,17 @@ pub(crate) fn sanitize(text: &str, limit: usize) -> Cow<'_, str> {
         line.push(if is_unsafe(c) { ' ' } else { c });
     }
     Cow::Owned(line)
+}
+
+/// The operating system's message, without the number that the standard library adds.
+pub fn os_message(error: &io::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(code) = error.raw_os_error()
+        && let Some(message) = text.strip_suffix(&format!(" (os error {code})"))
+    {
+        text.truncate(message.len());
+    }
+    text
 }
 
 /// Returns the beginning of a text, at most `limit` bytes.

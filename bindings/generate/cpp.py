@@ -49,6 +49,7 @@ ENUMERATIONS = {
         "What cancelled a call. Newer versions may add values.",
     ),
     "log_level": ("DBSS_LOG_", "The level of a log record. Newer versions may add values."),
+    "part_kind": ("DBSS_PART_", "What a part of the message of an error is."),
     "report_format": ("DBSS_FORMAT_", "The format of a report, by its first bytes."),
 }
 

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use clap::ValueHint;
 use clap::builder::Resettable;
-use dbss::internal::check_output;
 use dbss::internal::tables::{Kind, OptionRow, OptionSet};
+use dbss::internal::{check_output, os_message};
 use dbss::{Error, Item, Items, Locale, Overwrite, Report, ReportSpec, ScheduleChanges, Status};
 use serde_json::Value;
 
@@ -20,8 +20,7 @@ use crate::args::{
 use crate::failure::{CANCELLED, Failure, LOCAL, NOT_FOUND, REFUSED, USAGE, write_stderr};
 use crate::hints;
 use crate::output::{
-    Column, DATABASES, INSTANCES, Output, REPORTS, SCHEDULE, TEMPLATES, object, os_message, print_list,
-    printable, wrap,
+    Column, DATABASES, INSTANCES, Output, REPORTS, SCHEDULE, TEMPLATES, object, print_list, printable, wrap,
 };
 use crate::prompt;
 use crate::screen::{ProgressKind, Screen};

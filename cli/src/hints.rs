@@ -3,7 +3,7 @@
 
 use dbss::internal::KNOWN_REGIONS;
 use dbss::internal::tables::{OPTIONS, OptionSet};
-use dbss::{Error, Status};
+use dbss::{Error, LogRecord, PartKind, Status};
 
 use crate::failure::{Failure, exit_code};
 use crate::output::printable;
@@ -25,6 +25,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("frequency", "--frequency"),
     ("id", "--report"),
     ("instance", "--instance"),
+    ("key", "--set"),
     ("locale", "--locale"),
     ("max_attempts", "--max-attempts"),
     ("mode", "--mode"),
@@ -57,71 +58,41 @@ pub fn flag(key: &str) -> Option<&'static str> {
     FLAGS.iter().find(|(name, _)| *name == key).map(|(_, flag)| *flag)
 }
 
-/// The flag that sets an option, or the variable of a secret.
+/// What a parameter or an option is called on the command line: the flag that sets it, or
+/// the variable of a secret.
 fn setter(key: &str, set_keys: &[String]) -> String {
-    if key == "iam_password" {
-        return "DBSS_IAM_PASSWORD".to_owned();
-    }
-    match flag(key) {
-        Some(flag) if !set_keys.iter().any(|set| set == key) => flag.to_owned(),
-        _ => format!("--set {key}"),
+    let is_set = |key: &str| set_keys.iter().any(|set| set == key);
+    match (key, flag(key)) {
+        ("iam_password", _) => "DBSS_IAM_PASSWORD".to_owned(),
+        ("token" | "access_key" | "secret_key" | "security_token" | "credentials", _) => key.to_owned(),
+        (_, Some(flag)) if !is_set(key) => flag.to_owned(),
+        _ if OPTIONS.iter().any(|row| row.key() == key) => format!("--set {key}"),
+        _ => key.to_owned(),
     }
 }
 
-/// A message with flags for the keys of options. Only keys of several words: others may
-/// be plain English.
-fn with_flags(message: &str, set_keys: &[String]) -> String {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let mut text = String::with_capacity(message.len());
-    let mut rest = message;
-    while let Some(start) = rest.find(is_part) {
-        let (before, word) = rest.split_at(start);
-        let (word, after) = word.split_at(word.find(|c| !is_part(c)).unwrap_or(word.len()));
-        text += before;
-        let known = word.contains('_') && OPTIONS.iter().any(|row| row.key() == word);
-        match known {
-            true => text += &setter(word, set_keys),
-            false => text += word,
-        }
-        rest = after;
-    }
-    text + rest
+/// The message of an error, with the flags and units of the command line.
+pub fn message(error: &Error, set_keys: &[String]) -> String {
+    let mut text = String::with_capacity(error.message().len());
+    error.parts(|kind, part| match kind {
+        PartKind::Name => text += &setter(part, set_keys),
+        PartKind::Duration => match part.strip_suffix(" ms").and_then(|ms| ms.parse::<f64>().ok()) {
+            Some(ms) => text += &format!("{} s", ms / 1000.0),
+            // A bound of a value for --set.
+            None => text += part,
+        },
+        PartKind::Replace => text += "use --force",
+        _ => text += part,
+    });
+    text
 }
 
-/// A message of the log in the words of the command line.
-pub fn logged(message: &str, set_keys: &[String]) -> String {
-    with_flags(&plain(message), set_keys)
-}
-
-/// A message without the names of statuses and the numbers of errors of the system, and
-/// with seconds, as flags have.
-fn plain(message: &str) -> String {
-    let mut text = String::with_capacity(message.len());
-    let mut rest = message;
-    while let Some(start) = rest.find(" (") {
-        let (before, parens) = rest.split_at(start);
-        let end = parens.find(')').map_or(parens.len(), |end| end + 1);
-        let (parens, after) = parens.split_at(end);
-        let inner = parens[2..].trim_end_matches(')');
-        text += before;
-        let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        match (inner.strip_prefix("os error "), inner.strip_suffix(" ms")) {
-            (Some(number), _) if is_number(number) => {}
-            _ if inner.starts_with("DBSS_ERR_") => {}
-            (_, Some(ms)) if is_number(ms) => {
-                let seconds = ms.parse::<f64>().unwrap_or_default() / 1000.0;
-                text += &format!(" ({seconds} s)");
-            }
-            // Parentheses may be within: only the first is taken.
-            _ => {
-                text += " (";
-                rest = &rest[start + 2..];
-                continue;
-            }
-        }
-        rest = after;
+/// The message of a record of the log, with those of the error that it is about.
+pub fn logged(record: &LogRecord, set_keys: &[String]) -> String {
+    match &record.error {
+        Some(error) => record.message.replace(error.message(), &message(error, set_keys)),
+        None => record.message.clone(),
     }
-    text + rest
 }
 
 /// The known word that is nearest, if it is near.
@@ -223,17 +194,12 @@ fn hint(error: &Error, settings: &Settings) -> Option<String> {
             ))
         }
         Status::UnknownKey => {
-            let key = settings
-                .set_keys
-                .iter()
-                .find(|key| OptionSet::Config.find(key).is_none())?;
-            let known = OptionSet::Config.options().map(|row| row.key());
-            Some(match nearest(key, known) {
-                Some(near) => format!("did you mean {near}? 'dbss options' lists the keys"),
-                None => "'dbss options' lists the keys".to_owned(),
-            })
+            let is_unknown = |key: &&String| OptionSet::Config.find(key).is_none();
+            let unknown = settings.set_keys.iter().find(is_unknown);
+            let from_profile = unknown.is_some_and(|key| settings.is_set_by_profile(key));
+            let source = if from_profile { "the profile sets it; " } else { "" };
+            Some(format!("{source}'dbss options' lists the keys"))
         }
-        Status::FileExists => Some("use --force to replace it, or --output for another name".to_owned()),
         Status::NotFound if error.parameter() == Some("template_id") => {
             Some("'dbss templates' lists the ids".to_owned())
         }
@@ -251,67 +217,14 @@ fn hint(error: &Error, settings: &Settings) -> Option<String> {
     }
 }
 
-/// Which key is unknown, and who sets it.
-fn unknown_key(message: String, settings: &Settings) -> String {
-    let unknown = settings
-        .set_keys
-        .iter()
-        .find(|key| OptionSet::Config.find(key).is_none());
-    match unknown {
-        Some(key) if settings.is_set_by_profile(key) => {
-            format!(
-                "the profile sets the option '{}', which does not exist",
-                printable(key)
-            )
-        }
-        Some(key) => format!("--set: there is no option '{}'", printable(key)),
-        None => message,
-    }
-}
-
 /// What a failure of the library means on the command line.
 pub fn explain(error: Error, settings: &Settings) -> Failure {
-    let message = plain(error.message());
-    let message = message.as_str();
-    let parameter = error
-        .parameter()
-        .filter(|name| message.starts_with(&format!("{name}: ")));
-    let message = match parameter {
-        // What the library says is for who has no flags.
-        Some("project") if message.contains("there is no region") => {
-            "--project is not set, and there is no region whose project could be looked up; give \
-             --project or --region"
-                .to_owned()
-        }
-        Some(name) => {
-            let what = &message[name.len()..];
-            let known = flag(name).is_some() || OPTIONS.iter().any(|row| row.key() == name);
-            let secret = matches!(
-                name,
-                "token" | "access_key" | "secret_key" | "security_token" | "credentials"
-            );
-            let name = match known && !secret {
-                true => setter(name, &settings.set_keys),
-                false => name.to_owned(),
-            };
-            name + &with_flags(what, &settings.set_keys)
-        }
-        None => match error.status() {
-            Status::Cancelled => "cancelled".to_owned(),
-            // The hint names the flags.
-            Status::FileExists => {
-                let what = message.split("; allow replacing it").next();
-                what.unwrap_or(message).to_owned()
-            }
-            _ => with_flags(message, &settings.set_keys),
-        },
-    };
     let message = match error.status() {
-        Status::UnknownKey => unknown_key(message, settings),
-        _ => message,
+        Status::Cancelled => "cancelled".to_owned(),
+        _ => message(&error, &settings.set_keys),
     };
     let mut failure = Failure::new(exit_code(error.status()), message);
-    let parameter = parameter.map(parameter_name);
+    let parameter = error.parameter().map(parameter_name);
     if let Some(source) = parameter
         .and_then(|name| settings.sourced.get(name))
         .and_then(|sourced| sourced.source.as_ref())

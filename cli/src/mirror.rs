@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use dbss::Error;
+use dbss::internal::os_message;
 use dbss::internal::tables::OptionSet;
 use dbss::mirror::{Failure as MirrorFailure, MirrorError, MirrorOptions, MirrorResult};
 use serde_json::{Map, Value};
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::args::Mirror;
 use crate::commands::{finish, report_type};
 use crate::failure::{CANCELLED, DONE, Failure, LOCAL, NOTHING_NEW, PARTIAL, write_stderr};
-use crate::output::{Output, object, os_message, printable};
+use crate::output::{Output, object, printable};
 use crate::screen::{ProgressKind, Screen};
 use crate::settings::Settings;
 use crate::system;

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use dbss::Item;
+use dbss::internal::os_message;
 use dbss::internal::tables::FIELDS;
 use serde_json::{Map, Value};
 use unicode_width::UnicodeWidthStr;
@@ -41,15 +42,6 @@ fn cannot_write(error: &io::Error) -> Failure {
         _ => os_message(error),
     };
     Failure::new(LOCAL, format!("cannot write to standard output: {why}"))
-}
-
-/// The operating system's os_message, without the number that Rust adds.
-pub fn os_message(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
 }
 
 /// Standard output. Not std's own, to which writing in vain is no error where it is

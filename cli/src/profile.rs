@@ -7,10 +7,11 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use dbss::internal::os_message;
 use serde::Deserialize;
 
 use crate::failure::{Failure, LOCAL};
-use crate::output::{os_message, printable};
+use crate::output::printable;
 use crate::settings::variable;
 
 /// The profile that counts where none is named.

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use dbss::internal::os_message;
 use dbss::internal::tables::{Kind, OptionRow, OptionSet};
 use dbss::{Client, ClientBuilder, Error, Operation};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::args::{CommonArgs, ConnectionArgs, Limit};
 use crate::failure::{Failure, LOCAL, USAGE};
 use crate::hints;
-use crate::output::{os_message, printable};
+use crate::output::printable;
 use crate::profile::{self, Profile};
 use crate::prompt;
 use crate::screen::Screen;
@@ -179,8 +180,7 @@ impl Settings {
         }
         let shown = Arc::clone(screen);
         let set_keys = self.set_keys.clone();
-        let builder =
-            builder.log(move |record| shown.log(record, &hints::logged(&record.message, &set_keys)));
+        let builder = builder.log(move |record| shown.log(record, &hints::logged(record, &set_keys)));
         let client = builder.build().map_err(|e| self.explain(e))?;
         Ok(Session {
             client: client.with_operation(&operation),

@@ -12,6 +12,7 @@ use crate::credentials::{
 use crate::error::{Error, Status};
 use crate::http::Endpoint;
 use crate::log::{Level, LogRecord};
+use crate::message::name;
 
 /// Finds the project: the configured one, else that of the credentials, else the one with
 /// the region's name, which is looked up at IAM.
@@ -70,7 +71,11 @@ impl ProjectLookup {
             return Err(Error::argument(
                 Status::NotConfigured,
                 "project",
-                "is not set, and there is no region whose project could be looked up; set the project's id",
+                format_args!(
+                    "is not set, and there is no region whose project could be looked up; set {} or {}",
+                    name("project_id"),
+                    name("region")
+                ),
             ));
         };
         let fetch = |completion: Completion<String>| {

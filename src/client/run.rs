@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::inner::{ClientInner, write_record};
 use crate::credentials::RequestContext;
-use crate::error::Error;
+use crate::error::{Error, Status};
 use crate::host::HostCallback;
 use crate::http::{Call, Retry};
 use crate::log::{Level, Log, LogRecord};
@@ -35,9 +35,14 @@ fn log_failure(log: Option<&Arc<HostCallback<Log>>>, subject: &Subject, started:
             request_id: error.request_id().map(str::to_owned),
             report_id: subject.report_id.clone(),
             duration: Some(started.elapsed()),
-            ..LogRecord::new(format!("{}: {}: {error}", subject.text, error.status().name())).about(error)
+            ..LogRecord::new(format!("{}: {error}", subject.text)).about(error)
         };
-        write_record(log, Level::Error, record);
+        // Somebody wanted it to end.
+        let level = match error.status() {
+            Status::Cancelled | Status::Closed | Status::Interrupted => Level::Info,
+            _ => Level::Error,
+        };
+        write_record(log, level, record);
     }
 }
 

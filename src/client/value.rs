@@ -7,6 +7,7 @@ use once_cell::race::OnceBox;
 
 use super::arguments::{SanitizedChar, check_id, digits, utf8};
 use crate::error::{Error, Status};
+use crate::message::{given, milliseconds, mode, name, no_limit, notation, object};
 use crate::tables::{Kind, OptionRow, OptionSet};
 
 /// A checked value, of the option's kind and in its range.
@@ -32,21 +33,37 @@ pub(super) fn option_value<'a>(
     key: &str,
     value: &'a [u8],
 ) -> Result<(&'static str, Value<'a>), Error> {
-    let Some(row) = set.find(key) else {
-        let what = match set {
-            OptionSet::Config => "a configuration",
-            OptionSet::Operation => "an operation",
-            OptionSet::ReportSpec => "a report spec",
-            OptionSet::Mirror => "a mirror",
-            OptionSet::Schedule => "a schedule",
-        };
-        return Err(Error::argument(
-            Status::UnknownKey,
-            "key",
-            format_args!("{what} has no option \"{}\"", key.escape_debug()),
-        ));
-    };
+    let row = set.find(key).ok_or_else(|| unknown_key(set, key))?;
     Ok((row.key(), check(row, value)?))
+}
+
+fn unknown_key(set: OptionSet, key: &str) -> Error {
+    let hint = if set == OptionSet::Operation && OptionSet::Config.find(key).is_some() {
+        format!("; it is an option of a {}, not of one call", object("context"))
+    } else {
+        nearest_key(set, key).map_or_else(String::new, |near| format!("; did you mean {}?", name(near)))
+    };
+    Error::argument(
+        Status::UnknownKey,
+        "key",
+        format_args!("there is no option {}{hint}", given(key.escape_debug())),
+    )
+}
+
+/// Returns the key that was perhaps meant, in any notation and with up to two typing
+/// mistakes.
+fn nearest_key(set: OptionSet, key: &str) -> Option<&'static str> {
+    let plain = |key: &str| {
+        let letters = key.chars().filter(char::is_ascii_alphanumeric);
+        let plain: String = letters.map(|c| c.to_ascii_lowercase()).take(64).collect();
+        plain.trim_end_matches("ms").to_owned()
+    };
+    let given = plain(key);
+    let distances = set
+        .options()
+        .map(|row| (strsim::osa_distance(&given, &plain(row.key())), row.key()));
+    let (distance, nearest) = distances.min()?;
+    (distance <= 2.min(given.len() / 3)).then_some(nearest)
 }
 
 /// Returns the error for an option that no code handles. A test ensures that there is
@@ -61,20 +78,27 @@ pub(super) fn unhandled(key: &'static str) -> Error {
 
 fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Error> {
     let key = row.key();
-    let range = || row.range().unwrap_or_default();
     let must = |what: fmt::Arguments<'_>| {
-        let given = value.escape_ascii();
-        Error::argument(
-            row.status,
-            key,
-            format_args!("must be {what}, but is \"{given}\""),
-        )
+        let given = given(value.escape_ascii());
+        Error::argument(row.status, key, format_args!("must be {what}, but is {given}"))
     };
     let number = || {
         let in_range = |n: &u64| i64::try_from(*n).is_ok_and(|n| (row.minimum..=row.maximum).contains(&n));
         parse_digits(value, 10)
             .filter(in_range)
-            .ok_or_else(|| must(format_args!("a whole number from {}", range())))
+            .ok_or_else(|| match row.kind {
+                Kind::Milliseconds => must(format_args!(
+                    "{}from {} to {}{}",
+                    notation("a whole number "),
+                    milliseconds(row.minimum),
+                    milliseconds(row.maximum),
+                    no_limit(row.allows_none)
+                )),
+                _ => must(format_args!(
+                    "a whole number from {} to {}",
+                    row.minimum, row.maximum
+                )),
+            })
     };
     match row.kind {
         Kind::Text | Kind::Url => {
@@ -111,7 +135,15 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
             .and_then(|mode| u32::try_from(mode).ok())
             .filter(|mode| (row.minimum..=row.maximum).contains(&i64::from(*mode)))
             .map(Value::Mode)
-            .ok_or_else(|| must(format_args!("octal digits from {}, such as 640", range()))),
+            .ok_or_else(|| {
+                must(format_args!(
+                    "{}from {} to {}, such as {}",
+                    notation("octal digits "),
+                    mode(row.minimum),
+                    mode(row.maximum),
+                    mode(0o640)
+                ))
+            }),
         Kind::Day => day(value)
             .map(Value::Day)
             .ok_or_else(|| must(format_args!("a day such as 2026-11-24"))),
@@ -121,7 +153,7 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
             let same = |word: &&str| value.iter().copied().map(plain).eq(word.bytes().map(plain));
             let word = row.choices().find(same);
             word.map(Value::Choice)
-                .ok_or_else(|| must(format_args!("one of {}", range())))
+                .ok_or_else(|| must(format_args!("one of {}", row.range().unwrap_or_default())))
         }
     }
 }

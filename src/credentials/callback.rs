@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::{Completion, CredentialSource, Credentials, RequestContext, Token, TokenFetcher};
 use crate::error::{Error, Status};
 use crate::host::HostCallback;
+use crate::message::{Part, PartKind};
 use crate::text::sanitize;
 
 /// The maximum length of a failure reason in error messages, in bytes.
@@ -57,7 +58,10 @@ impl TokenRequest {
             Some(Err(_)) => Err(Error::argument(
                 Status::InvalidToken,
                 "expires_ms",
-                "is in the past, so the token has expired; use -1 if the expiry is not known",
+                format_args!(
+                    "is in the past, so the token has expired; use {} if the expiry is not known",
+                    Part(PartKind::Unknown, -1)
+                ),
             )),
             Some(Ok(life)) => Ok((token, Some(life))),
             None => Ok((token, None)),

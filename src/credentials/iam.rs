@@ -22,6 +22,7 @@ use super::{
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, ErrorContext, JSON, Object, Request, Response, Retry};
 use crate::memory;
+use crate::message;
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 
@@ -278,12 +279,18 @@ pub(crate) fn find_project(
         (None, _) => Err(Error::argument(
             Status::NotConfigured,
             "project",
-            format_args!("is not set, and IAM has no project named {name}; set the project's id"),
+            format_args!(
+                "is not set, and IAM has no project named {name}; set {}",
+                message::name("project_id")
+            ),
         )),
         (Some(_), Some(_)) => Err(Error::argument(
             Status::NotConfigured,
             "project",
-            format_args!("is not set, and IAM has several projects named {name}; set the id of one"),
+            format_args!(
+                "is not set, and IAM has several projects named {name}; set {} to the id of one",
+                message::name("project_id")
+            ),
         )),
     }
 }

@@ -53,6 +53,7 @@ pub(crate) use token::Token;
 use crate::error::{Error, Status};
 use crate::http::{Call, Http, Retry};
 use crate::log::{Level, LogFn};
+use crate::message;
 
 /// Provides credentials during the lifetime of a client.
 pub(crate) trait CredentialsProvider: fmt::Debug + Send + Sync {
@@ -277,8 +278,11 @@ impl CurrentProvider {
             Error::argument(
                 Status::NotConfigured,
                 "credentials",
-                "none are configured; set a token, an access key or a user before the call, or the option \
-                 \"credentials\" to \"default\" to use those that the official SDKs find",
+                format_args!(
+                    "none are configured; set a token, an access key or a user before the call, or {} to \
+                     \"default\" to use those that the official SDKs find",
+                    message::name("credentials")
+                ),
             )
         })
     }

@@ -2,10 +2,15 @@
 
 use std::ffi::{CStr, c_char};
 
-use dbss::{Error, Status};
+use dbss::internal::Part;
+use dbss::{Error, PartKind, Status};
 
 pub(super) fn null(parameter: &'static str) -> Error {
-    Error::argument(Status::NullArgument, parameter, "must not be NULL")
+    Error::argument(
+        Status::NullArgument,
+        parameter,
+        format_args!("must not be {}", Part(PartKind::Null, "NULL")),
+    )
 }
 
 /// Checks an out-parameter for NULL, and sets it to `empty`. Called before

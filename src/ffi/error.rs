@@ -9,7 +9,7 @@ use once_cell::race::OnceBox;
 
 use super::panic::ffi_value;
 use super::status::dbss_status;
-use dbss::{Error, Status};
+use dbss::{Error, PartKind, Status};
 
 /// Why a call failed: a status, a message, and the details from the service and
 /// the operating system. It never changes.
@@ -22,6 +22,8 @@ pub struct dbss_error {
     error: Error,
     // The getters return these strings, which live as long as the error.
     message: CString,
+    /// The parts of the message.
+    parts: Vec<(PartKind, CString)>,
     parameter: Option<CString>,
     service_code: Option<CString>,
     service_message: Option<CString>,
@@ -75,8 +77,11 @@ impl dbss_error {
 
     fn new(error: Error) -> dbss_error {
         let optional = |text: Option<&str>| text.map(c_string);
+        let mut parts = Vec::new();
+        error.parts(|kind, text| parts.push((kind, c_string(text))));
         dbss_error {
             message: c_string(error.message()),
+            parts,
             parameter: optional(error.parameter()),
             service_code: optional(error.service_code()),
             service_message: optional(error.service_message()),
@@ -191,6 +196,68 @@ pub unsafe extern "C" fn dbss_error_status(error: *const dbss_error) -> dbss_sta
 pub unsafe extern "C" fn dbss_error_message(error: *const dbss_error) -> *const c_char {
     // SAFETY: the header's rules are the contract of `read`.
     unsafe { read(error, c"".as_ptr(), |e| e.message.as_ptr()) }
+}
+
+/// Words of the message that are the same in every language.
+pub const DBSS_PART_TEXT: i32 = 0;
+/// The name of a parameter of a function, or the key of an option. A language
+/// with other names has its own here.
+pub const DBSS_PART_NAME: i32 = 1;
+/// What was given for a parameter or an option. Options are in quotes, as they
+/// are given as text here: a language in which they have types has the value as
+/// its users wrote it.
+pub const DBSS_PART_VALUE: i32 = 2;
+/// A duration in milliseconds, such as "250", or with its unit "250 ms". A
+/// language that has other units has them here.
+pub const DBSS_PART_DURATION: i32 = 3;
+/// The permissions of a file in octal digits, such as "640".
+pub const DBSS_PART_MODE: i32 = 4;
+/// How a value is written as text, such as "octal digits ". A language in which
+/// the value has a type leaves it out.
+pub const DBSS_PART_NOTATION: i32 = 5;
+/// "NULL", or what another language calls it.
+pub const DBSS_PART_NULL: i32 = 6;
+/// The value that means no limit, "-1" here.
+pub const DBSS_PART_NO_LIMIT: i32 = 7;
+/// The value for a time that is not known, "-1" here.
+pub const DBSS_PART_UNKNOWN: i32 = 8;
+/// "allow replacing it", or how a language does that.
+pub const DBSS_PART_REPLACE: i32 = 9;
+/// What an object is called, such as "context" or "cursor".
+pub const DBSS_PART_OBJECT: i32 = 10;
+const _: () = assert!(DBSS_PART_OBJECT == PartKind::Object as i32);
+
+/// The number of parts of the message. Together their texts are the message. A
+/// package for another language makes the message of its own error of them, with
+/// its own names, units and values; a program in C has no use for them.
+///
+/// @return count.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_part_count(error: *const dbss_error) -> usize {
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, 0, |e| e.parts.len()) }
+}
+
+/// What a part of the message is. Newer versions may add values: they are used
+/// as DBSS_PART_TEXT.
+///
+/// @param index index of dbss_error_part_count.
+/// @return one of DBSS_PART_.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_part_kind(error: *const dbss_error, index: usize) -> i32 {
+    let kind = |e: &dbss_error| e.parts.get(index).map_or(DBSS_PART_TEXT, |part| part.0 as i32);
+    // SAFETY: the header's rules are the contract of `read`.
+    unsafe { read(error, DBSS_PART_TEXT, kind) }
+}
+
+/// The text of a part of the message, as a program in C shows it.
+///
+/// @param index index of dbss_error_part_count.
+/// @return borrowed, nullable. NULL past the last one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dbss_error_part_text(error: *const dbss_error, index: usize) -> *const c_char {
+    // SAFETY: the header's rules are the contract of `read_text`.
+    unsafe { read_text(error, |e| Some(&e.parts.get(index)?.1)) }
 }
 
 /// The name of the parameter or option at fault. It is always set for a status

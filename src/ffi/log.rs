@@ -13,7 +13,8 @@ use super::status::dbss_status;
 use dbss::{LogRecord, Status};
 
 /// The level of a record about a call that failed. Invalid arguments that end a
-/// call before it begins are not logged.
+/// call before it begins are not logged, and a call that was cancelled is logged
+/// as DBSS_LOG_INFO.
 pub const DBSS_LOG_ERROR: i32 = 1;
 /// The level of a record about a problem that libdbss handled, such as a broken
 /// transfer that was resumed.

@@ -11,8 +11,8 @@ use super::config::{dbss_config, with_config};
 use super::handle::Handle;
 use super::panic::ffi_value;
 use super::status::dbss_status;
-use dbss::internal::Config;
-use dbss::{Error, Status, TokenRequest};
+use dbss::internal::{Config, Part};
+use dbss::{Error, PartKind, Status, TokenRequest};
 
 /// A request for a token. Complete it once, with dbss_token_request_set() or
 /// dbss_token_request_fail(), and then free it. This may be done immediately or
@@ -186,7 +186,11 @@ pub unsafe extern "C" fn dbss_token_request_set(
                 return Err(Error::argument(
                     Status::InvalidValue,
                     "expires_ms",
-                    format_args!("must be a time since 1970 or -1, but is {expires_ms}"),
+                    format_args!(
+                        "must be a time since 1970, or {} if it is not known, but is {}",
+                        Part(PartKind::Unknown, -1),
+                        Part(PartKind::Value, expires_ms)
+                    ),
                 ));
             }
         };

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{CancelledBy, Error, Status};
+use crate::message::{duration, name};
 use crate::operation::{Operation, cancelled};
 use crate::sys::{self, Interest, SignalScope, WaitResult};
 
@@ -367,8 +368,8 @@ impl Call {
         let limits = self.limits;
         let expired = move || {
             if let Some(limit) = auxiliary {
-                let ms = limit.as_millis();
-                return Error::new(Status::Stalled, format!("no response came within {ms} ms"));
+                let text = format!("no response came within {}", duration(limit));
+                return Error::new(Status::Stalled, text);
             }
             let (what, key, limit) = match status {
                 Status::TotalTimeout => ("the call took longer than", "total_timeout_ms", limits.total),
@@ -383,8 +384,8 @@ impl Call {
                     limits.stall,
                 ),
             };
-            let ms = limit.unwrap_or_default().as_millis();
-            Error::new(status, format!("{what} {key} ({ms} ms)"))
+            let limit = duration(limit.unwrap_or_default());
+            Error::new(status, format!("{what} {} ({limit})", name(key)))
         };
         (until, expired)
     }

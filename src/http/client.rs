@@ -1,5 +1,6 @@
 //! The HTTP client of a context: its connections, and sending one request.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,6 +24,7 @@ use super::{redirect, tls};
 use crate::error::{CancelledBy, Error, Status};
 use crate::fork::PerProcess;
 use crate::memory;
+use crate::message::{name, object};
 use crate::operation::{Operation, Overrides, cancelled};
 
 /// The most idle connections and idle operations that are kept: as many as a program
@@ -236,7 +238,7 @@ impl Http {
         Err(Error::argument(
             Status::Closed,
             "ctx",
-            "is closed; make another context for further calls",
+            format_args!("is closed; make another {} for further calls", object("context")),
         ))
     }
 
@@ -351,26 +353,31 @@ impl Http {
         let (response, redirect_failure) = loop {
             let response = self.try_send(&agent, call, &signed, request.idempotent, &secrets)?;
             if !response.status().is_redirection() {
-                break (response, "");
+                break (response, Cow::Borrowed(""));
             }
             if !self.settings.follow_redirects {
-                break (response, "redirects are not followed without follow_redirects");
+                let option = name("follow_redirects");
+                let what = format!("redirects are not followed without {option}");
+                break (response, what.into());
             }
             if request.method != Method::GET {
-                break (response, "redirects of this kind of request are not followed");
+                break (
+                    response,
+                    "redirects of this kind of request are not followed".into(),
+                );
             }
             if response.headers().get(LOCATION).is_none_or(HeaderValue::is_empty) {
-                break (response, "it has no Location");
+                break (response, "it has no Location".into());
             }
             if response
                 .headers()
                 .get(LOCATION)
                 .is_some_and(|to| to.len() > redirect::LOCATION_LIMIT)
             {
-                break (response, "its Location is longer than 16 KiB");
+                break (response, "its Location is longer than 16 KiB".into());
             }
             let Some(next) = redirect::target(signed.uri(), response.headers()) else {
-                break (response, "its Location is not an http or https URL");
+                break (response, "its Location is not an http or https URL".into());
             };
             redirects += 1;
             redirect::check(&next, signed.uri(), redirects, self.settings.allow_plaintext)

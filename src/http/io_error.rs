@@ -4,11 +4,12 @@ use std::io;
 
 use super::tls;
 use crate::error::{Error, Status};
+use crate::text::os_message;
 
 /// Returns the library's error inside of an I/O error, or converts one of the TLS layer.
 pub(super) fn from_io(error: io::Error) -> Error {
     let kind = error.kind();
-    let text = error.to_string();
+    let text = os_message(&error);
     match error.into_inner() {
         Some(source) => match source.downcast::<Error>() {
             Ok(error) => *error,

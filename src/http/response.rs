@@ -1,5 +1,6 @@
 //! A response: checks its header, and reads its body to the end.
 
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::io::Read;
 use std::time::{Duration, SystemTime};
@@ -39,7 +40,7 @@ pub(crate) struct Response {
     /// Whether the request's signature contained a date.
     has_signed_date: bool,
     /// Why it was not followed, if it is a redirect.
-    not_followed: &'static str,
+    not_followed: Cow<'static, str>,
     /// The length that the server announced.
     announced: Option<u64>,
     received: u64,
@@ -59,7 +60,7 @@ impl Response {
             secrets,
             at_origin: true,
             has_signed_date: false,
-            not_followed: "",
+            not_followed: Cow::Borrowed(""),
             announced: None,
             received: 0,
             body: body.into_reader(),
@@ -100,12 +101,12 @@ impl Response {
         clock::difference(SystemTime::now(), server)
     }
 
-    pub(super) fn with_redirect_failure(self, not_followed: &'static str) -> Response {
+    pub(super) fn with_redirect_failure(self, not_followed: Cow<'static, str>) -> Response {
         Response { not_followed, ..self }
     }
 
-    pub(super) fn redirect_failure(&self) -> &'static str {
-        self.not_followed
+    pub(super) fn redirect_failure(&self) -> &str {
+        &self.not_followed
     }
 
     /// Whether it rejects the credentials that were sent.

@@ -25,6 +25,7 @@ use webpki::ring as webpki;
 use super::clock;
 use crate::error::{Error, Status};
 use crate::memory;
+use crate::message::name;
 use crate::sys::{entries, hold_standard_streams, read_small_file, with_signals_blocked};
 
 /// The largest CA file that is read, far more than any bundle has. A log file that was
@@ -96,7 +97,7 @@ fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let pem = read_small_file(path, CA_FILE_LIMIT).map_err(|e| match e.raw_os_error() {
         Some(_) => Error::os(
             Status::File,
-            format_args!("ca_file: cannot read {}", path.display()),
+            format_args!("{}: cannot read {}", name("ca_file"), path.display()),
             &e,
         )
         .with_path(path),

@@ -8,6 +8,7 @@ use super::{Info, Sink};
 use crate::error::{Error, Status};
 use crate::http::Call;
 use crate::sys::{self, Interest};
+use crate::text::os_message;
 
 /// How many bytes a ready pipe accepts without blocking, in any mode.
 const MAX_PART: usize = 4096;
@@ -37,8 +38,12 @@ impl<'a> Descriptor<'a> {
     /// Fails if it is not open for writing.
     pub(crate) fn new(fd: BorrowedFd<'a>) -> Result<Descriptor<'a>, Error> {
         let invalid_fd = |what: &str, cause: &io::Error| {
-            Error::argument(Status::Argument, "fd", format_args!("{what}: {cause}"))
-                .with_os_code(cause.raw_os_error().unwrap_or(0))
+            Error::argument(
+                Status::Argument,
+                "fd",
+                format_args!("{what}: {}", os_message(cause)),
+            )
+            .with_os_code(cause.raw_os_error().unwrap_or(0))
         };
         let flags = sys::descriptor(fd).map_err(|e| invalid_fd("is not an open descriptor", &e))?;
         if !flags.writable {

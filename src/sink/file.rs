@@ -32,6 +32,7 @@ use tempfile::{Builder, NamedTempFile, TempPath};
 use super::{Info, Sink};
 use crate::error::{Error, Status};
 use crate::http::{Call, shorten_filename};
+use crate::message::{Part, PartKind};
 use crate::sys::{self, is_unsupported};
 
 /// The longest name that every file system accepts, in bytes: the limit of eCryptfs.
@@ -348,7 +349,10 @@ fn not_regular(path: &Path) -> Error {
 fn exists(what: impl fmt::Display) -> Error {
     Error::new(
         Status::FileExists,
-        format!("{what} exists already; allow replacing it, or choose another name"),
+        format!(
+            "{what} exists already; {}, or choose another name",
+            Part(PartKind::Replace, "allow replacing it")
+        ),
     )
     .with_os_code(libc::EEXIST)
 }

@@ -191,6 +191,60 @@ static const char *describe(const dbss_error *error)
     return all;
 }
 
+/* The parts of a message, each as its kind and its text. */
+static const char *parts_of(const dbss_error *error)
+{
+    static const char *const kinds[] = {"text", "name", "value", "duration", "mode", "notation",
+                                        "null", "no limit", "unknown", "replace", "object"};
+    const char *all = "", *together = "";
+    for (size_t i = 0; i < dbss_error_part_count(error); i++) {
+        const char *part = dbss_error_part_text(error, i);
+        int32_t kind = dbss_error_part_kind(error, i);
+        CHECK(kind >= 0 && (size_t)kind < sizeof kinds / sizeof *kinds);
+        all = text("%s[%s|%s]", all, kinds[kind], part);
+        together = text("%s%s", together, part);
+    }
+    CHECK(dbss_error_part_text(error, dbss_error_part_count(error)) == NULL);
+    CHECK(dbss_error_part_kind(error, SIZE_MAX) == DBSS_PART_TEXT);
+    expect_text(__LINE__, dbss_error_message(error), together);
+    return all;
+}
+
+/* What another language says in its own way is a part of its own. */
+NAMED_CHECK(parts_of_message_are_its_names_and_values, PLAIN)
+{
+    static const struct {
+        const char *key, *value, *parts;
+    } cases[] = {
+        {"stall_timeout_ms", "0",
+         "[name|stall_timeout_ms][text|: must be ][notation|a whole number ][text|from ][duration|1][text| to ]"
+         "[duration|86400000][text|, or ][no limit|-1][text| for no limit, but is ][value|\"0\"]"},
+        {"max_attempts", "x",
+         "[name|max_attempts][text|: must be a whole number from 1 to 1000, but is ][value|\"x\"]"},
+        {"file_mode", "400",
+         "[name|file_mode][text|: must be ][notation|octal digits ][text|from ][mode|600][text| to ][mode|777]"
+         "[text|, such as ][mode|640][text|, but is ][value|\"400\"]"},
+        {"Total-Timeout", "1",
+         "[name|key][text|: there is no option ][value|\"Total-Timeout\"][text|; did you mean ]"
+         "[name|total_timeout_ms][text|?]"},
+        {"nothing", "1", "[name|key][text|: there is no option ][value|\"nothing\"]"},
+    };
+    dbss_config *config = new_config("http://127.0.0.1:1", "t");
+    dbss_operation *operation = new_operation();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CHECK(dbss_config_set(config, cases[i].key, cases[i].value) != DBSS_OK);
+        expect_text(__LINE__, cases[i].parts, parts_of(dbss_last_error()));
+    }
+    CHECK(dbss_operation_set(operation, "region", "cn-north-4") == DBSS_ERR_UNKNOWN_KEY);
+    expect_text(__LINE__,
+                "[name|key][text|: there is no option ][value|\"region\"][text|; it is an option of a ]"
+                "[object|context][text|, not of one call]",
+                parts_of(dbss_last_error()));
+    CHECK(dbss_config_set(config, NULL, "1") == DBSS_ERR_NULL_ARGUMENT);
+    expect_text(__LINE__, "[name|key][text|: must not be ][null|NULL]", parts_of(dbss_last_error()));
+    CHECK(dbss_error_part_count(NULL) == 0 && dbss_error_part_text(NULL, 0) == NULL);
+}
+
 /* Expects the same error from the thread and from the operation. */
 static void expect_same_error(dbss_status expected, const char *parameter, dbss_status status,
                               const dbss_operation *operation)
@@ -204,6 +258,7 @@ static void expect_same_error(dbss_status expected, const char *parameter, dbss_
     CHECK(status == DBSS_OK || *dbss_error_message(last) != '\0');
     CHECK(dbss_error_candidate(last, dbss_error_candidate_count(last)) == NULL);
     CHECK(dbss_error_candidate(last, SIZE_MAX) == NULL);
+    parts_of(last);
     dbss_error_free(own);
 }
 

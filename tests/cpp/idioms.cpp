@@ -269,7 +269,7 @@ void errors()
     const auto limit = thrown<dbss::invalid_value_error>([] { settings().total_timeout(0ms); });
     CHECK(limit.parameter() == "total_timeout");
     CHECK(limit.what()
-          == "total_timeout: must be a whole number from 1 to 2592000000, or dbss::no_limit, but is \"0\""sv);
+          == "total_timeout: must be from 1 ms to 2592000000 ms, or dbss::no_limit for no limit, but is \"0\""sv);
     thrown<dbss::invalid_locale_error>(
         [&] { static_cast<void>(client.download_report({instance_id, report_id, {}, "fr"})); });
     thrown<dbss::not_configured_error>([] { dbss::client{dbss::config()}; });

@@ -145,13 +145,13 @@ WRONG_TYPES = [
     *({"max_attempts": "3"}, {"poll_interval": "1"}, {"passcode_provider": "123456"}),
 ]
 MESSAGES = [
-    ({"total_timeout": 0}, "must be from 0.001 to 2592000 seconds, or None for no limit, but is 0"),
+    ({"total_timeout": 0}, "must be from 0.001 s to 2592000 s, or None for no limit, but is 0"),
     ({"stall_timeout": -1.5}, "but is -1.5"),
     ({"stall_timeout": -0.001}, "but is -0.001"),
-    ({"connect_timeout": 86400.5}, "to 86400 seconds, or None for no limit, but is 86400.5"),
+    ({"connect_timeout": 86400.5}, "to 86400 s, or None for no limit, but is 86400.5"),
     ({"total_timeout": math.inf}, "but is inf"),
-    ({"poll_interval": None}, "must be from 0.001 to 86400 seconds, but is None"),
-    ({"agency_duration": 60}, "must be from 900 to 86400 seconds, but is 60"),
+    ({"poll_interval": None}, "must be from 0.001 s to 86400 s, but is None"),
+    ({"agency_duration": 60}, "must be from 900 s to 86400 s, but is 60"),
     ({"max_attempts": 0}, "must be a whole number from 1 to 1000, but is 0"),
     ({"options": {"stall_timeout": "5"}}, r'no option "stall_timeout"; .* "stall_timeout_ms"\?'),
     ({"options": {"MAX_ATTEMPTS": "5"}}, r'no option "MAX_ATTEMPTS"; .* "max_attempts"\?'),

@@ -77,6 +77,12 @@ void dbss_node_read_error(napi_env env, const void *pointer, napi_value object)
     dbss_node_set_boolean(env, object, "retryable", dbss_error_is_retryable(handle));
     dbss_node_set_number(env, object, "retryAfterMs", dbss_error_retry_after_ms(handle), -1);
     dbss_node_set_number(env, object, "attempts", dbss_error_attempts(handle), DBSS_NODE_ALWAYS);
+    napi_value error_part = dbss_node_list(env, object, "parts");
+    for (size_t i = 0; i < dbss_error_part_count(handle); i++) {
+        napi_value item = dbss_node_item(env, error_part, i);
+        dbss_node_set_text(env, item, "kind", dbss_error_part_kind(handle, i));
+        dbss_node_set_text(env, item, "text", dbss_error_part_text(handle, i));
+    }
     napi_value error_detail = dbss_node_list(env, object, "details");
     for (size_t i = 0; i < dbss_error_detail_count(handle); i++) {
         napi_value item = dbss_node_item(env, error_detail, i);

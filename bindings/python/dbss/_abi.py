@@ -37,6 +37,28 @@ OPTIONS_MIRROR = 4
 """The options of a mirror: dbss_mirror_options_set()."""
 OPTIONS_SCHEDULE = 5
 """The values of the changes of a schedule: dbss_schedule_changes_set()."""
+PART_TEXT = 0
+"""Words of the message that are the same in every language."""
+PART_NAME = 1
+"""The name of a parameter of a function, or the key of an option."""
+PART_VALUE = 2
+"""What was given for a parameter or an option."""
+PART_DURATION = 3
+"""A duration in milliseconds, such as "250", or with its unit "250 ms"."""
+PART_MODE = 4
+"""The permissions of a file in octal digits, such as "640"."""
+PART_NOTATION = 5
+"""How a value is written as text, such as "octal digits "."""
+PART_NULL = 6
+""""NULL", or what another language calls it."""
+PART_NO_LIMIT = 7
+"""The value that means no limit, "-1" here."""
+PART_UNKNOWN = 8
+"""The value for a time that is not known, "-1" here."""
+PART_REPLACE = 9
+""""allow replacing it", or how a language does that."""
+PART_OBJECT = 10
+"""What an object is called, such as "context" or "cursor"."""
 CANCELLED_BY_OPERATION = 1
 """dbss_operation_cancel() cancelled the call."""
 CANCELLED_BY_CONTEXT = 2
@@ -227,6 +249,13 @@ error_take: Callable[[], Error] = _nonblocking("dbss_error_take", Error)
 error_free: Callable[[Error], None] = _nonblocking("dbss_error_free", None, Error)
 error_status: Callable[[Error], int] = _nonblocking("dbss_error_status", c_int32, Error)
 error_message: Callable[[Error], bytes] = _nonblocking("dbss_error_message", c_char_p, Error)
+error_part_count: Callable[[Error], int] = _nonblocking("dbss_error_part_count", c_size_t, Error)
+error_part_kind: Callable[[Error, int], int] = _nonblocking(
+    "dbss_error_part_kind", c_int32, Error, c_size_t
+)
+error_part_text: Callable[[Error, int], bytes | None] = _nonblocking(
+    "dbss_error_part_text", c_char_p, Error, c_size_t
+)
 error_parameter: Callable[[Error], bytes | None] = _nonblocking(
     "dbss_error_parameter", c_char_p, Error
 )

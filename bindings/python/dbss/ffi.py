@@ -114,7 +114,7 @@ def exception_from(pointer: abi.Error) -> errors.Error | None:
         path = abi.error_path(pointer)
         os_code = abi.error_os_code(pointer) or None
         return _exception_class(status, os_code)(
-            _own_message(pointer, decode(abi.error_message(pointer)) or ""),
+            _own_message(pointer),
             status=status,
             status_name=decode(abi.status_name(status)),
             parameter=None if parameter is None else wording.own_name(parameter),
@@ -146,11 +146,12 @@ def exception_from(pointer: abi.Error) -> errors.Error | None:
         abi.error_free(pointer)
 
 
-def _own_message(pointer: abi.Error, message: str) -> str:
-    # Text of the service stays as it is.
-    if abi.error_service_message(pointer) is not None:
-        return message
-    return wording.own_words(decode(abi.error_parameter(pointer)), message)
+def _own_message(pointer: abi.Error) -> str:
+    parts = (
+        (abi.error_part_kind(pointer, index), decode(abi.error_part_text(pointer, index)) or "")
+        for index in range(abi.error_part_count(pointer))
+    )
+    return wording.own_words(decode(abi.error_parameter(pointer)), parts)
 
 
 def log_message(record: abi.LogRecord) -> str:
@@ -161,7 +162,7 @@ def log_message(record: abi.LogRecord) -> str:
         return message
     try:
         of_error = decode(abi.error_message(pointer)) or ""
-        return message.replace(of_error, _own_message(pointer, of_error)) if of_error else message
+        return message.replace(of_error, _own_message(pointer)) if of_error else message
     finally:
         abi.error_free(pointer)
 

@@ -1,6 +1,7 @@
 //! The credentials of a configuration. The kind that was set last counts.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::client::value::option_value;
@@ -10,6 +11,7 @@ use crate::credentials::{
 };
 use crate::error::{Error, Status};
 use crate::http::Endpoint;
+use crate::message::name;
 use crate::tables::OptionSet;
 use zeroize::Zeroizing;
 
@@ -198,7 +200,11 @@ impl Config {
                 return Err(Error::argument(
                     Status::NotConfigured,
                     "region",
-                    "is missing: an OIDC token is exchanged at the region's STS; set the region or sts_endpoint",
+                    format_args!(
+                        "is missing: an OIDC token is exchanged at the region's STS; set {} or {}",
+                        name("region"),
+                        name("sts_endpoint")
+                    ),
                 ));
             }
         };
@@ -213,13 +219,13 @@ impl Config {
         iam: &Endpoint,
     ) -> Result<Option<Arc<dyn CredentialsProvider>>, Error> {
         let agency = &self.agency;
-        let wrong = |key, what: &str| Err(Error::argument(Status::NotConfigured, key, what));
+        let wrong = |key, what: fmt::Arguments<'_>| Err(Error::argument(Status::NotConfigured, key, what));
         let (name, account) = match (&agency.name, &agency.domain, &agency.domain_id) {
             (None, None, None) => return Ok(provider),
             (None, ..) => {
                 return wrong(
                     "agency_name",
-                    "is missing: the account of an agency is configured",
+                    format_args!("is missing: the account of an agency is configured"),
                 );
             }
             (Some(name), Some(account), None) => (name, Account::Name(account.clone())),
@@ -227,13 +233,20 @@ impl Config {
             (Some(_), None, None) => {
                 return wrong(
                     "agency_domain",
-                    "is missing: an agency needs its account, agency_domain or agency_domain_id",
+                    format_args!(
+                        "is missing: an agency needs its account, {} or {}",
+                        name("agency_domain"),
+                        name("agency_domain_id")
+                    ),
                 );
             }
             (Some(_), Some(_), Some(_)) => {
                 return wrong(
                     "agency_domain_id",
-                    "and agency_domain exclude each other; set one of them",
+                    format_args!(
+                        "cannot be set together with {}: both are the account of the agency",
+                        name("agency_domain")
+                    ),
                 );
             }
         };
@@ -251,7 +264,12 @@ impl Config {
             Error::argument(
                 Status::NotConfigured,
                 key,
-                "is missing: an IAM user logs in with iam_user, iam_password and iam_domain",
+                format_args!(
+                    "is missing: an IAM user logs in with {}, {} and {}",
+                    name("iam_user"),
+                    name("iam_password"),
+                    name("iam_domain")
+                ),
             )
         };
         // With an agency the project is that of its account, and the user has another one.
@@ -263,7 +281,11 @@ impl Config {
                 return Err(Error::argument(
                     Status::NotConfigured,
                     "region",
-                    "is missing: a login needs a region or a project_id; set one of them",
+                    format_args!(
+                        "is missing: a login needs a region or a project; set {} or {}",
+                        name("region"),
+                        name("project_id")
+                    ),
                 ));
             }
         };

@@ -8,6 +8,7 @@ use crate::credentials::{
     AccessKey, CredentialSource, Credentials, SourceSelector, StaticProvider, Token, TokenProvider, masked,
 };
 use crate::error::{Error, Status};
+use crate::message::name;
 use zeroize::Zeroizing;
 
 /// The configured credentials. The kind that was set last counts.
@@ -81,7 +82,7 @@ impl Keys {
             Error::argument(
                 Status::NotConfigured,
                 key,
-                format_args!("is missing: {other} is configured and needs it"),
+                format_args!("is missing: {} is configured and needs it", name(other)),
             )
         };
         let (id, key) = match (&self.access_key, &self.secret_key) {

@@ -18,6 +18,7 @@ use crate::credentials::{AccessKey, SourceSelector, TokenProvider};
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, Limits, Proxy};
 use crate::log::{Level, Log, LogFn};
+use crate::message::{given, name};
 use crate::operation::Overrides;
 use crate::tables::{MAX_REGION_LENGTH, OptionSet};
 use credentials_option::{AgencyOption, CredentialsOption};
@@ -141,8 +142,8 @@ impl Config {
                 Status::InvalidEndpoint,
                 "region",
                 format_args!(
-                    "must be 1 to {MAX_REGION_LENGTH} characters of a-z, 0-9 and '-', such as cn-north-4, but is \"{}\"",
-                    region.escape_debug()
+                    "must be 1 to {MAX_REGION_LENGTH} characters of a-z, 0-9 and '-', such as cn-north-4, but is {}",
+                    given(region.escape_debug())
                 ),
             ));
         }
@@ -309,7 +310,10 @@ impl Config {
         Err(Error::argument(
             Status::PlaintextRefused,
             parameter,
-            "is plain http on another host, which would expose credentials and the report to the network; use https, or set allow_plaintext",
+            format_args!(
+                "is plain http on another host, which would expose credentials and the report to the network; use https, or set {}",
+                name("allow_plaintext")
+            ),
         ))
     }
 }

@@ -12,6 +12,7 @@ use crate::client::run::Subject;
 use crate::error::{Error, Status};
 use crate::http::{Call, Endpoint, JSON, Request, Response};
 use crate::memory;
+use crate::message::{given, object};
 use crate::operation::ActiveOperation;
 
 use crate::client::reports::list::List;
@@ -113,7 +114,10 @@ impl Cursor {
             return Err(Error::argument(
                 Status::InvalidValue,
                 "page_size",
-                format_args!("must be at most {max}, or 0 for {DEFAULT_PAGE_SIZE}, but is {size}"),
+                format_args!(
+                    "must be at most {max}, or 0 for {DEFAULT_PAGE_SIZE}, but is {}",
+                    given(size)
+                ),
             ));
         }
         Ok(Cursor {
@@ -147,7 +151,10 @@ impl Cursor {
             return Err(Error::argument(
                 Status::Busy,
                 "cursor",
-                "is in use by another call; use one cursor for each thread",
+                format_args!(
+                    "is in use by another call; use one {} for each thread",
+                    object("cursor")
+                ),
             ));
         };
         while !position.ended {

@@ -16,6 +16,7 @@ use crate::client::value::{Value, option_value, unhandled};
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, Request, Response};
 use crate::memory;
+use crate::message::name;
 use crate::operation::ActiveOperation;
 use crate::tables::OptionSet;
 
@@ -111,8 +112,8 @@ impl Fields {
     }
 
     /// Sets a field that is missing or null, or empty though it has a default.
-    fn fill(&mut self, name: &str, default: Option<&str>) -> Result<(), Error> {
-        match self.get(name) {
+    fn fill(&mut self, key: &str, default: Option<&str>) -> Result<(), Error> {
+        match self.get(key) {
             None | Some("null") => {}
             Some("\"\"") if default.is_some() => {}
             Some(_) => return Ok(()),
@@ -121,11 +122,12 @@ impl Fields {
             Error::new(
                 Status::UnexpectedResponse,
                 format!(
-                    "the template's present schedule has no \"{name}\", which the service requires: set it too"
+                    "the template's present schedule has no {}, which the service requires: set it too",
+                    name(key)
                 ),
             )
         })?;
-        self.set(name, quote(default)?);
+        self.set(key, quote(default)?);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::error::{Error, Status};
 use crate::http::Call;
 use crate::log::{Level, LogRecord};
 use crate::memory;
+use crate::message::{duration, name};
 use crate::operation::{ActiveOperation, Operation};
 
 const MAX_INTERVAL: Duration = Duration::from_secs(30);
@@ -60,16 +61,19 @@ impl Poller {
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let pause = remaining.map_or(pause, |remaining| remaining.min(pause));
         if pause.is_zero() {
-            let ms = self.limit.unwrap_or_default().as_millis();
             return Err(Error::new(
                 Status::NotReady,
-                format!("{what} within wait_timeout_ms ({ms} ms)"),
+                format!(
+                    "{what} within {} ({})",
+                    name("wait_timeout_ms"),
+                    duration(self.limit.unwrap_or_default())
+                ),
             ));
         }
         if !call.pause(pause)? {
             return Err(Error::new(
                 Status::TotalTimeout,
-                format!("{what} within total_timeout_ms"),
+                format!("{what} within {}", name("total_timeout_ms")),
             ));
         }
         Ok(())

@@ -375,6 +375,8 @@ fn error_texts(status: dbss_status) -> Vec<String> {
             text(dbss_error_request_id(error)),
             text(dbss_error_encoded_authorization_message(error)),
         ];
+        let parts = (0..dbss_error_part_count(error)).filter_map(|i| text(dbss_error_part_text(error, i)));
+        assert_eq!(parts.collect::<String>(), texts[0].clone().unwrap_or_default());
         for i in 0..dbss_error_detail_count(error) {
             texts.push(text(dbss_error_detail_code(error, i)));
             texts.push(text(dbss_error_detail_message(error, i)));

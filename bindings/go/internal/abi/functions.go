@@ -14,6 +14,17 @@ const (
 	OptionsReportSpec    = 3
 	OptionsMirror        = 4
 	OptionsSchedule      = 5
+	PartText             = 0
+	PartName             = 1
+	PartValue            = 2
+	PartDuration         = 3
+	PartMode             = 4
+	PartNotation         = 5
+	PartNull             = 6
+	PartNoLimit          = 7
+	PartUnknown          = 8
+	PartReplace          = 9
+	PartObject           = 10
 	CancelledByOperation = 1
 	CancelledByContext   = 2
 	CancelledByClose     = 3
@@ -78,6 +89,7 @@ type (
 type ErrorFields struct {
 	Status                      int32
 	Message                     string
+	PartCount                   int
 	Parameter                   string
 	HTTPStatus                  int32
 	ServiceCode                 string
@@ -101,6 +113,7 @@ func ReadError(handle Error) ErrorFields {
 	return ErrorFields{
 		Status:                      int32(c.status),
 		Message:                     C.GoString(c.message),
+		PartCount:                   int(c.part_count),
 		Parameter:                   C.GoString(c.parameter),
 		HTTPStatus:                  int32(c.http_status),
 		ServiceCode:                 C.GoString(c.service_code),
@@ -371,6 +384,14 @@ func OptionAllowsNone(set int32, index int) int32 {
 
 func ErrorFree(handle Error) {
 	C.dbss_error_free(handle)
+}
+
+func ErrorPartKind(handle Error, index int) int32 {
+	return int32(C.dbss_error_part_kind(handle, C.size_t(index)))
+}
+
+func ErrorPartText(handle Error, index int) string {
+	return C.GoString(C.dbss_error_part_text(handle, C.size_t(index)))
 }
 
 func ErrorDetailCode(handle Error, index int) string {

@@ -15,6 +15,7 @@ int32_t dbss_go_interrupt_fn(void *user_data);
 typedef struct {
     dbss_status status;
     const char *message;
+    size_t part_count;
     const char *parameter;
     int32_t http_status;
     const char *service_code;
@@ -36,6 +37,7 @@ static inline dbss_go_error_fields dbss_go_read_error(const dbss_error *handle)
     return (dbss_go_error_fields){
         dbss_error_status(handle),
         dbss_error_message(handle),
+        dbss_error_part_count(handle),
         dbss_error_parameter(handle),
         dbss_error_http_status(handle),
         dbss_error_service_code(handle),

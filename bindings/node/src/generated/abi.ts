@@ -35,6 +35,17 @@ export const OPTIONS_OPERATION = 2;
 export const OPTIONS_REPORT_SPEC = 3;
 export const OPTIONS_MIRROR = 4;
 export const OPTIONS_SCHEDULE = 5;
+export const PART_TEXT = 0;
+export const PART_NAME = 1;
+export const PART_VALUE = 2;
+export const PART_DURATION = 3;
+export const PART_MODE = 4;
+export const PART_NOTATION = 5;
+export const PART_NULL = 6;
+export const PART_NO_LIMIT = 7;
+export const PART_UNKNOWN = 8;
+export const PART_REPLACE = 9;
+export const PART_OBJECT = 10;
 export const CANCELLED_BY_OPERATION = 1;
 export const CANCELLED_BY_CONTEXT = 2;
 export const CANCELLED_BY_CLOSE = 3;
@@ -101,6 +112,7 @@ export interface ErrorFields {
    * projects.
    */
   attempts: number;
+  parts: { kind: 'text' | 'name' | 'value' | 'duration' | 'mode' | 'notation' | 'null' | 'no_limit' | 'unknown' | 'replace' | 'object'; text?: string }[];
   details: { code?: string; message?: string }[];
   candidates: string[];
 }

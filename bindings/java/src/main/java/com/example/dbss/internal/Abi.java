@@ -22,6 +22,39 @@ public interface Abi extends Memory {
   /** The values of the changes of a schedule: dbss_schedule_changes_set(). */
   int DBSS_OPTIONS_SCHEDULE = 5;
 
+  /** Words of the message that are the same in every language. */
+  int DBSS_PART_TEXT = 0;
+
+  /** The name of a parameter of a function, or the key of an option. */
+  int DBSS_PART_NAME = 1;
+
+  /** What was given for a parameter or an option. */
+  int DBSS_PART_VALUE = 2;
+
+  /** A duration in milliseconds, such as "250", or with its unit "250 ms". */
+  int DBSS_PART_DURATION = 3;
+
+  /** The permissions of a file in octal digits, such as "640". */
+  int DBSS_PART_MODE = 4;
+
+  /** How a value is written as text, such as "octal digits ". */
+  int DBSS_PART_NOTATION = 5;
+
+  /** "NULL", or what another language calls it. */
+  int DBSS_PART_NULL = 6;
+
+  /** The value that means no limit, "-1" here. */
+  int DBSS_PART_NO_LIMIT = 7;
+
+  /** The value for a time that is not known, "-1" here. */
+  int DBSS_PART_UNKNOWN = 8;
+
+  /** "allow replacing it", or how a language does that. */
+  int DBSS_PART_REPLACE = 9;
+
+  /** What an object is called, such as "context" or "cursor". */
+  int DBSS_PART_OBJECT = 10;
+
   /** dbss_operation_cancel() cancelled the call. */
   int DBSS_CANCELLED_BY_OPERATION = 1;
 
@@ -178,6 +211,15 @@ public interface Abi extends Memory {
 
   /** One line for people: what was wrong and what to do, with the service's message and request id if there are any. */
   long dbss_error_message(long error);
+
+  /** The number of parts of the message. */
+  long dbss_error_part_count(long error);
+
+  /** What a part of the message is. */
+  int dbss_error_part_kind(long error, long index);
+
+  /** The text of a part of the message, as a program in C shows it. */
+  long dbss_error_part_text(long error, long index);
 
   /** The name of the parameter or option at fault. */
   long dbss_error_parameter(long error);

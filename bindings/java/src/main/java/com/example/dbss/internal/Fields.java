@@ -18,6 +18,9 @@ public final class Fields {
     /** One line for people: what was wrong and what to do, with the service's message and request id if there are any. */
     public final String message;
 
+    /** The number of parts of the message. */
+    public final long partCount;
+
     /** The name of the parameter or option at fault. */
     public final String parameter;
 
@@ -67,6 +70,7 @@ public final class Fields {
     public Error(Abi abi, long handle) {
       status = abi.dbss_error_status(handle);
       message = abi.string(abi.dbss_error_message(handle));
+      partCount = abi.dbss_error_part_count(handle);
       parameter = abi.string(abi.dbss_error_parameter(handle));
       httpStatus = abi.dbss_error_http_status(handle);
       serviceCode = abi.string(abi.dbss_error_service_code(handle));

@@ -178,6 +178,15 @@ public final class JnaAbi extends JnaMemory implements Abi {
   public native long dbss_error_message(long error);
 
   @Override
+  public native long dbss_error_part_count(long error);
+
+  @Override
+  public native int dbss_error_part_kind(long error, long index);
+
+  @Override
+  public native long dbss_error_part_text(long error, long index);
+
+  @Override
   public native long dbss_error_parameter(long error);
 
   @Override

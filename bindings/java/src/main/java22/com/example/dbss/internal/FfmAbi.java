@@ -403,6 +403,45 @@ public final class FfmAbi extends FfmMemory implements Abi {
     }
   }
 
+  private static final class dbss_error_part_count {
+    static final MethodHandle H = link("dbss_error_part_count", FunctionDescriptor.of(JAVA_LONG, JAVA_LONG));
+  }
+
+  @Override
+  public long dbss_error_part_count(long error) {
+    try {
+      return (long) dbss_error_part_count.H.invokeExact(error);
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+  }
+
+  private static final class dbss_error_part_kind {
+    static final MethodHandle H = link("dbss_error_part_kind", FunctionDescriptor.of(JAVA_INT, JAVA_LONG, JAVA_LONG));
+  }
+
+  @Override
+  public int dbss_error_part_kind(long error, long index) {
+    try {
+      return (int) dbss_error_part_kind.H.invokeExact(error, index);
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+  }
+
+  private static final class dbss_error_part_text {
+    static final MethodHandle H = link("dbss_error_part_text", FunctionDescriptor.of(JAVA_LONG, JAVA_LONG, JAVA_LONG));
+  }
+
+  @Override
+  public long dbss_error_part_text(long error, long index) {
+    try {
+      return (long) dbss_error_part_text.H.invokeExact(error, index);
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+  }
+
   private static final class dbss_error_parameter {
     static final MethodHandle H = link("dbss_error_parameter", FunctionDescriptor.of(JAVA_LONG, JAVA_LONG));
   }
