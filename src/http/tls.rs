@@ -449,9 +449,11 @@ fn certificate_problem(reason: &CertificateError) -> String {
     use CertificateError as E;
     let (what, code) = match reason {
         E::UnknownIssuer => (
-            "it is issued by an authority that is not trusted here; for a private authority, give its \
-             certificate with ca_file"
-                .into(),
+            format!(
+                "it is issued by an authority that is not trusted here; for a private authority, give its \
+                 certificate with {}",
+                name("ca_file")
+            ),
             "UnknownIssuer",
         ),
         E::NotValidForName | E::NotValidForNameContext { .. } => (

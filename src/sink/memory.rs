@@ -3,6 +3,7 @@
 use super::{Info, Sink};
 use crate::error::{Error, Status};
 use crate::http::Call;
+use crate::message::name;
 
 const FIRST_CAPACITY: usize = 64 * 1024;
 const MAX_SPARE: usize = 128 * 1024;
@@ -35,8 +36,9 @@ impl Memory {
         Error::new(
             Status::LimitExceeded,
             format!(
-                "the report has {}{size} bytes, and max_memory_bytes is {}; raise the limit",
+                "the report has {}{size} bytes, and {} is {}; raise the limit",
                 if exactly { "" } else { "at least " },
+                name("max_memory_bytes"),
                 self.limit
             ),
         )

@@ -194,8 +194,8 @@ static const char *describe(const dbss_error *error)
 /* The parts of a message, each as its kind and its text. */
 static const char *parts_of(const dbss_error *error)
 {
-    static const char *const kinds[] = {"text", "name", "value", "duration", "mode", "notation",
-                                        "null", "no limit", "unknown", "replace", "object"};
+    static const char *const kinds[] = {"text", "name",     "value",   "duration", "mode",  "notation",
+                                        "null", "no limit", "unknown", "replace",  "object"};
     const char *all = "", *together = "";
     for (size_t i = 0; i < dbss_error_part_count(error); i++) {
         const char *part = dbss_error_part_text(error, i);

@@ -6,7 +6,7 @@ get the names, the units and the values of this package.
 
 from __future__ import annotations
 
-from typing import Iterable
+from collections.abc import Iterable
 
 from . import _abi as abi
 
@@ -49,8 +49,8 @@ def own_words(parameter: str | None, parts: Iterable[tuple[int, str]]) -> str:
             text = f"{_seconds(text)} s"
         elif kind == abi.PART_MODE:
             text = f"0o{text}"
-        elif kind == abi.PART_NOTATION and (type == "mode" or not is_text):
-            text = ""
+        elif kind == abi.PART_NOTATION:
+            text = "whole milliseconds " if type == "milliseconds" and is_text else ""
         elif kind == abi.PART_VALUE and not is_text:
             text = _value(type, value)
         elif kind == abi.PART_NO_LIMIT:

@@ -307,11 +307,10 @@ impl Transfer {
                 retry_delay: Some(pause),
                 ..self
                     .record(format!(
-                        "attempt {} of report {} failed at byte {} ({}): {failure}; retrying in {} ms",
+                        "attempt {} of report {} failed at byte {}: {failure}; retrying in {} ms",
                         self.operation().attempts(),
                         self.request.id(),
                         self.offset,
-                        failure.status().name(),
                         pause.as_millis(),
                     ))
                     .about(&failure)

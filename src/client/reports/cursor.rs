@@ -12,7 +12,7 @@ use crate::client::run::Subject;
 use crate::error::{Error, Status};
 use crate::http::{Call, Endpoint, JSON, Request, Response};
 use crate::memory;
-use crate::message::{given, object};
+use crate::message::{Part, PartKind, object};
 use crate::operation::ActiveOperation;
 
 use crate::client::reports::list::List;
@@ -116,7 +116,7 @@ impl Cursor {
                 "page_size",
                 format_args!(
                     "must be at most {max}, or 0 for {DEFAULT_PAGE_SIZE}, but is {}",
-                    given(size)
+                    Part(PartKind::Value, size)
                 ),
             ));
         }

@@ -162,6 +162,19 @@ static void print(cJSON *line)
     cJSON_Delete(line);
 }
 
+/* The message, if its parts are it. */
+static const char *message_of(const dbss_error *error)
+{
+    const char *message = dbss_error_message(error), *rest = message;
+    for (size_t i = 0; i < dbss_error_part_count(error); i++) {
+        const char *part = dbss_error_part_text(error, i);
+        if (strncmp(rest, part, strlen(part)) != 0)
+            break;
+        rest += strlen(part);
+    }
+    return *rest == '\0' ? message : "the parts of the message are another text";
+}
+
 static cJSON *error_json(const dbss_error *error)
 {
     cJSON *json = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(json, "details"), *detail;
@@ -176,7 +189,7 @@ static cJSON *error_json(const dbss_error *error)
     for (i = 0; i < dbss_error_candidate_count(error); i++)
         cJSON_AddItemToArray(list, text_json(dbss_error_candidate(error, i)));
     add_text(json, "status", dbss_status_name(dbss_error_status(error)));
-    add_text(json, "message", dbss_error_message(error));
+    add_text(json, "message", message_of(error));
     add_text(json, "parameter", dbss_error_parameter(error));
     add_number(json, "http_status", dbss_error_http_status(error), 0);
     add_text(json, "service_code", dbss_error_service_code(error));
