@@ -272,23 +272,13 @@ def options_file(description: Item, name: str) -> Iterator[str]:
         yield f"  public {self_type} {method_of(row['key'])}({kind} value) {{"
         yield f'    return typed("{row["key"]}", value);'
         yield "  }"
-    yield ""
-    yield "  @Override"
-    yield "  Set<String> keys() {"
-    yield f"    return Keys.{group.upper()};"
-    yield "  }"
     yield "}"
 
 
 def keys_file(description: Item) -> Iterator[str]:
-    """The keys of options, and what they are called in Java."""
+    """What the options are called in Java."""
     yield "/** The keys of options. */"
     yield "final class Keys {"
-    for group, rows in description["options"].items():
-        yield f"  static final Set<String> {group.upper()} ="
-        yield "      Set.of("
-        yield ",\n".join(f'          "{row["key"]}"' for row in rows) + ");"
-        yield ""
     yield "  /** The methods that set them, where these have other names. */"
     yield "  static final Map<String, String> METHODS ="
     yield "      Map.ofEntries("

@@ -401,9 +401,4 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
   public B userAgentSuffix(String value) {
     return typed("user_agent_suffix", value);
   }
-
-  @Override
-  Set<String> keys() {
-    return Keys.CONFIG;
-  }
 }

@@ -947,9 +947,7 @@ public final class DbssClient implements AutoCloseable {
 
   // Loggers show this as the place of the record.
   private static void log(System.Logger logger, LogRecord record) {
-    boolean cancelled = record.error() instanceof DbssCancelledException;
-    System.Logger.Level level = cancelled ? System.Logger.Level.INFO : record.level();
-    logger.log(level, record::toString);
+    logger.log(record.level(), record::toString);
   }
 
   private <T> T run(Call.Body<T> body, CallOptions.Parameter... allowed) {

@@ -9,7 +9,6 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.OptionalInt;
-import java.util.function.UnaryOperator;
 
 /**
  * The failure of a call. The class tells the group of its status, such as {@link
@@ -56,7 +55,7 @@ public abstract class DbssException extends RuntimeException {
     private static final long serialVersionUID = 1;
 
     final int code;
-    String message;
+    final String message;
     final String parameter;
     final Fields.Error fields;
     final ArrayList<Detail> details = new ArrayList<>();
@@ -64,31 +63,31 @@ public abstract class DbssException extends RuntimeException {
 
     /** Those of an error of libdbss, which it frees. */
     static Details take(int code, long error) {
-      return take(code, error, Words::parameter);
+      return take(code, error, null);
     }
 
-    /** The same for an error of setting an option. */
-    static Details ofOption(int code, long error) {
-      return take(code, error, Words::option);
-    }
-
-    private static Details take(int code, long error, UnaryOperator<String> names) {
+    /** The same for an error of setting an option; null for another. */
+    static Details take(int code, long error, Options.Entry option) {
       try {
-        return new Details(code, error, names);
+        return new Details(code, error, option);
       } finally {
         Native.ABI.dbss_error_free(error);
       }
     }
 
     /** Those of an error of libdbss; of 0, which means that there was no memory for one. */
-    private Details(int code, long error, UnaryOperator<String> names) {
+    private Details(int code, long error, Options.Entry option) {
       Abi abi = Native.ABI;
       this.code = code;
       fields = new Fields.Error(abi, error);
-      parameter = names.apply(fields.parameter);
-      String text = error != 0 ? fields.message : abi.string(abi.dbss_status_message(code));
-      boolean isQuoted = fields.serviceCode != null || fields.serviceMessage != null;
-      message = Words.message(code, text, fields.parameter, parameter, isQuoted);
+      Words words = new Words(fields.parameter, option);
+      parameter = words.parameter();
+      StringBuilder said = new StringBuilder();
+      for (long i = 0; i < fields.partCount; i++) {
+        String part = abi.string(abi.dbss_error_part_text(error, i));
+        said.append(words.part(abi.dbss_error_part_kind(error, i), part));
+      }
+      message = error != 0 ? said.toString() : abi.string(abi.dbss_status_message(code));
       for (long i = 0; i < fields.detailCount; i++) {
         String detail = abi.string(abi.dbss_error_detail_code(error, i));
         details.add(new Detail(detail, abi.string(abi.dbss_error_detail_message(error, i))));
@@ -132,6 +131,11 @@ public abstract class DbssException extends RuntimeException {
       throw of(Status.NULL_ARGUMENT, parameter, parameter + ": must not be null");
     }
     return value;
+  }
+
+  /** The message of libdbss. */
+  final String plainMessage() {
+    return details.fields.message;
   }
 
   final DbssException with(MirrorResult result) {

@@ -3,95 +3,9 @@
 package com.example.dbss;
 
 import java.util.Map;
-import java.util.Set;
 
 /** The keys of options. */
 final class Keys {
-  static final Set<String> CONFIG =
-      Set.of(
-          "region",
-          "endpoint",
-          "project_id",
-          "token",
-          "access_key",
-          "secret_key",
-          "security_token",
-          "iam_user",
-          "iam_password",
-          "iam_domain",
-          "iam_user_id",
-          "agency_name",
-          "agency_domain",
-          "agency_domain_id",
-          "agency_duration_ms",
-          "credentials",
-          "iam_endpoint",
-          "sts_endpoint",
-          "metadata_endpoint",
-          "ca_file",
-          "connect_timeout_ms",
-          "stall_timeout_ms",
-          "total_timeout_ms",
-          "max_attempts",
-          "max_retry_after_ms",
-          "allow_plaintext",
-          "allow_close_delimited",
-          "follow_redirects",
-          "proxy",
-          "proxy_from_environment",
-          "file_mode",
-          "max_memory_bytes",
-          "wait_timeout_ms",
-          "poll_interval_ms",
-          "interruptible",
-          "log_level",
-          "user_agent_suffix");
-
-  static final Set<String> OPERATION =
-      Set.of(
-          "connect_timeout_ms",
-          "stall_timeout_ms",
-          "total_timeout_ms",
-          "max_attempts",
-          "file_mode",
-          "max_memory_bytes",
-          "wait_timeout_ms",
-          "poll_interval_ms",
-          "interruptible");
-
-  static final Set<String> REPORT_SPEC =
-      Set.of(
-          "template_id",
-          "start_time",
-          "end_time",
-          "start_date",
-          "end_date",
-          "db_ids");
-
-  static final Set<String> MIRROR =
-      Set.of(
-          "instance",
-          "since",
-          "until",
-          "type",
-          "template",
-          "name",
-          "locale",
-          "utc_offset",
-          "parallel",
-          "verify");
-
-  static final Set<String> SCHEDULE =
-      Set.of(
-          "status",
-          "frequency",
-          "format",
-          "mode",
-          "start_time",
-          "notice",
-          "topic_urn",
-          "db_ids");
-
   /** The methods that set them, where these have other names. */
   static final Map<String, String> METHODS =
       Map.ofEntries(

@@ -30,9 +30,8 @@ final class LogSink {
       String said = fields.message;
       DbssException failed = null;
       if (error != 0) {
-        String message = Native.ABI.string(Native.ABI.dbss_error_message(error));
         failed = DbssException.take(status, error);
-        said = Words.record(said, message, failed.getMessage());
+        said = said.replace(failed.plainMessage(), failed.getMessage());
       }
       log.accept(new LogRecord(fields, said, failed));
       if (call != null) {

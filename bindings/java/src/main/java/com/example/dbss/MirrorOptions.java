@@ -4,7 +4,6 @@ package com.example.dbss;
 
 import java.time.LocalDate;
 import java.time.ZoneOffset;
-import java.util.Set;
 
 /** The options of {@link DbssClient#mirror}. What is not set has its default. */
 public final class MirrorOptions extends Options<MirrorOptions> {
@@ -114,10 +113,5 @@ public final class MirrorOptions extends Options<MirrorOptions> {
    */
   public MirrorOptions verify(boolean value) {
     return typed("verify", value);
-  }
-
-  @Override
-  Set<String> keys() {
-    return Keys.MIRROR;
   }
 }

@@ -99,9 +99,4 @@ abstract class OperationOptions<B extends OperationOptions<B>> extends Options<B
   public B pollInterval(Duration value) {
     return typed("poll_interval_ms", value);
   }
-
-  @Override
-  Set<String> keys() {
-    return Keys.OPERATION;
-  }
 }

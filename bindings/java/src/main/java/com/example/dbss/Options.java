@@ -2,7 +2,6 @@ package com.example.dbss;
 
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermission;
-import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.time.ZoneOffset;
 import java.util.ArrayList;
@@ -24,22 +23,6 @@ abstract class Options<B extends Options<B>> {
       this.value = value;
       this.given = given;
     }
-
-    /** The exception of an error for this option, which it frees. */
-    DbssException failure(int status, long error, Set<String> keys) {
-      var details = DbssException.Details.ofOption(status, error);
-      if (status == Status.UNKNOWN_KEY.code()) {
-        details.message = Words.unknownKey(key, keys);
-      } else if (given instanceof Duration) {
-        details.message = Words.withGiven(details.message, (String) value, given.toString());
-      } else if (given instanceof Set) {
-        String shown = PosixFilePermissions.toString(permissions(given));
-        String message = Words.withGiven(details.message, (String) value, shown);
-        details.message =
-            message.replaceFirst("octal digits .*, such as 640", "at least those of rw-------");
-      }
-      return Groups.exception(details, null);
-    }
   }
 
   final List<Entry> entries = new ArrayList<>();
@@ -56,9 +39,6 @@ abstract class Options<B extends Options<B>> {
     entries.add(new Entry(key, converted(value), value));
     return self();
   }
-
-  /** The keys of all options of the object. */
-  abstract Set<String> keys();
 
   /**
    * Sets an option by its key in the C ABI and its value as text, also one that is newer than this
@@ -98,7 +78,8 @@ abstract class Options<B extends Options<B>> {
               : frame.text(one.key, Words.option(one.key), (String) one.value);
       int status = setter.set(key, value);
       if (status != 0) {
-        throw one.failure(status, Native.takeError(status), keys());
+        long error = Native.takeError(status);
+        throw Groups.exception(DbssException.Details.take(status, error, one), null);
       }
     }
   }
@@ -114,9 +95,9 @@ abstract class Options<B extends Options<B>> {
     }
     if (value instanceof Set) {
       int mode = 0;
-      for (PosixFilePermission one : permissions(value)) {
+      for (Object one : (Set<?>) value) {
         // The constants are in the order of the bits.
-        mode |= 0400 >> one.ordinal();
+        mode |= 0400 >> ((PosixFilePermission) one).ordinal();
       }
       return Integer.toOctalString(mode);
     }
@@ -144,10 +125,5 @@ abstract class Options<B extends Options<B>> {
     } catch (ArithmeticException e) {
       return Long.toString(Long.MAX_VALUE);
     }
-  }
-
-  @SuppressWarnings("unchecked")
-  private static Set<PosixFilePermission> permissions(Object value) {
-    return (Set<PosixFilePermission>) value;
   }
 }

@@ -2,8 +2,6 @@
 
 package com.example.dbss;
 
-import java.util.Set;
-
 /** Says what {@link DbssClient#generateReport} creates. What is not set has its default. */
 public final class ReportSpec extends Options<ReportSpec> {
   /** Sets nothing yet. */
@@ -69,10 +67,5 @@ public final class ReportSpec extends Options<ReportSpec> {
    */
   public ReportSpec dbIds(String value) {
     return typed("db_ids", value);
-  }
-
-  @Override
-  Set<String> keys() {
-    return Keys.REPORT_SPEC;
   }
 }

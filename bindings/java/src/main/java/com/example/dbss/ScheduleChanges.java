@@ -2,8 +2,6 @@
 
 package com.example.dbss;
 
-import java.util.Set;
-
 /**
  * Says what {@link DbssClient#updateSchedule} changes. The rest stays. What is not set has its
  * default.
@@ -94,10 +92,5 @@ public final class ScheduleChanges extends Options<ScheduleChanges> {
    */
   public ScheduleChanges dbIds(String value) {
     return typed("db_ids", value);
-  }
-
-  @Override
-  Set<String> keys() {
-    return Keys.SCHEDULE;
   }
 }

@@ -1,18 +1,17 @@
 package com.example.dbss;
 
-import java.time.Duration;
-import java.util.Locale;
+import com.example.dbss.internal.Abi;
 import java.util.Map;
 import java.util.Set;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 
-/** Says what libdbss says in the words of this package. */
+/** Says what libdbss says about a parameter or an option in the words of this package. */
 final class Words {
-  // The parameters of functions, where those of methods here have other names.
-  private static final Map<String, String> PARAMETERS =
+  // What C calls parameters and objects, where they have other names here.
+  private static final Map<String, String> NAMES =
       Map.of(
+          "context", "client",
           "ctx", "client",
+          "cursor", "list",
           "project", "projectId",
           "instance", "instanceId",
           "id", "reportId",
@@ -21,18 +20,30 @@ final class Words {
           "status", "statusFilter",
           "page_size", "pageSize");
 
-  // Not the parts of a path or of an address.
-  private static final Pattern KEY =
-      Pattern.compile("(?<![\\w/.?&=#%-])[a-z]+(?:_[a-z]+)+(?![\\w/&=%-]|\\.\\w)");
-  private static final Pattern DURATION =
-      Pattern.compile("must be a whole number from (\\d+) to (\\d+)(, or -1 for no limit)?");
-  private static final String GIVEN = ", but is \"";
+  private static final String NO_LIMIT = "DbssClient.NO_LIMIT";
+  private static final String[] UNITS = {"days", "h", "min", "s"};
+  private static final long[] SIZES = {86_400_000, 3_600_000, 60_000, 1000};
 
-  private Words() {}
+  private final String parameter;
+  private final Options.Entry option;
+  // Others were given text, as in C.
+  private final boolean isTyped;
+
+  /**
+   * For an error.
+   *
+   * @param parameter the parameter at fault, as C calls it; null for none
+   * @param option the option that was to be set; null for none
+   */
+  Words(String parameter, Options.Entry option) {
+    this.parameter = parameter;
+    this.option = option;
+    isTyped = option != null && option.given != null && !(option.given instanceof String);
+  }
 
   /** The name here of a parameter of a function. */
   static String parameter(String name) {
-    return name == null ? null : PARAMETERS.getOrDefault(name, option(name));
+    return name == null ? null : NAMES.getOrDefault(name, option(name));
   }
 
   /** The name here of the key of an option. */
@@ -40,84 +51,79 @@ final class Words {
     return key == null ? null : Keys.METHODS.getOrDefault(key, key);
   }
 
-  /**
-   * The message of an error.
-   *
-   * @param own the name here of the parameter
-   * @param isQuoted whether the message may have the words of somebody else
-   */
-  static String message(int code, String message, String parameter, String own, boolean isQuoted) {
-    if (isQuoted || code == Status.NO_TOKEN.code()) {
-      return message;
-    }
-    String text = message;
-    if (parameter != null && text.startsWith(parameter + ": ")) {
-      text = own + text.substring(parameter.length());
-    }
-    if (code == Status.NULL_ARGUMENT.code()) {
-      text = text.replace("must not be NULL", "must not be null");
-    }
-    if (code == Status.FILE_EXISTS.code()) {
-      text =
-          text.replace("; allow replacing it, or", "; allow replacing it with replace(true), or");
-    }
-    // What was given stays as it is.
-    int end = text.indexOf(GIVEN);
-    String said = end < 0 ? text : text.substring(0, end);
-    if (parameter != null && parameter.endsWith("_ms")) {
-      said = durations(said);
-    }
-    said = KEY.matcher(said).replaceAll(found -> Matcher.quoteReplacement(option(found.group())));
-    return end < 0 ? said : said + text.substring(end);
+  /** The name here of the parameter at fault. */
+  String parameter() {
+    return option == null ? parameter(parameter) : option(parameter);
   }
 
-  private static String durations(String text) {
-    Matcher range = DURATION.matcher(text);
-    if (!range.find()) {
-      return text;
+  /** A part of the message. */
+  String part(int kind, String text) {
+    switch (kind) {
+      case Abi.DBSS_PART_NAME:
+        return name(text);
+      case Abi.DBSS_PART_VALUE:
+        return isTyped && text.equals("\"" + option.value + '"') ? given() : text;
+      case Abi.DBSS_PART_DURATION:
+        if (text.endsWith(" ms")) {
+          return duration(text.substring(0, text.length() - 3));
+        }
+        return isTyped ? duration(text) : text + " ms";
+      case Abi.DBSS_PART_MODE:
+        return isTyped ? permissions(text) : text;
+      case Abi.DBSS_PART_NOTATION:
+        return isTyped ? "" : text;
+      case Abi.DBSS_PART_NULL:
+      case Abi.DBSS_PART_UNKNOWN:
+        return "null";
+      case Abi.DBSS_PART_NO_LIMIT:
+        return isTyped ? NO_LIMIT : text;
+      case Abi.DBSS_PART_REPLACE:
+        return text + " with replace(true)";
+      case Abi.DBSS_PART_OBJECT:
+        return NAMES.getOrDefault(text, text);
+      default:
+        return text;
     }
-    String bounds = duration(range.group(1)) + " to " + duration(range.group(2));
-    String none = range.group(3) == null ? "" : ", or DbssClient.NO_LIMIT";
-    return text.substring(0, range.start()) + "must be from " + bounds + none;
+  }
+
+  private String name(String text) {
+    if (text.equals(parameter)) {
+      return parameter();
+    }
+    // A key that was perhaps meant is one for set().
+    return "key".equals(parameter) ? '"' + text + '"' : option(text);
+  }
+
+  /** The value that the option was given. */
+  private String given() {
+    if (option.given.equals(DbssClient.NO_LIMIT)) {
+      return NO_LIMIT;
+    }
+    return option.given instanceof Set
+        ? permissions((String) option.value)
+        : option.given.toString();
   }
 
   /** A duration as the documentation of the options has it. */
   private static String duration(String milliseconds) {
-    Duration value = Duration.ofMillis(Long.parseLong(milliseconds));
-    if (value.toHours() > 24) {
-      return value.toDays() + " days";
-    }
-    if (value.toHours() > 0) {
-      return value.toHours() + " h";
-    }
-    return value.toMinutes() > 0 ? value.toMinutes() + " min" : milliseconds + " ms";
-  }
-
-  /** The message for an option that had a value of Java, with that value. */
-  static String withGiven(String message, String text, String given) {
-    return message.replace(GIVEN + text + '"', ", but is " + given);
-  }
-
-  /** The message for a key that is none of an object's, with the key that may be meant. */
-  static String unknownKey(String key, Set<String> keys) {
-    String found = "";
-    for (String one : keys) {
-      if (plain(one).equals(plain(key))) {
-        found = "; \"" + one + "\" is one";
+    long value = Long.parseLong(milliseconds);
+    for (int i = 0; i < SIZES.length; i++) {
+      if (value > SIZES[i] && value % SIZES[i] == 0) {
+        return value / SIZES[i] + " " + UNITS[i];
       }
     }
-    String shown = key.codePoints().anyMatch(Character::isISOControl) ? "" : " \"" + key + '"';
-    return "key: there is no option" + shown + found;
+    return value + " ms";
   }
 
-  /** The same for notations of a key in which people mix up capitals and units. */
-  private static String plain(String key) {
-    String letters = key.toLowerCase(Locale.ROOT).replaceAll("[_-]", "");
-    return letters.replaceAll("(?<=timeout|after|interval|duration)ms$", "");
-  }
-
-  /** The text of a record of the log that has the message of an error in it. */
-  static String record(String text, String message, String own) {
-    return text.replace(message, own).replace("DBSS_ERR_", "");
+  /** Permissions that are octal digits, as PosixFilePermissions shows them. */
+  private static String permissions(String octal) {
+    int mode = Integer.parseInt(octal, 8);
+    StringBuilder shown = new StringBuilder("rwxrwxrwx");
+    for (int i = 0; i < shown.length(); i++) {
+      if ((mode & 0400 >> i) == 0) {
+        shown.setCharAt(i, '-');
+      }
+    }
+    return shown.toString();
   }
 }

@@ -375,11 +375,13 @@ class ClientTest {
     says("client", "the client is closed", closed::check);
     says(
         "totalTimeout",
-        "totalTimeout: must be from 1 ms to 30 days, or DbssClient.NO_LIMIT, but is PT-5S",
+        "totalTimeout: must be from 1 ms to 30 days, or DbssClient.NO_LIMIT for no limit, but is"
+            + " PT-5S",
         () -> Mock.builder().totalTimeout(Duration.ofSeconds(-5)).build());
     says(
         "stallTimeout",
-        "stallTimeout: must be from 1 ms to 24 h, or DbssClient.NO_LIMIT, but is PT25H",
+        "stallTimeout: must be from 1 ms to 24 h, or DbssClient.NO_LIMIT for no limit, but is"
+            + " PT25H",
         () -> Mock.builder().stallTimeout(Duration.ofHours(25)).build());
     says(
         "maxRetryAfter",
@@ -390,12 +392,20 @@ class ClientTest {
         "agencyDuration: must be from 15 min to 24 h, but is PT1M",
         () -> Mock.builder().agencyDuration(Duration.ofMinutes(1)).build());
     says(
+        "pollInterval",
+        "pollInterval: must be from 1 ms to 24 h, but is DbssClient.NO_LIMIT",
+        () -> Mock.builder().pollInterval(DbssClient.NO_LIMIT).build());
+    says(
+        "maxAttempts",
+        "maxAttempts: must be a whole number from 1 to 1000, but is 0",
+        () -> Mock.builder().maxAttempts(0).build());
+    says(
         "fileMode",
-        "fileMode: must be at least those of rw-------, but is r--r-----",
+        "fileMode: must be from rw------- to rwxrwxrwx, such as rw-r-----, but is r--r-----",
         () -> Mock.builder().fileMode(PosixFilePermissions.fromString("r--r-----")).build());
     says(
         "logLevel",
-        "logLevel: must be one of error, warning, info, debug, but is \"off\"",
+        "logLevel: must be one of error, warning, info, debug, but is OFF",
         () -> Mock.builder().logLevel(System.Logger.Level.OFF).build());
     says(
         "secretKey",
@@ -407,12 +417,26 @@ class ClientTest {
         () -> new CallOptions().pageSize(-1));
     says(
         "key",
-        "key: there is no option \"stallTimeout\"; \"stall_timeout_ms\" is one",
+        "key: there is no option \"stallTimeout\"; did you mean \"stall_timeout_ms\"?",
         () -> Mock.builder().set("stallTimeout", "5").build());
+    says(
+        "key",
+        "key: there is no option \"max_atempts\"; did you mean \"max_attempts\"?",
+        () -> Mock.builder().set("max_atempts", "5").build());
     says(
         "key",
         "key: there is no option \"colour\"",
         () -> Mock.builder().set("colour", "total_timeout_ms").build());
+    // An option as text is as in C, in milliseconds.
+    says(
+        "stallTimeout",
+        "stallTimeout: must be a whole number from 1 ms to 86400000 ms, or -1 for no limit, "
+            + "but is \"5 s\"",
+        () -> Mock.builder().set("stall_timeout_ms", "5 s").build());
+    says(
+        "fileMode",
+        "fileMode: must be octal digits from 600 to 777, such as 640, but is \"400\"",
+        () -> Mock.builder().set("file_mode", "400").build());
     // The words of others stay as they are.
     says(
         "logLevel",
@@ -424,18 +448,27 @@ class ClientTest {
     assertTrue(unread.startsWith("caFile: cannot read " + missing), unread);
     String id = "quoted-0123456789";
     Mock.fault(
-        id, Map.of("status", 400, "json", Map.of("error_code", "C", "error_msg", "max_attempts")));
+        id,
+        Map.of(
+            "status",
+            400,
+            "json",
+            Map.of("error_code", "C", "error_msg", "max_attempts: must be from 1 to 9")));
     List<LogRecord> records = Collections.synchronizedList(new ArrayList<>());
     Duration brief = Duration.ofMillis(1);
     String silent = Mock.silent();
     try (DbssClient client = Mock.builder().onLog(records::add).build()) {
       DbssException e = thrown(DbssException.class, () -> client.downloadReport(instance, id));
-      assertTrue(e.getMessage().contains("max_attempts"), e.getMessage());
+      assertTrue(e.getMessage().contains("max_attempts: must be from 1 to 9"), e.getMessage());
       records.clear();
       DbssClient hasty = client.with(new CallOptions().totalTimeout(brief));
       DbssException late =
           thrown(DbssException.class, () -> hasty.downloadReport(instance, silent));
       assertEquals("the call took longer than totalTimeout (1 ms)", late.getMessage());
+      says(
+          "key",
+          "key: there is no option \"region\"; it is an option of a client, not of one call",
+          () -> client.with(new CallOptions().set("region", "cn-north-4")).check());
       assertTrue(records.toString().contains(late.getMessage()), records.toString());
       assertFalse(records.toString().contains("DBSS_ERR"), records.toString());
     }
