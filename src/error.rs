@@ -209,9 +209,7 @@ impl Error {
     /// Replaces the parameter and status, for a value that came from elsewhere, such as an
     /// environment variable of this name.
     pub(crate) fn with_parameter(self, status: Status, name: &'static str) -> Error {
-        let message = self.0.marked();
-        let what = message.split_once(": ").map_or(message, |(_, what)| what);
-        Error::argument(status, name, what)
+        Error::argument(status, name, self.problem())
     }
 
     /// Replaces the message.
@@ -327,6 +325,18 @@ impl Error {
     /// say it in its own words.
     pub fn parts<'a>(&'a self, each: impl FnMut(PartKind, &'a str)) {
         message::split(self.0.marked(), each);
+    }
+
+    /// The message with the marks of its parts, for the message of another error.
+    pub(crate) fn marked(&self) -> &str {
+        self.0.marked()
+    }
+
+    /// The same without the name of the parameter before it.
+    pub(crate) fn problem(&self) -> &str {
+        let marked = self.0.marked();
+        let name = self.0.parameter.map(|name| format!("{}: ", message::name(name)));
+        name.and_then(|name| marked.strip_prefix(&name)).unwrap_or(marked)
     }
 
     /// The parameter or option at fault, if an argument was wrong.

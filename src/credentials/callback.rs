@@ -72,7 +72,7 @@ impl TokenRequest {
                 Ok(())
             }
             Err(e) => {
-                completion.complete(Err(self.no_token(e.message())));
+                completion.complete(Err(self.no_token(e.marked())));
                 Err(e)
             }
         }

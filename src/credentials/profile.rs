@@ -180,7 +180,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Profile, String> {
     };
     let token = security_token.as_ref().map(|token| token.as_bytes());
     AccessKey::new(access_key.as_bytes(), secret_key.as_bytes(), token).map_err(|e| {
-        let what = e.message().split_once(": ").map_or("", |(_, what)| what);
+        let what = e.problem();
         let key = match e.parameter() {
             Some("access_key") => "ak",
             Some("secret_key") => "sk",

@@ -139,13 +139,7 @@ impl KeyFetcher {
                 Err(e) if index > 0 || self.missing.is_empty() => return Err(e),
                 Err(e) => {
                     let mut missing = self.missing.clone();
-                    let message = e.message();
-                    missing.push(
-                        message
-                            .strip_prefix("credentials: ")
-                            .unwrap_or(message)
-                            .to_owned(),
-                    );
+                    missing.push(e.problem().to_owned());
                     return Err(none_found(&missing));
                 }
             }

@@ -187,7 +187,7 @@ fn parse_all<'a>(urls: impl Iterator<Item = &'a str>, from: &str) -> Result<Vec<
     let endpoints = urls
         .map(|url| {
             Endpoint::parse_service(url, "a URL there")
-                .map_err(|e| invalid(&e.message().replacen(": ", " ", 1)))
+                .map_err(|e| invalid(&format!("a URL there {}", e.problem())))
         })
         .collect::<Result<Vec<_>, _>>()?;
     if endpoints.is_empty() || endpoints.len() > MAX_ENDPOINTS {

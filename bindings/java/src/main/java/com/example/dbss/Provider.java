@@ -55,10 +55,6 @@ final class Provider {
       if (token == null) {
         throw new IllegalStateException("it returned null instead of a Token");
       }
-      if (token.expiresAt != null && token.expiresAt.isBefore(Instant.now())) {
-        String wrong = "expiresAt: is in the past, so the token has expired; give null if unknown";
-        throw DbssException.of(Status.INVALID_TOKEN, "expiresAt", wrong);
-      }
       long expires = milliseconds(token.expiresAt);
       long value = frame.text("token", token.value);
       synchronized (failing) {

@@ -8,17 +8,18 @@ import java.util.Set;
 final class Words {
   // What C calls parameters and objects, where they have other names here.
   private static final Map<String, String> NAMES =
-      Map.of(
-          "context", "client",
-          "ctx", "client",
-          "cursor", "list",
-          "project", "projectId",
-          "instance", "instanceId",
-          "id", "reportId",
-          "path", "file",
-          "name", "nameFilter",
-          "status", "statusFilter",
-          "page_size", "pageSize");
+      Map.ofEntries(
+          Map.entry("context", "client"),
+          Map.entry("ctx", "client"),
+          Map.entry("cursor", "list"),
+          Map.entry("expires_ms", "expiresAt"),
+          Map.entry("project", "projectId"),
+          Map.entry("instance", "instanceId"),
+          Map.entry("id", "reportId"),
+          Map.entry("path", "file"),
+          Map.entry("name", "nameFilter"),
+          Map.entry("status", "statusFilter"),
+          Map.entry("page_size", "pageSize"));
 
   private static final String NO_LIMIT = "DbssClient.NO_LIMIT";
   private static final String[] UNITS = {"days", "h", "min", "s"};
@@ -91,7 +92,7 @@ final class Words {
       return parameter();
     }
     // A key that was perhaps meant is one for set().
-    return "key".equals(parameter) ? '"' + text + '"' : option(text);
+    return "key".equals(parameter) ? '"' + text + '"' : parameter(text);
   }
 
   /** The value that the option was given. */
