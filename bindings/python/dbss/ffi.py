@@ -200,6 +200,7 @@ _PROGRESS_CALLBACK = abi.ProgressFn(next)
 _LOG_CALLBACK = abi.LogFn(functools.partial.__call__)
 _TOKEN_CALLBACK = abi.TokenProviderFn(functools.partial.__call__)
 _RELEASE = abi.DestroyFn(_held_by_c.pop)
+_NO_PROGRESS, _NO_RELEASE = abi.ProgressFn(), abi.DestroyFn()
 # C may call them after this module is gone, so they are never freed.
 for _callback in (_PROGRESS_CALLBACK, _LOG_CALLBACK, _TOKEN_CALLBACK, _RELEASE):
     ctypes.pythonapi.Py_IncRef(py_object(_callback))
@@ -266,7 +267,7 @@ def set_progress(operation: abi.Operation, iterator: Iterator[int]) -> None:
 
 def clear_progress(operation: abi.Operation) -> None:
     """Removes the progress callback that set_progress() installed."""
-    abi.operation_set_progress(operation, abi.ProgressFn(), py_object(), abi.DestroyFn())
+    abi.operation_set_progress(operation, _NO_PROGRESS, py_object(), _NO_RELEASE)
 
 
 def read_stream(stream: abi.ReportStream, view: memoryview) -> int:

@@ -103,6 +103,8 @@ class Control(ffi.OwnedHandle[abi.Operation]):
         self._forks = _forks
         self.reservation = Reservation()
         self._strings: dict[str, str | None] = {}
+        self.is_shared = False
+        """Whether it is that of an Operation: others read it, and other calls use it."""
 
     def acquire(self, call: threading.Lock) -> None:
         """Reserves the operation for one call, until this lock is released.
@@ -213,6 +215,7 @@ class Operation:
         # First, so that __repr__ and close() work if __init__ fails.
         self._control: Control | None = None
         control = Control()
+        control.is_shared = True
         options: dict[str, Any] = {
             "connect_timeout": connect_timeout,
             "stall_timeout": stall_timeout,
@@ -410,7 +413,8 @@ class CallMonitor:
 
     def detach(self) -> None:
         """Removes the progress callback after the last call."""
-        if self._attached and self._control is not None and self._control.pointer:
+        # An operation of this call alone removes it with itself.
+        if self._attached and self._control is not None and self._control.is_shared:
             ffi.clear_progress(self._control.pointer)
         # Otherwise its frame and this object would be a reference cycle.
         self._callback_loop.close()
@@ -439,7 +443,8 @@ class CallMonitor:
     def _on_progress(self) -> bool:
         if self._control is None:
             return True
-        self._control.snapshot()
+        if self._control.is_shared:
+            self._control.snapshot()
         if self._progress is None:
             return True
         return self._progress(self._control.progress()) is not False
