@@ -596,10 +596,11 @@ def chart(bench: Bench, path: Path) -> None:
     works = [work for work in bench.work if "libdbss" in work.peers]
     names, ratios, spreads = [], [], []
     for work in reversed(works):
-        peer = "libcurl" if "libcurl" in work.peers else "official SDK"
+        others = [peer for peer in work.peers if peer not in {"libdbss", "recv"}]
+        peer = "libcurl" if "libcurl" in others else others[0]
         middle, least, most = work.ratio("cpu_s", "libdbss", peer)
         names.append(
-            work.name if peer == "libcurl" else f"{work.name} (relative to the SDK)"
+            work.name if peer == "libcurl" else f"{work.name} (relative to {peer})"
         )
         ratios.append(middle)
         spreads.append((middle - least, most - middle))
