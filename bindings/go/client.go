@@ -366,6 +366,17 @@ func (k *call) free() {
 	}
 }
 
+// errorFrom converts an error of the call, or of none for nil.
+func (k *call) errorFrom(failure *abi.Failure) *Error {
+	switch {
+	case failure == nil || k == nil:
+		return errorFrom(failure, nil)
+	case Status(failure.Status) == ErrNoToken && k.client.provider != nil:
+		return errorFrom(failure, k.client.provider.names)
+	}
+	return errorFrom(failure, k.names)
+}
+
 // finish returns the error of the call, or panics as a callback did.
 func (k *call) finish(failure *abi.Failure) error {
 	if k.panicked {
@@ -375,7 +386,7 @@ func (k *call) finish(failure *abi.Failure) error {
 		}
 		panic(k.panicValue)
 	}
-	err := errorFrom(failure, k.names)
+	err := k.errorFrom(failure)
 	switch {
 	case k.callbackErr != nil:
 		if err == nil {
@@ -387,7 +398,7 @@ func (k *call) finish(failure *abi.Failure) error {
 	case err.CancelledBy == CancelledByContext && k.ctx.Err() != nil:
 		return k.contextError(err)
 	case err.Status == ErrNoToken && k.client.provider != nil:
-		k.client.provider.explain(err)
+		k.client.provider.explain(err, failure.Message)
 	}
 	return err
 }

@@ -140,10 +140,10 @@ func errorFrom(f *abi.Failure, own map[string]string) *Error {
 	for _, one := range f.Details {
 		details = append(details, Detail(one))
 	}
-	err := &Error{
+	return &Error{
 		Status:                      Status(f.Status),
-		Message:                     f.Message,
-		Parameter:                   f.Parameter,
+		Message:                     messageHere(f.Parts, own),
+		Parameter:                   nameHere(f.Parameter, own),
 		HTTPStatus:                  int(f.HTTPStatus),
 		ServiceCode:                 f.ServiceCode,
 		ServiceMessage:              f.ServiceMessage,
@@ -159,8 +159,6 @@ func errorFrom(f *abi.Failure, own map[string]string) *Error {
 		RetryAfter:                  milliseconds(f.RetryAfterMs),
 		Attempts:                    int(f.Attempts),
 	}
-	inGo(err, own)
-	return err
 }
 
 // milliseconds converts a duration from C; -1 stays -1.

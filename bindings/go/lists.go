@@ -156,7 +156,7 @@ func readPage[T any](page abi.Page, parse func(Fields) T) ([]T, *abi.Failure) {
 	}
 	var content struct{ Items []Fields }
 	if err := json.Unmarshal(document, &content); err != nil {
-		return nil, abi.NewFailure(int32(ErrUnexpectedResponse), "", "the service's list: "+err.Error())
+		return nil, abi.NewFailure(int32(ErrUnexpectedResponse), "", abi.Part{Text: "the service's list: " + err.Error()})
 	}
 	items := make([]T, 0, len(content.Items))
 	for _, fields := range content.Items {

@@ -3,6 +3,7 @@ package dbss
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"example.com/dbss/internal/abi"
@@ -16,9 +17,9 @@ var logLevels = map[int32]slog.Level{
 func logTo(logger *slog.Logger) abi.LogFn {
 	return func(record abi.LogRecord) {
 		k, _ := abi.CurrentCall().(*call)
-		ctx, names := context.Background(), map[string]string(nil)
+		ctx := context.Background()
 		if k != nil {
-			ctx, names = k.ctx, k.names
+			ctx = k.ctx
 		}
 		defer func() {
 			if value := recover(); value != nil && k != nil {
@@ -31,13 +32,22 @@ func logTo(logger *slog.Logger) abi.LogFn {
 		if !known {
 			level = slog.LevelDebug
 		}
-		if logger.Enabled(ctx, level) {
-			logger.LogAttrs(ctx, level, f.Message, logAttrs(f, record, names)...)
+		if !logger.Enabled(ctx, level) {
+			return
 		}
+		message, attrs := f.Message, logAttrs(f)
+		if f.Status != 0 {
+			if failure := abi.TakeError(abi.LogRecordError(record)); failure != nil {
+				err := k.errorFrom(failure)
+				message = strings.Replace(message, failure.Message, err.Message, 1)
+				attrs = append(attrs, slog.Any("error", err))
+			}
+		}
+		logger.LogAttrs(ctx, level, message, attrs...)
 	}
 }
 
-func logAttrs(f abi.LogRecordFields, record abi.LogRecord, names map[string]string) (attrs []slog.Attr) {
+func logAttrs(f abi.LogRecordFields) (attrs []slog.Attr) {
 	text := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(key, value))
@@ -63,9 +73,6 @@ func logAttrs(f abi.LogRecordFields, record abi.LogRecord, names map[string]stri
 	duration("retry_delay", f.RetryDelayMs)
 	if f.Status != 0 {
 		text("status", Status(f.Status).Error())
-	}
-	if err := errorFrom(abi.TakeError(abi.LogRecordError(record)), names); err != nil {
-		attrs = append(attrs, slog.Any("error", err))
 	}
 	return attrs
 }

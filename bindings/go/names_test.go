@@ -1,6 +1,7 @@
 package dbss_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -64,23 +65,26 @@ func TestErrorsSpeakOfWhatAUserOfGoWrites(t *testing.T) {
 		"mirror 3":  {"Name", "Name: must have 1 to 256", mirror(dbss.MirrorOptions{Name: strings.Repeat("x", 257)})},
 		"mirror 4":  {"Until", "Until: is before", mirror(dbss.MirrorOptions{Since: "2026-12-01", Until: "2026-11-01"})},
 		"mirror 5":  {"key", `key: there is no option "instance_id"; did you mean InstanceID?`, mirror(dbss.MirrorOptions{Options: map[string]string{"instance_id": id}})},
-		"no limit":  {"WithTotalTimeout", "WithTotalTimeout: must be from 1ms to 720h0m0s, or NoLimit, but is 0s", download(id, report, dbss.WithTotalTimeout(0))},
-		"too short": {"WithStallTimeout", "WithStallTimeout: must be from 1ms to 24h0m0s, or NoLimit, but is -5s", made(dbss.WithStallTimeout(-5 * time.Second))},
+		"no limit":  {"WithTotalTimeout", "WithTotalTimeout: must be from 1ms to 720h0m0s, or NoLimit for no limit, but is 0s", download(id, report, dbss.WithTotalTimeout(0))},
+		"too short": {"WithStallTimeout", "WithStallTimeout: must be from 1ms to 24h0m0s, or NoLimit for no limit, but is -5s", made(dbss.WithStallTimeout(-5 * time.Second))},
 		"too long":  {"WithPollInterval", "WithPollInterval: must be from 1ms to 24h0m0s, but is 48h0m0s", made(dbss.WithPollInterval(48 * time.Hour))},
 		"as text":   {"WithTotalTimeout", `must be a whole number from 1 to 2592000000, or -1 for no limit, but is "0"`, made(dbss.WithOption("total_timeout_ms", "0"))},
 		"mode":      {"WithFileMode", "WithFileMode: must be from 0o600 to 0o777, such as 0o640, but is 0o1130", made(dbss.WithFileMode(decimal))},
+		"mode 2":    {"WithFileMode", `must be octal digits from 600 to 777, such as 640, but is "1130"`, made(dbss.WithOption("file_mode", "1130"))},
+		"number":    {"WithMaxAttempts", "WithMaxAttempts: must be a whole number from 1 to 1000, but is 0", made(dbss.WithMaxAttempts(0))},
+		"number 2":  {"WithMaxAttempts", `from 1 to 1000, but is "0"`, made(dbss.WithOption("max_attempts", "0"))},
 		"key":       {"key", `key: there is no option "stall_timeout"; did you mean WithStallTimeout?`, download(id, report, dbss.WithOption("stall_timeout", "1"))},
 		"key 2":     {"key", `key: there is no option "max_atempts"; did you mean WithMaxAttempts?`, made(dbss.WithOption("max_atempts", "1"))},
-		"key 3":     {"key", `key: "proxy" is an option of a client, not of one call; give WithProxy to NewClient`, download(id, report, dbss.WithOption("proxy", "1"))},
+		"key 3":     {"key", `key: there is no option "proxy"; it is an option of a client, not of one call`, download(id, report, dbss.WithOption("proxy", "1"))},
 		"key 4":     {"key", `key: there is no option "colour"`, made(dbss.WithOption("colour", ""))},
 		"secret":    {"WithSecretKey", "WithSecretKey: is missing: WithAccessKey is configured and needs it", made(dbss.WithAccessKey("AK"))},
 		"user":      {"WithIAMPassword", "logs in with WithIAMUser, WithIAMPassword and WithIAMDomain", made(dbss.WithIAMUser("u"), dbss.WithRegion("cn-north-4"))},
-		"none":      {"WithCredentials", `or WithCredentials("default") to use`, unconfigured.Check(background)},
+		"none":      {"WithCredentials", `or WithCredentials to "default" to use`, unconfigured.Check(background)},
 		"plaintext": {"WithEndpoint", "use https, or set WithAllowPlaintext", made(dbss.WithEndpoint("http://192.0.2.1"), dbss.WithToken("t"))},
 		"token":     {"token", "token: must not be empty", client.SetToken("")},
 		"token 2":   {"WithToken", "WithToken: ", made(dbss.WithToken(""))},
 		"memory":    {"", "and WithMaxMemoryBytes is 1; raise the limit", download(id, report, dbss.WithMaxMemoryBytes(1))},
-		"stall":     {"", "longer than WithStallTimeout (50 ms)", download(id, mock.silent(t), dbss.WithStallTimeout(50*time.Millisecond), dbss.WithMaxAttempts(1))},
+		"stall":     {"", "longer than WithStallTimeout (50ms)", download(id, mock.silent(t), dbss.WithStallTimeout(50*time.Millisecond), dbss.WithMaxAttempts(1))},
 	}
 	for name, one := range cases {
 		failed := failure(t, one.err)
@@ -113,10 +117,10 @@ func TestErrorsSpeakOfWhatAUserOfGoWrites(t *testing.T) {
 
 func TestTextsOfOthersStayAsTheyAre(t *testing.T) {
 	client := newClient(t)
-	id := "names-0123456789"
-	mock.fault(t, id, object{"status": 400, "json": object{"error_code": "DBSS.1", "error_msg": "set max_attempts or ca_file"}})
+	id, text := "names-0123456789", "set max_attempts or ca_file of the context, not NULL, and allow replacing it"
+	mock.fault(t, id, object{"status": 400, "json": object{"error_code": "DBSS.1", "error_msg": text}})
 	_, err := client.DownloadReport(background, mock.InstanceID, id)
-	if failed := failure(t, err); !strings.Contains(failed.Message, "set max_attempts or ca_file") {
+	if failed := failure(t, err); !strings.Contains(failed.Message, text) {
 		t.Error(failed)
 	}
 	mine := errors.New("set max_attempts please")
@@ -129,10 +133,20 @@ func TestTextsOfOthersStayAsTheyAre(t *testing.T) {
 	}
 }
 
+func TestLogSpeaksOfWhatAUserOfGoWrites(t *testing.T) {
+	var log bytes.Buffer
+	client := newClient(t, dbss.WithLogger(slog.New(slog.NewTextHandler(&log, nil))), dbss.WithMaxAttempts(1))
+	_, err := client.DownloadReport(background, mock.InstanceID, mock.silent(t), dbss.WithStallTimeout(50*time.Millisecond))
+	message := failure(t, err).Message
+	if !strings.Contains(message, "WithStallTimeout (50ms)") || !strings.Contains(log.String(), ": "+message+`"`) {
+		t.Errorf("%s: %s", message, &log)
+	}
+}
+
 func TestTokenOfAProviderIsNamed(t *testing.T) {
 	for message, token := range map[string]dbss.Token{
-		"Token.Value: must not be empty":                                           {},
-		"Token.ExpiresAt: is in the past, so the token has expired; leave it zero": {Value: "t", ExpiresAt: time.Unix(1, 0)},
+		"Token.Value: must not be empty": {},
+		"Token.ExpiresAt: is in the past, so the token has expired; use time.Time{} if the expiry is not known": {Value: "t", ExpiresAt: time.Unix(1, 0)},
 	} {
 		provide := func(context.Context, bool) (dbss.Token, error) { return token, nil }
 		client, err := dbss.NewClient(dbss.WithEndpoint(mock.HTTP), dbss.WithProjectID(mock.ProjectID), dbss.WithTokenProvider(provide))

@@ -60,9 +60,7 @@ type provider struct {
 }
 
 type providerFailure struct {
-	reason string
-	// The reason in the words of this package.
-	shown      string
+	reason     string
 	err        error
 	panicValue any
 }
@@ -84,7 +82,7 @@ func (p *provider) serve(request abi.TokenRequest) {
 			reason := fmt.Sprintf("the provider panicked: %v", value)
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.fail(request, reason, "", nil, value)
+			p.fail(request, reason, nil, value)
 		}
 	}()
 	token, err := p.provide(p.ctx, abi.ReadTokenRequest(request).Refused != 0)
@@ -92,7 +90,7 @@ func (p *provider) serve(request abi.TokenRequest) {
 		reason := err.Error()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.fail(request, reason, "", err, nil)
+		p.fail(request, reason, err, nil)
 		return
 	}
 	expires := int64(-1)
@@ -102,8 +100,7 @@ func (p *provider) serve(request abi.TokenRequest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if failure := abi.TokenRequestSet(request, token.Value, expires); failure != nil {
-		reason, err := failure.Message, errorFrom(failure, p.names)
-		p.fail(request, reason, err.Message, err, nil)
+		p.fail(request, failure.Message, errorFrom(failure, p.names), nil)
 	}
 }
 
@@ -119,17 +116,13 @@ func unixMilliseconds(value time.Time) int64 {
 	return value.UnixMilli()
 }
 
-// fail completes a request, unless libdbss has done so with the same reason; shown is the
-// reason in the words of this package, if it has other ones. It needs the lock.
-func (p *provider) fail(request abi.TokenRequest, reason, shown string, err error, panicValue any) {
+// fail completes a request, unless libdbss has done so with the same reason. It needs the lock.
+func (p *provider) fail(request abi.TokenRequest, reason string, err error, panicValue any) {
 	reason = printable(reason)
 	if len(p.failures) == 16 {
 		p.failures = p.failures[1:]
 	}
-	if shown == "" {
-		shown = reason
-	}
-	p.failures = append(p.failures, providerFailure{reason, shown, err, panicValue})
+	p.failures = append(p.failures, providerFailure{reason, err, panicValue})
 	abi.TokenRequestFail(request, &reason)
 }
 
@@ -154,19 +147,19 @@ func printable(text string) string {
 // Characters that libdbss replaces, as it does those that cannot be printed.
 var deceptive = []*unicode.RangeTable{unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector}
 
-// explain adds to an error what the provider failed with, or panics as it did.
-func (p *provider) explain(err *Error) {
+// explain adds to an error, whose message in C it gets, what the provider failed with, or
+// panics as it did.
+func (p *provider) explain(err *Error, message string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := len(p.failures) - 1; i >= 0; i-- {
 		failure := p.failures[i]
-		if !strings.HasSuffix(err.Message, " provider failed: "+failure.reason) {
+		if !strings.HasSuffix(message, " provider failed: "+failure.reason) {
 			continue
 		}
 		if failure.panicValue != nil {
 			panic(failure.panicValue)
 		}
-		err.Message = strings.TrimSuffix(err.Message, failure.reason) + failure.shown
 		err.causes = append(err.causes, failure.err)
 		return
 	}

@@ -12,7 +12,6 @@ package abi
 import "C"
 
 import (
-	"fmt"
 	"runtime/cgo"
 	"strings"
 	"unsafe"
@@ -38,8 +37,15 @@ func CurrentCall() any {
 // Failure is an error of libdbss.
 type Failure struct {
 	ErrorFields
+	Parts      []Part
 	Details    []Detail
 	Candidates []string
+}
+
+// Part is a part of the message of an error.
+type Part struct {
+	Kind int32
+	Text string
 }
 
 // Detail is an entry of the "details" in a response of the service.
@@ -52,6 +58,9 @@ func TakeError(handle Error) *Failure {
 	}
 	defer ErrorFree(handle)
 	failure := &Failure{ErrorFields: ReadError(handle)}
+	for i := 0; i < failure.PartCount; i++ {
+		failure.Parts = append(failure.Parts, Part{ErrorPartKind(handle, i), ErrorPartText(handle, i)})
+	}
 	for i := 0; i < failure.DetailCount; i++ {
 		detail := Detail{ErrorDetailCode(handle, i), ErrorDetailMessage(handle, i)}
 		failure.Details = append(failure.Details, detail)
@@ -70,13 +79,17 @@ func failureOf(status C.dbss_status, handle Error) *Failure {
 		return failure
 	}
 	// There was no memory for the error itself.
-	return NewFailure(int32(status), "", StatusMessage(int32(status)))
+	return NewFailure(int32(status), "", Part{Text: StatusMessage(int32(status))})
 }
 
 // NewFailure makes an error that does not come from C.
-func NewFailure(status int32, parameter, message string) *Failure {
-	fields := ErrorFields{Status: status, Parameter: parameter, Message: message, RetryAfterMs: -1}
-	return &Failure{ErrorFields: fields}
+func NewFailure(status int32, parameter string, parts ...Part) *Failure {
+	fields := ErrorFields{Status: status, Parameter: parameter, RetryAfterMs: -1}
+	failure := &Failure{ErrorFields: fields, Parts: parts}
+	for _, part := range parts {
+		failure.Message += part.Text
+	}
+	return failure
 }
 
 // inputs converts texts for C, which end at the first NUL there.
@@ -88,8 +101,8 @@ func (in *inputs) required(parameter, text string) *C.char {
 		if !known {
 			status = ErrInvalidValue
 		}
-		message := fmt.Sprintf("%s: must not hold a NUL byte", parameter)
-		in.failure = NewFailure(status, parameter, message)
+		parts := []Part{{PartName, parameter}, {PartText, ": must not hold a NUL byte"}}
+		in.failure = NewFailure(status, parameter, parts...)
 	}
 	// Memory of Go, which C uses until the function returns, and which holds no pointer.
 	bytes := make([]byte, len(text)+1)
