@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import indent
 
 from common import ROOT, Item, base_type, write
 from node_tables import NOTE, camel, doc, items_file, options_file, statuses_file
@@ -180,24 +181,25 @@ def c_row(function: Item) -> Iterator[str]:
     yield f"     {{{', '.join(rows) or '{UNUSED, 0, NULL}'}}}}},"
 
 
-def c_setter(description: Item, handle: str, one: Item) -> str:
-    """The statement that sets a field from a getter."""
-    returns, name = one["returns"], member(handle, one["name"])
-    call = f"{one['name']}(handle)"
+def c_setter(description: Item, one: Item, item: str, name: str, handle: str = "handle") -> str:
+    """The statements that set a field of an item from a getter."""
+    returns, call = one["returns"], f"{one['name']}({handle})"
+    if returns["kind"] == "handle":
+        return f'dbss_node_set_error(env, {item}, "{name}", {call});'
     if returns["kind"] == "string":
         kind = "bytes" if returns["encoding"] == "bytes" else "text"
-        return f'dbss_node_set_{kind}(env, object, "{name}", {call});'
+        return f'dbss_node_set_{kind}(env, {item}, "{name}", {call});'
     if returns.get("boolean"):
-        return f'dbss_node_set_boolean(env, object, "{name}", {call});'
+        return f'dbss_node_set_boolean(env, {item}, "{name}", {call});'
     if words := constant_words(description, returns):
         pairs = ", ".join(f'[{value}] = "{word}"' for value, word in words.items())
         return (
             f"static const char *const {name}[] = {{{pairs}}};\n"
-            f'    dbss_node_set_word(env, object, "{name}", {call}, '
+            f'dbss_node_set_word(env, {item}, "{name}", {call}, '
             f"{name}, sizeof {name} / sizeof *{name});"
         )
     none = returns.get("none", "DBSS_NODE_ALWAYS")
-    return f'dbss_node_set_number(env, object, "{name}", {call}, {none});'
+    return f'dbss_node_set_number(env, {item}, "{name}", {call}, {none});'
 
 
 def c_reader(description: Item, handle: str, getters: list[Item]) -> Iterator[str]:
@@ -208,7 +210,8 @@ def c_reader(description: Item, handle: str, getters: list[Item]) -> Iterator[st
     yield f"    const {handle} *handle = pointer;"
     for one in getters:
         if one["name"] not in counts:
-            yield f"    {c_setter(description, handle, one)}"
+            name = member(handle, one["name"])
+            yield indent(c_setter(description, one, "object", name), " " * 4)
     for base, (count, members) in counted.items():
         name = short(base)
         yield f'    napi_value {name} = dbss_node_list(env, object, "{member(handle, base)}s");'
@@ -218,13 +221,11 @@ def c_reader(description: Item, handle: str, getters: list[Item]) -> Iterator[st
             yield f"        napi_value item = dbss_node_item(env, {name}, i);"
             item = "item"
         for one in members:
-            field = camel(one["name"].removeprefix(f"{base}_"))
-            kind = "error" if one["returns"]["kind"] == "handle" else "text"
-            value = f"{one['name']}(handle, i)"
             if item == "NULL":
-                yield f"        dbss_node_add_text(env, {name}, i, {value});"
-            else:
-                yield f'        dbss_node_set_{kind}(env, item, "{field}", {value});'
+                yield f"        dbss_node_add_text(env, {name}, i, {one['name']}(handle, i));"
+                continue
+            field = camel(one["name"].removeprefix(f"{base}_"))
+            yield indent(c_setter(description, one, item, field, "handle, i"), " " * 8)
         yield "    }"
     yield "}"
 

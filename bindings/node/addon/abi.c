@@ -80,7 +80,8 @@ void dbss_node_read_error(napi_env env, const void *pointer, napi_value object)
     napi_value error_part = dbss_node_list(env, object, "parts");
     for (size_t i = 0; i < dbss_error_part_count(handle); i++) {
         napi_value item = dbss_node_item(env, error_part, i);
-        dbss_node_set_text(env, item, "kind", dbss_error_part_kind(handle, i));
+        static const char *const kind[] = {[0] = "text", [1] = "name", [2] = "value", [3] = "duration", [4] = "mode", [5] = "notation", [6] = "null", [7] = "no_limit", [8] = "unknown", [9] = "replace", [10] = "object"};
+        dbss_node_set_word(env, item, "kind", dbss_error_part_kind(handle, i), kind, sizeof kind / sizeof *kind);
         dbss_node_set_text(env, item, "text", dbss_error_part_text(handle, i));
     }
     napi_value error_detail = dbss_node_list(env, object, "details");

@@ -501,18 +501,13 @@ void dbss_node_set_error(napi_env env, napi_value object, const char *name, dbss
         set(env, object, name, error_of(env, failure_value(env, 0, error)));
 }
 
-/* The fields of what the addon refuses itself. */
+/* The fields of what the addon refuses itself. The message has no parts, and not the parameter's name. */
 static napi_value own_failure(napi_env env, dbss_status status, const char *parameter, const char *what)
 {
     napi_value fields = NULL;
     napi_create_object(env, &fields);
-    char message[320];
-    if (parameter)
-        snprintf(message, sizeof message, "%s: %s", parameter, what);
-    else
-        snprintf(message, sizeof message, "%s", what);
     dbss_node_set_number(env, fields, "status", status, DBSS_NODE_ALWAYS);
-    dbss_node_set_text(env, fields, "message", message);
+    dbss_node_set_text(env, fields, "message", what);
     dbss_node_set_text(env, fields, "parameter", parameter);
     return fields;
 }
@@ -689,10 +684,7 @@ static bool get_handle(napi_env env, napi_value value, const dbss_node_parameter
         return false;
     }
     if (!b->handle) {
-        char message[64];
-        snprintf(message, sizeof message, "the %s is closed",
-                 p->handle == HANDLE_CONTEXT ? "client" : "stream or list");
-        throw_own_error(env, DBSS_ERR_CLOSED, p->name, message);
+        throw_own_error(env, DBSS_ERR_CLOSED, p->name, "is closed");
         return false;
     }
     *out = reference_handle(b->handle);
@@ -1102,6 +1094,7 @@ static bool deliver(environment *e, message *m)
     watcher *w = m->pointer;
     int kind = m->kind;
     size_t dropped = 0;
+    dbss_error *error = NULL;
     switch (kind) {
     case DONE: return deliver_done(e, m->pointer, id);
     case PROGRESS: return deliver_progress(e, w, id);
@@ -1113,8 +1106,10 @@ static bool deliver(environment *e, message *m)
         pthread_mutex_unlock(&e->lock);
         napi_create_object(e->env, &more[0]);
         dbss_node_read_log_record(e->env, m->pointer, more[0]);
-        dbss_node_set_error(e->env, more[0], "error", dbss_log_record_error(m->pointer));
         napi_create_int64(e->env, (int64_t)dropped, &more[1]);
+        error = dbss_log_record_error(m->pointer);
+        if (error)
+            more[2] = failure_value(e->env, 0, error);
         dbss_log_record_free(m->pointer);
         break;
     default:

@@ -6,6 +6,7 @@ import { types } from 'node:util';
 import { makeError } from './errors.js';
 import { OPTIONS } from './generated/options.js';
 import { STATUSES } from './generated/statuses.js';
+import { NO_OPTION } from './words.js';
 
 /** Text for libdbss: a string, or bytes that need not be UTF-8. */
 export type Text = string | Uint8Array;
@@ -16,11 +17,9 @@ type Kind = 'text' | 'url' | 'path' | 'number' | 'limit' | 'bytes' | 'mode' | 'd
 
 // What is no option of libdbss, for the hints to a name that is wrong.
 const PARAMETERS = [
-  ...['instanceId', 'reportId', 'templateId', 'projectId', 'locale', 'name', 'status', 'pageSize'],
-  ...['file', 'directory', 'fd', 'replace', 'highWaterMark', 'spec', 'changes'],
-  ...['signal', 'onProgress', 'onResult', 'settings'],
+  ...['instanceId', 'reportId', 'templateId', 'projectId', 'pageSize', 'directory', 'replace'],
+  ...['highWaterMark', 'signal', 'onProgress', 'onResult', 'settings'],
 ];
-const OF_CLIENT = ['endpoint', 'log', 'tokenProvider', 'passcodeProvider', 'settings'];
 
 /** Throws the error for an argument. */
 export function refuse(
@@ -111,28 +110,14 @@ function textOf(name: string, kind: Kind, value: unknown): Text {
   }
 }
 
-const plain = (name: string): string => name.toLowerCase().replaceAll('_', '');
-
-/** How many characters differ. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++)
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + Number(a[i - 1] !== b[j - 1])));
-    row = next;
-  }
-  return row[b.length]!;
-}
-
-function refuseName(name: string, table: Table): never {
-  const others = table === OPTIONS.config ? OF_CLIENT : table === OPTIONS.operation ? PARAMETERS : [];
-  const near = [...Object.keys(table), ...others]
-    .filter((one) => one !== name)
-    .map((one) => ({ one, far: distance(plain(name.slice(0, 64)), plain(one)) }))
-    .sort((a, b) => a.far - b.far)[0];
-  const hint = near && near.far <= Math.min(2, name.length / 3) ? `; did you mean ${near.one}?` : '';
-  const message = `there is no option ${JSON.stringify(name)} here${hint}`;
+/** Refuses the name of an option of a client, or nearly of a parameter, given to one call. */
+function refuseParameter(name: string): void {
+  const plain = name.toLowerCase().replaceAll('_', '');
+  const near = PARAMETERS.find((one) => one !== name && [plain, `${plain}id`].includes(one.toLowerCase()));
+  const isOfClient = Object.hasOwn(OPTIONS.config, name);
+  if (!near && !isOfClient) return;
+  const hint = near ? `did you mean ${near}?` : 'it is an option of a client, not of one call';
+  const message = `options: there is no option "${name}"; ${hint}`;
   throw makeError({ status: STATUSES.DBSS_ERR_UNKNOWN_KEY, parameter: name, message });
 }
 
@@ -155,9 +140,11 @@ export function settingsOf(settings: unknown): (readonly [string, Text])[] {
 export function pairs(options: object, table: Table, settings?: unknown): Text[] {
   const made: Text[] = [];
   for (const [name, value] of Object.entries(options)) {
-    if (!Object.hasOwn(table, name)) refuseName(name, table);
-    const { key, kind } = table[name]!;
-    if (value !== undefined) made.push(key, textOf(name, kind, value));
+    const known = Object.hasOwn(table, name) ? table[name] : undefined;
+    if (!known && table === OPTIONS.operation) refuseParameter(name);
+    // libdbss refuses what is no option, and finds what was perhaps meant.
+    if (!known) made.push(NO_OPTION + name, '');
+    else if (value !== undefined) made.push(known.key, textOf(name, known.kind, value));
   }
   for (const [key, value] of settingsOf(settings)) made.push(key, value);
   return made;

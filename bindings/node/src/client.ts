@@ -337,7 +337,7 @@ export class Client {
   readonly #closing = new AbortController();
   // It lives as long as the client, which every call keeps.
   readonly #receiver: Receiver = {
-    receiveLog: (record, dropped) => this.#receiveLog(record, dropped),
+    receiveLog: (record, dropped, failure) => this.#receiveLog(record, dropped, failure),
     receiveRequest: (request, { refused }) => void this.#answer(request, refused),
   };
   readonly #ofTokens: boolean;
@@ -387,9 +387,13 @@ export class Client {
     }
   }
 
-  #receiveLog({ status, ...record }: LogRecordFields & { error?: DbssError }, dropped: number): void {
+  #receiveLog({ status, ...record }: LogRecordFields, dropped: number, failure?: Failure): void {
     const made: LogRecord = record;
     if (status) made.code = codeOf(status);
+    if (failure) {
+      const error = (made.error = makeError(inOwnWords(failure)));
+      if (failure.message) made.message = made.message.replace(failure.message, () => error.message);
+    }
     if (dropped) made.dropped = dropped;
     try {
       this.#log?.(made);
@@ -425,10 +429,8 @@ export class Client {
   /** Adds what the provider failed with, as the cause. */
   #explain(failure: Error): Error {
     const { message, error } = this.#failure ?? {};
-    if (failure instanceof DbssError && failure.code === 'DBSS_ERR_NO_TOKEN' && message) {
-      const told = [message, inOwnWords({ status: failure.codeNumber, message }).message];
-      if (told.some((one) => failure.message.includes(one))) setProperty(failure, 'cause', error);
-    }
+    const isOfProvider = failure instanceof DbssError && failure.code === 'DBSS_ERR_NO_TOKEN';
+    if (isOfProvider && message && failure.message.includes(message)) setProperty(failure, 'cause', error);
     return failure;
   }
 

@@ -22,7 +22,7 @@ export interface ErrorDetail {
   message?: string;
 }
 
-/** The fields of an error that libdbss returns, without what they are made of. */
+/** The fields of an error of libdbss, or of the addon. */
 export type Failure = Partial<Omit<ErrorFields, 'status'>> & { status: number };
 
 /**

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import * as path from 'node:path';
 
 import type { Text } from './check.js';
-import { makeError, type DbssError, type Failure } from './errors.js';
+import { makeError, type Failure } from './errors.js';
 import type {
   Functions,
   LogRecordFields,
@@ -58,7 +58,7 @@ interface Addon extends Functions {
 
 /** What receives the log records and token requests of a client. */
 export interface Receiver {
-  receiveLog(record: LogRecordFields & { error?: DbssError }, dropped: number): void;
+  receiveLog(record: LogRecordFields, dropped: number, failure: Failure | undefined): void;
   receiveRequest(request: TokenRequestHandle, fields: TokenRequestFields): void;
 }
 
@@ -136,11 +136,8 @@ const dispatchers = [
     done?.(failure && inOwnWords(failure), result, fields);
   },
   (id: number, fields: OperationFields) => watchers.get(id)?.(fields),
-  (id: number, record: LogRecordFields, dropped: number) =>
-    receivers
-      .get(id)
-      ?.deref()
-      ?.receiveLog(record.status ? inOwnWords(record) : record, dropped),
+  (id: number, record: LogRecordFields, dropped: number, failure: Failure | undefined) =>
+    receivers.get(id)?.deref()?.receiveLog(record, dropped, failure),
   (id: number, request: TokenRequestHandle, fields: TokenRequestFields) => {
     const receiver = receivers.get(id)?.deref();
     if (receiver) receiver.receiveRequest(request, fields);

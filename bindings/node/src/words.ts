@@ -1,6 +1,7 @@
 // The errors of libdbss in the words of this package: what libdbss calls parameters, options
 // and values in C becomes what is written here.
 
+import type { Failure } from './errors.js';
 import { OPTIONS } from './generated/options.js';
 
 // The names of parameters. Those of options are in their table.
@@ -18,44 +19,60 @@ const NAMES = new Map<string, string>([
 ]);
 for (const table of Object.values(OPTIONS))
   for (const [name, { key }] of Object.entries<{ key: string }>(table)) NAMES.set(key, name);
-
-// A word with an underscore is no other word; it may be a part of a path or a URL.
-const KEYS = [...NAMES.keys()].filter((key) => key.includes('_')).join('|');
-const KEY = new RegExp(`(?<![\\w./-])(?:${KEYS})(?![\\w/-]|\\.\\w)`, 'g');
-// Before the service's own words: only where libdbss certainly names an option.
-const ADVICE = new RegExp(`(?<=\\b(?:without |within |has no "))(?:${KEYS})\\b`, 'g');
-const QUOTED = /("[^"]*")/;
+const OBJECTS: Readonly<Record<string, string>> = { context: 'client', cursor: 'list' };
 
 const nameOf = (name: string): string => NAMES.get(name) ?? name;
 
-const WORDS = [
-  [/must not be NULL/, 'is missing'],
-  [/-1 for no limit/, 'Infinity for no limit'],
-  [/; use -1 if/, '; leave it out if'],
-  [/an? [a-z ]+ has no option/, 'there is no option'],
-  [/allow replacing it/, 'set replace: true'],
-  [/set the project's id/, 'set projectId'],
-  // Numbers come to libdbss as text.
-  [/octal digits from (\d+) to (\d+), such as (\d+)/, 'from 0o$1 to 0o$2, such as 0o$3'],
-  [/(?<=0o\d+, but is )"(\d+)"$/, '0o$1'],
-  [/(?<=, but is )"(-?\d[\d.e+]*|NaN|-?Infinity)"$/, '$1'],
-] as const;
+/**
+ * What `pairs` puts before a name that is no option, for libdbss to refuse it: no key of an
+ * option begins with it.
+ */
+export const NO_OPTION = '.';
+
+/** Numbers come to libdbss as text, which it shows in quotes. */
+function valueOf(text: string, isMode: boolean): string {
+  const plain = text.startsWith('"') ? text.slice(1, -1) : text;
+  if (plain === '' || (plain !== 'NaN' && Number.isNaN(Number(plain)))) return text;
+  return isMode ? `0o${plain}` : plain;
+}
 
 /** The parameter and the message of an error of libdbss, with the names and words here. */
-export function inOwnWords<T extends { status: number; message?: string; parameter?: string }>(
-  failure: T,
-): T {
-  const { status, parameter } = failure;
-  let { message = '' } = failure;
-  if (status >= 200 && status < 300) message = message.replace(ADVICE, nameOf);
-  else {
-    if (parameter !== undefined && message.startsWith(`${parameter}: `)) {
-      const rest = message.slice(parameter.length + 2);
-      message = parameter === 'ctx' ? rest : `${nameOf(parameter)}: ${rest}`;
-    }
-    for (const [found, own] of WORDS) message = message.replace(found, own);
-    const parts = message.split(QUOTED);
-    message = parts.map((part, index) => (index % 2 ? part : part.replace(KEY, nameOf))).join('');
+export function inOwnWords({ parts, ...failure }: Failure): Failure {
+  const { parameter, message = '' } = failure;
+  if (!parts) {
+    // Of the addon, without the name.
+    if (parameter === undefined) return failure;
+    return { ...failure, parameter: nameOf(parameter), message: `${nameOf(parameter)}: ${message}` };
   }
-  return { ...failure, message, ...(parameter !== undefined && { parameter: nameOf(parameter) }) };
+  const isMode = parts.some(({ kind }) => kind === 'mode');
+  const isKey = parameter === 'key';
+  const key = isKey ? parts.find(({ kind }) => kind === 'value')?.text : undefined;
+  const wrong = key?.startsWith(`"${NO_OPTION}`) ? key.slice(1 + NO_OPTION.length, -1) : undefined;
+  const word = ({ kind, text = '' }: (typeof parts)[number]): string => {
+    switch (kind) {
+      case 'name':
+        if (wrong !== undefined) return text === 'key' ? 'options' : nameOf(text);
+        // What was perhaps meant is a key, too.
+        return isKey && text !== 'key' ? text : nameOf(text);
+      case 'value':
+        return wrong === undefined ? valueOf(text, isMode) : `"${wrong}"`;
+      case 'mode':
+        return `0o${text}`;
+      case 'notation':
+        return isMode ? '' : text;
+      case 'null':
+      case 'unknown':
+        return 'undefined';
+      case 'no_limit':
+        return 'Infinity';
+      case 'replace':
+        return 'set replace: true';
+      case 'object':
+        return OBJECTS[text] ?? text;
+      default:
+        return text;
+    }
+  };
+  const own = parameter === undefined ? {} : { parameter: wrong ?? nameOf(parameter) };
+  return { ...failure, ...own, message: parts.map(word).join('') };
 }

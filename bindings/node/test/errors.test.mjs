@@ -5,7 +5,18 @@ import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
 import { ArgumentError, Client } from '../index.mjs';
-import { instanceId, mock, newClient, options, pdf, report, requests, temporary } from './mock.mjs';
+import {
+  addReport,
+  fault,
+  instanceId,
+  mock,
+  newClient,
+  options,
+  pdf,
+  report,
+  requests,
+  temporary,
+} from './mock.mjs';
 
 const spec = {
   templateId: 'template-0123456789',
@@ -26,12 +37,12 @@ test('arguments are named as in JavaScript', async (t) => {
   const client = newClient(t);
   const short = 'short';
   for (const [given, code, parameter, message] of [
-    [{ instanceId }, 'NULL_ARGUMENT', 'reportId', /^reportId: is missing$/],
+    [{ instanceId }, 'NULL_ARGUMENT', 'reportId', /^reportId: must not be undefined$/],
     [{ instanceId, reportId: null }, 'NULL_ARGUMENT', 'reportId', /^reportId: must not be null$/],
     [{ instanceId, reportId: short }, 'INVALID_ID', 'reportId', /^reportId: must have 16 to 64/],
     [{ instanceId, reportId: 'a\0b-0123456789abcdef' }, 'INVALID_ID', 'reportId', /^reportId: .*NUL/],
     [{ instanceId, reportId: 7 }, 'INVALID_ID', 'reportId', /^reportId: must be a string$/],
-    [{ reportId: pdf.id }, 'NULL_ARGUMENT', 'instanceId', /^instanceId: is missing$/],
+    [{ reportId: pdf.id }, 'NULL_ARGUMENT', 'instanceId', /^instanceId: must not be undefined$/],
     [{ ...report, projectId: short }, 'INVALID_ID', 'projectId', /^projectId: must have 32/],
     [{ ...report, projectId: null }, 'NULL_ARGUMENT', 'projectId', /^projectId: must not be null$/],
     [{ ...report, locale: 'fr' }, 'INVALID_LOCALE', 'locale', /^locale: /],
@@ -48,7 +59,7 @@ test('arguments are named as in JavaScript', async (t) => {
     [{ ...report, settings: { max_attempts: '3' } }, 'INVALID_VALUE', 'settings', /^settings: .*\[\[/],
     [{ ...report, settings: 'x' }, 'INVALID_VALUE', 'settings', /^settings: .*but is a string$/],
     [{ ...report, settings: [['max_attempts', 3]] }, 'INVALID_VALUE', 'settings', /'3'.*but is 3$/],
-    [{ ...report, settings: [['no_such', '1']] }, 'UNKNOWN_KEY', 'settings', /no option "no_such"/],
+    [{ ...report, settings: [['no_such', '1']] }, 'UNKNOWN_KEY', 'settings', /no option "no_such"$/],
   ]) {
     if (parameter === 'settings' && code === 'INVALID_VALUE') {
       const error = await client.download(given).catch((thrown) => thrown);
@@ -69,7 +80,7 @@ test('arguments are named as in JavaScript', async (t) => {
   for (const fd of [-1, 1.9, 2 ** 32 + 1])
     await assert.rejects(client.download({ ...report, fd }), { name: 'ArgumentError', parameter: 'fd' });
   client.close();
-  await refused(() => client.download(report), 'CLOSED', 'client', /^the client is closed$/);
+  await refused(() => client.download(report), 'CLOSED', 'client', /^client: is closed$/);
 });
 
 test('values of options are refused as they were given', async (t) => {
@@ -78,13 +89,18 @@ test('values of options are refused as they were given', async (t) => {
     [{ maxAttempts: 0 }, 'maxAttempts', /a whole number from 1 to 1000, but is 0$/],
     [{ maxAttempts: Infinity }, 'maxAttempts', /but is Infinity$/],
     [{ maxAttempts: {} }, 'maxAttempts', /must be a number, but is an object$/],
+    [
+      { stallTimeoutMs: 1.5 },
+      'stallTimeoutMs',
+      /^stallTimeoutMs: must be a whole number from 1 to 86400000, or Infinity/,
+    ],
     [{ stallTimeoutMs: NaN }, 'stallTimeoutMs', /Infinity for no limit, but is NaN$/],
     [{ totalTimeoutMs: -1 }, 'totalTimeoutMs', /Infinity for no limit, but is -1$/],
     [{ totalTimeoutMs: -5 }, 'totalTimeoutMs', /Infinity for no limit, but is -5$/],
     [{ totalTimeoutMs: '5000' }, 'totalTimeoutMs', /must be a number, .* but is a string$/],
     [{ totalTimeoutMs: 10n }, 'totalTimeoutMs', /must be a number, .* but is 10$/],
     [{ fileMode: 600 }, 'fileMode', /must be an octal number such as 0o640, but is 600$/],
-    [{ fileMode: 0o400 }, 'fileMode', /from 0o600 to 0o777, such as 0o640, but is 0o400$/],
+    [{ fileMode: 0o400 }, 'fileMode', /must be from 0o600 to 0o777, such as 0o640, but is 0o400$/],
     [{ fileMode: '640' }, 'fileMode', /must be an octal number such as 0o640, but is a string$/],
     [{ maxMemoryBytes: -1n }, 'maxMemoryBytes', /but is -1$/],
   ])
@@ -103,15 +119,26 @@ test('values of options are refused as they were given', async (t) => {
 test('a name that is no option has a hint', async (t) => {
   const client = newClient(t);
   for (const [given, name, message] of [
-    [{ stallTimeout: 3000 }, 'stallTimeout', /no option "stallTimeout" here; did you mean stallTimeoutMs\?$/],
+    [{ stallTimeout: 3000 }, 'stallTimeout', /no option "stallTimeout"; did you mean stallTimeoutMs\?$/],
     [{ maxAtempts: 3 }, 'maxAtempts', /did you mean maxAttempts\?$/],
     [{ instance: 'x' }, 'instance', /did you mean instanceId\?$/],
-    [{ pageSize: 1 }, 'pageSize', /no option "pageSize" here$/],
-    [{ elsewhere: 1 }, 'elsewhere', /no option "elsewhere" here$/],
+    [{ reportID: 'x' }, 'reportID', /did you mean reportId\?$/],
+    [{ region: 'x' }, 'region', /"region"; it is an option of a client, not of one call$/],
+    [{ pageSize: 1 }, 'pageSize', /no option "pageSize"$/],
+    [{ elsewhere: 1 }, 'elsewhere', /^options: there is no option "elsewhere"$/],
   ])
     await refused(() => client.download({ ...report, ...given }), 'UNKNOWN_KEY', name, message);
-  const snake = await client.download({ ...report, total_timeout_ms: 1 }).catch((thrown) => thrown);
-  assert.match(snake.message, /did you mean totalTimeoutMs\?$/);
+  // Names of C are none here, and those in settings are of C.
+  const messageOf = (given) => client.download({ ...report, ...given }).catch(({ message }) => message);
+  const key = 'total_timeout_ms';
+  assert.equal(
+    await messageOf({ [key]: '1' }),
+    `options: there is no option "${key}"; did you mean totalTimeoutMs?`,
+  );
+  assert.equal(
+    await messageOf({ settings: [['totalTimeout', '1']] }),
+    `settings: there is no option "totalTimeout"; did you mean ${key}?`,
+  );
   await refused(() => new Client({ ...options, logger: 1 }), 'UNKNOWN_KEY', 'logger', /no option "logger"/);
   await refused(() => new Client({ endpont: 'x' }), 'UNKNOWN_KEY', 'endpont', /did you mean endpoint\?$/);
   const wrong = { ...spec, template: 'x' };
@@ -123,8 +150,13 @@ test('calls without their options are refused', async (t) => {
   const client = newClient(t);
   const { download, open, wait, schedule, check } = client;
   for (const call of [download, open, wait, schedule])
-    await refused(() => call.call(client), 'NULL_ARGUMENT', 'instanceId', /^instanceId: is missing$/);
-  await refused(() => client.reports().toArray(), 'NULL_ARGUMENT', 'instanceId', /is missing$/);
+    await refused(
+      () => call.call(client),
+      'NULL_ARGUMENT',
+      'instanceId',
+      /^instanceId: must not be undefined$/,
+    );
+  await refused(() => client.reports().toArray(), 'NULL_ARGUMENT', 'instanceId', /must not be undefined$/);
   for (const call of [download, check]) {
     await refused(
       () => call.call(client, instanceId, pdf.id),
@@ -223,7 +255,30 @@ test('advice has the names of options here', async (t) => {
   const { endpoint, token } = options;
   const without = new Client({ endpoint, token });
   t.after(() => without.close());
-  await assert.rejects(without.download(report), /^ArgumentError: projectId: .*; set projectId$/);
+  await assert.rejects(without.download(report), /^ArgumentError: projectId: .*; set projectId or region$/);
+});
+
+test('a timeout names its option, and the text of the service stays', async (t) => {
+  const log = [];
+  const client = newClient(t, { log: (record) => log.push(record) });
+  const waiting = await addReport({ format: 'pdf', percentum: 50, status: 'RUNNING' });
+  await assert.rejects(client.wait({ ...report, reportId: waiting.reportId, waitTimeoutMs: 1 }), {
+    code: 'DBSS_ERR_NOT_READY',
+    message: /waitTimeoutMs/,
+  });
+  const refusing = await addReport();
+  const told = 'ctx: set total_timeout_ms to -1 or NULL, or allow replacing it';
+  await fault(refusing.reportId, { status: 403, json: { error_code: 'DBSS.1', error_msg: told } });
+  const error = await client.download(refusing).catch((thrown) => thrown);
+  assert.ok(error.message.includes(told), error.message);
+  while (log.filter((one) => one.error).length < 2) await new Promise(setImmediate);
+  for (const [record, text] of [
+    [log.find((one) => one.error?.code === 'DBSS_ERR_NOT_READY'), 'waitTimeoutMs'],
+    [log.findLast((one) => one.error), told],
+  ]) {
+    assert.ok(record.error.message.includes(text) && record.message.includes(record.error.message));
+    assert.equal('parts' in record.error, false);
+  }
 });
 
 test('what a provider returns is checked', async (t) => {
@@ -254,5 +309,5 @@ test('what a provider returns is checked', async (t) => {
   t.after(() => client.close());
   await assert.rejects(client.check(), /it must return a string, but returned an object$/);
   const past = await failure({ token: mock.token, expiresAt: new Date(0) });
-  assert.match(past.message, /expiresAt: is in the past, so the token has expired; leave it out if/);
+  assert.match(past.message, /expiresAt: is in the past, so the token has expired; use undefined if/);
 });
