@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::client::Format;
 use crate::error::{CancelledBy, Error, Status};
 use crate::memory;
-use crate::sys::{self, LazyWake, SignalScope, Wake};
+use crate::sys::{self, IdleWakes, LazyWake, SignalScope, Wake};
 
 /// The longest time between calls of a progress callback.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
@@ -102,8 +102,6 @@ pub(crate) struct Description<'a> {
 pub struct Operation {
     process: usize,
     wake: LazyWake,
-    /// Whether to keep the descriptor between calls, since it is reused soon.
-    keeps_wake: AtomicBool,
     cancelled: AtomicBool,
     busy: AtomicBool,
     received: AtomicI64,
@@ -138,7 +136,6 @@ impl Operation {
         Arc::new(Operation {
             process: sys::process(),
             wake: LazyWake::default(),
-            keeps_wake: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             busy: AtomicBool::new(false),
             received: AtomicI64::new(0),
@@ -302,15 +299,10 @@ impl Operation {
 
     /// Returns the wake-up that ends waits. A waiter must call [`Operation::check`] after
     /// this.
-    pub(crate) fn wake(&self) -> Result<Arc<Wake>, Error> {
+    pub(crate) fn wake(&self, idle: &Arc<IdleWakes>) -> Result<Arc<Wake>, Error> {
         self.wake
-            .get()
+            .get(idle)
             .map_err(|e| Error::os(Status::Resource, "cannot make a descriptor to wait with", &e))
-    }
-
-    /// Sets whether to keep the wake-up's descriptor between calls.
-    pub(crate) fn keep_wake(&self, keep: bool) {
-        self.keeps_wake.store(keep, Ordering::Relaxed);
     }
 
     /// Ends a wait of the call, so that it checks its state.
@@ -590,9 +582,7 @@ impl ActiveOperation {
 
 impl Drop for OperationGuard {
     fn drop(&mut self) {
-        if !self.0.keeps_wake.load(Ordering::Relaxed) {
-            self.0.wake.release();
-        }
+        self.0.wake.release();
         self.0.busy.store(false, Ordering::Release);
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::{CancelledBy, Error, Status};
 use crate::message::{duration, name};
 use crate::operation::{Operation, cancelled};
-use crate::sys::{self, Interest, SignalScope, WaitResult};
+use crate::sys::{self, IdleWakes, Interest, SignalScope, WaitResult};
 
 /// How long a call may take; `None` is no limit. The defaults are in the table of
 /// options.
@@ -33,6 +33,7 @@ pub(crate) struct Call {
     started: Instant,
     total_until: Option<Instant>,
     operation: Arc<Operation>,
+    wakes: Arc<IdleWakes>,
     /// The `CancelledBy` of its context or stream, or 0; the operation has its own.
     cancelled: AtomicI32,
     report_id: OnceLock<String>,
@@ -92,13 +93,14 @@ fn deadline(from: Instant, limit: Option<Duration>) -> Option<Instant> {
 
 impl Call {
     /// Makes a call; its total limit counts from now.
-    pub(super) fn new(limits: Limits, operation: Arc<Operation>) -> Arc<Call> {
+    pub(super) fn new(limits: Limits, operation: Arc<Operation>, wakes: Arc<IdleWakes>) -> Arc<Call> {
         let started = Instant::now();
         Arc::new(Call {
             limits,
             started,
             total_until: deadline(started, limits.total),
             operation,
+            wakes,
             cancelled: AtomicI32::new(0),
             report_id: OnceLock::new(),
             state: Mutex::new(State::default()),
@@ -289,7 +291,7 @@ impl Call {
         fds: &[(BorrowedFd<'_>, Interest)],
         until: Option<Instant>,
     ) -> Result<bool, Error> {
-        let wake = self.operation.wake()?;
+        let wake = self.operation.wake(&self.wakes)?;
         loop {
             self.check()?;
             self.operation.tick_if_due()?;

@@ -26,6 +26,7 @@ use crate::fork::PerProcess;
 use crate::memory;
 use crate::message::{name, object};
 use crate::operation::{Operation, Overrides, cancelled};
+use crate::sys::IdleWakes;
 
 /// The most idle connections and idle operations that are kept: as many as a program
 /// may reasonably have threads.
@@ -69,6 +70,8 @@ struct ProcessState {
     agent: ArcSwapOption<Agent>,
     /// Threads are distributed over these, so they rarely wait for each other.
     shards: [Mutex<Shard>; SHARDS],
+    /// For the waits of calls.
+    wakes: Arc<IdleWakes>,
     last_token: LastToken,
 }
 
@@ -117,6 +120,7 @@ impl ProcessState {
         Ok(ProcessState {
             agent: ArcSwapOption::from_pointee(Agent::with_parts(config, connector, NoResolver)),
             shards: Default::default(),
+            wakes: Arc::default(),
             last_token: LastToken::default(),
         })
     }
@@ -146,6 +150,7 @@ impl ProcessState {
             let idle = lock(shard).take_idle();
             drop(idle);
         }
+        self.wakes.clear();
     }
 
     /// Locks the shard of this thread.
@@ -219,8 +224,9 @@ impl Http {
             stall: overrides.stall_timeout.unwrap_or(self.limits.stall),
             total: overrides.total_timeout.unwrap_or(self.limits.total),
         };
-        let call = Call::new(limits, Arc::clone(operation));
-        self.state()?.register(&call);
+        let state = self.state()?;
+        let call = Call::new(limits, Arc::clone(operation), Arc::clone(&state.wakes));
+        state.register(&call);
         // Only after it is registered: a concurrent close then finds it.
         self.check_open()?;
         Ok(call)
@@ -252,6 +258,7 @@ impl Http {
             state.agent.store(None);
             state.last_token.forget();
             state.drop_idle();
+            state.wakes.close();
         }
     }
 
@@ -280,18 +287,13 @@ impl Http {
     /// Returns an operation for a call without one of the caller's.
     pub(crate) fn operation(&self) -> Result<Arc<Operation>, Error> {
         let idle = self.state()?.shard().operations.pop();
-        Ok(idle.unwrap_or_else(|| {
-            let operation = Operation::new();
-            operation.keep_wake(true);
-            operation
-        }))
+        Ok(idle.unwrap_or_else(Operation::new))
     }
 
     /// Keeps such an operation for another call, unless something still refers to it.
     pub(crate) fn reuse(&self, mut operation: Arc<Operation>) {
         if Arc::get_mut(&mut operation).is_none() || operation.check().is_err() {
             // For example, a stream still uses it.
-            operation.keep_wake(false);
             return;
         }
         if let Ok(state) = self.state() {

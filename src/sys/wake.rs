@@ -4,8 +4,8 @@ use super::descriptors::beyond_standard;
 use super::errno::errno;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// A descriptor to end a [`wait`](super::wait) from another thread or a signal handler.
 #[derive(Debug)]
@@ -91,12 +91,56 @@ fn signal_descriptor(fd: libc::c_int) {
     }
 }
 
+/// The most that are kept: as many as a program may reasonably have threads.
+const MAX_IDLE_WAKES: usize = 64;
+
+/// Wake-ups that nothing uses, for the next waits: to make and to close one costs more than
+/// to wait with it. A late signal may still reach one: a waiter clears it, checks its
+/// condition and waits again. The lock is only tried, as a thread that held it may not exist
+/// after `fork`.
+#[derive(Debug, Default)]
+pub(crate) struct IdleWakes {
+    wakes: Mutex<Vec<Arc<Wake>>>,
+    is_closed: AtomicBool,
+}
+
+impl IdleWakes {
+    fn take(&self) -> Option<Arc<Wake>> {
+        self.wakes.try_lock().ok()?.pop()
+    }
+
+    /// Keeps it, unless something waits with it, which would take the signals of the next
+    /// waiter.
+    fn keep(&self, mut wake: Arc<Wake>) {
+        if Arc::get_mut(&mut wake).is_some()
+            && let Ok(mut wakes) = self.wakes.try_lock()
+            && wakes.len() < MAX_IDLE_WAKES
+            && !self.is_closed.load(Ordering::SeqCst)
+        {
+            wakes.push(wake);
+        }
+    }
+
+    /// Closes the idle ones.
+    pub(crate) fn clear(&self) {
+        let wakes = std::mem::take(&mut *self.wakes.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(wakes);
+    }
+
+    /// Closes them, and keeps no others.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.clear();
+    }
+}
+
 /// A [`Wake`] that exists only while something waits, so that it costs no descriptor
 /// otherwise. An earlier signal is lost: a waiter must check its condition after
 /// [`LazyWake::get`] and before the wait.
 #[derive(Debug, Default)]
 pub(crate) struct LazyWake {
-    wake: Mutex<Option<Arc<Wake>>>,
+    /// With what keeps it afterwards.
+    wake: Mutex<Option<(Arc<Wake>, Weak<IdleWakes>)>>,
     /// The descriptor to signal, or 0; readable in a signal handler.
     sender: AtomicI32,
     /// How many threads are signalling it.
@@ -104,15 +148,19 @@ pub(crate) struct LazyWake {
 }
 
 impl LazyWake {
-    fn wake(&self) -> MutexGuard<'_, Option<Arc<Wake>>> {
+    fn wake(&self) -> MutexGuard<'_, Option<(Arc<Wake>, Weak<IdleWakes>)>> {
         self.wake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn get(&self) -> io::Result<Arc<Wake>> {
+    pub(crate) fn get(&self, idle: &Arc<IdleWakes>) -> io::Result<Arc<Wake>> {
         let mut wake = self.wake();
         let wake = match &*wake {
-            Some(wake) => Arc::clone(wake),
-            None => Arc::clone(wake.insert(Arc::new(Wake::new()?))),
+            Some((wake, _)) => Arc::clone(wake),
+            None => {
+                let own = idle.take().map_or_else(|| Wake::new().map(Arc::new), Ok)?;
+                *wake = Some((Arc::clone(&own), Arc::downgrade(idle)));
+                own
+            }
         };
         self.sender.store(wake.sender().as_raw_fd(), Ordering::SeqCst);
         Ok(wake)
@@ -129,17 +177,20 @@ impl LazyWake {
     }
 
     pub(crate) fn clear(&self) {
-        if let Some(wake) = &*self.wake() {
+        if let Some((wake, _)) = &*self.wake() {
             wake.clear();
         }
     }
 
-    /// Closes its descriptor when nothing waits. Keeps it while something is signalling,
+    /// Gives its descriptor away when nothing waits. Keeps it while something is signalling,
     /// since the descriptor's number might be reused before that.
     pub(crate) fn release(&self) {
         self.sender.store(0, Ordering::SeqCst);
-        if self.signallers.load(Ordering::SeqCst) == 0 {
-            self.wake().take();
+        if self.signallers.load(Ordering::SeqCst) == 0
+            && let Some((wake, idle)) = self.wake().take()
+            && let Some(idle) = idle.upgrade()
+        {
+            idle.keep(wake);
         }
     }
 }
