@@ -109,7 +109,7 @@ pub fn list_body(kind: ListKind, body: &[u8]) -> Result<(Option<u64>, Vec<Item>)
 pub fn retry_after(value: &str, date: Duration, longest: Duration) -> (Option<Duration>, Option<Duration>) {
     let asked = http::retry_after(value, UNIX_EPOCH.checked_add(date));
     let failure = Error::new(Status::Throttled, "throttled").with_retry_after(asked);
-    (asked, Retry::new(2, longest).pause_after(&failure))
+    (asked, Retry::new(2, longest).pause_after(&mut failure.clone()))
 }
 
 /// A parsed endpoint.

@@ -204,7 +204,7 @@ impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         self.finish(Err(Error::new(
             Status::NoToken,
-            "the request was dropped without a result",
+            "the provider dropped the request for a token or a passcode without completing it",
         )));
     }
 }

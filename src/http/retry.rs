@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::call::Call;
 use crate::error::Error;
+use crate::message::{duration, name};
 
 /// Backoff: a random time up to this, doubled with each failure in a row. None in a
 /// fuzzer.
@@ -33,14 +34,21 @@ impl Retry {
     }
 
     /// Counts a failure and returns how long to wait before the next attempt. `None` if
-    /// there must be no other attempt, or the server asks for a longer wait than allowed.
-    pub(crate) fn pause_after(&mut self, failure: &Error) -> Option<Duration> {
+    /// there must be no other attempt, or the server asks for a longer wait than allowed,
+    /// which is then added to the failure.
+    pub(crate) fn pause_after(&mut self, failure: &mut Error) -> Option<Duration> {
         self.failures += 1;
         if !failure.is_transient() || self.failures >= self.max_attempts {
             return None;
         }
         match failure.retry_after() {
-            Some(requested) if requested > self.max_retry_after => None,
+            Some(requested) if requested > self.max_retry_after => {
+                *failure = failure.clone().map_message(|text| {
+                    let (requested, limit) = (duration(requested), name("max_retry_after_ms"));
+                    format!("{text}; it asked for a wait of {requested}, which is longer than {limit}")
+                });
+                None
+            }
             Some(requested) => Some(requested),
             None => {
                 let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(10));
@@ -56,11 +64,11 @@ impl Retry {
         mut attempt: impl FnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
         loop {
-            let failure = match attempt() {
+            let mut failure = match attempt() {
                 Ok(value) => return Ok(value),
                 Err(e) => e,
             };
-            let again = match self.pause_after(&failure) {
+            let again = match self.pause_after(&mut failure) {
                 Some(pause) => call.pause(pause)?,
                 None => false,
             };
@@ -83,7 +91,7 @@ mod tests {
             let pauses = (0..2000).filter_map(|_| {
                 let mut retry = Retry::new(u32::MAX, Duration::ZERO);
                 retry.failures = failures - 1;
-                retry.pause_after(&failure)
+                retry.pause_after(&mut failure.clone())
             });
             pauses.max().unwrap_or_default()
         };

@@ -294,7 +294,7 @@ impl Transfer {
             }
             self.furthest = self.furthest.max(self.offset);
             let possible = !self.reader_has_bytes || self.validator.is_some() || self.can_restart;
-            let Some(pause) = self.retry.pause_after(&failure) else {
+            let Some(pause) = self.retry.pause_after(&mut failure) else {
                 return Err(failure);
             };
             if !possible {

@@ -253,12 +253,13 @@ mod tests {
     fn fields_with_unusual_values_are_returned_as_text() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let item = Item::of(&format!(
-            r#"{{"instance_id":"a","name":"\u00e9\u0000\ud800!","n":1.50,"gone":null,"n\u0061me2":"b","twice":1,"twice":null,"deep":{deep}}}"#
+            r#"{{"instance_id":"a","name":"\u00e9\u0000\ud800!","n":1.50,"whole":100.0,"gone":null,"n\u0061me2":"b","twice":1,"twice":null,"deep":{deep}}}"#
         ));
         for (name, text) in [
             ("id", Some("a")),
             ("name", Some("é\u{fffd}\u{fffd}\u{fffd}\u{fffd}!")),
             ("n", Some("1.50")),
+            ("whole", Some("100")),
             ("gone", None),
             ("name2", Some("b")),
             ("twice", None),

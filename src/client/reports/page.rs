@@ -137,6 +137,18 @@ impl<'de> de::Visitor<'de> for &mut PageReader<'_> {
     }
 }
 
+/// A whole number without the fraction that some serializers add, such as 100.0.
+fn without_zeros(json: &str) -> &str {
+    match json.split_once('.') {
+        Some((whole, fraction))
+            if whole.bytes().all(|b| b.is_ascii_digit()) && fraction.bytes().all(|b| b == b'0') =>
+        {
+            whole
+        }
+        _ => json,
+    }
+}
+
 /// Finds the wrapped item in an object.
 struct Unwrap<'a, 'de> {
     wrapper: &'static str,
@@ -165,7 +177,8 @@ impl<'de> de::Visitor<'de> for Unwrap<'_, 'de> {
     }
 }
 
-/// Reads an item's fields: text unchanged, null as [`NULL`], anything else as its JSON.
+/// Reads an item's fields: text unchanged, null as [`NULL`], anything else as its JSON, but
+/// whole numbers without a fraction.
 /// Removes secrets.
 struct Fields<'a> {
     texts: &'a mut Vec<u8>,
@@ -193,7 +206,7 @@ impl<'de> de::Visitor<'de> for Fields<'_> {
                         .map_err(de::Error::custom)?;
                 }
                 json => {
-                    self.texts.extend_from_slice(json.as_bytes());
+                    self.texts.extend_from_slice(without_zeros(json).as_bytes());
                     self.texts.push(0);
                 }
             }
