@@ -17,7 +17,7 @@ pub fn utf8<'a>(bytes: &'a [u8], parameter: &'static str) -> Result<&'a str, Err
         Error::argument(
             Status::InvalidUtf8,
             parameter,
-            format_args!("must be UTF-8, but is not at byte {}", e.valid_up_to()),
+            format_args!("must be UTF-8, but is not at byte {}", e.valid_up_to() + 1),
         )
     })
 }
@@ -49,8 +49,9 @@ pub(super) fn check_id(
     let invalid_character = id.bytes().position(|b| !allowed(b));
     if let Some((position, c)) = invalid_character.and_then(|at| Some((at, id[at..].chars().next()?))) {
         return invalid(format_args!(
-            "{} at byte {position} is not allowed; an id has only ASCII letters, digits, '-' and '_'",
-            SanitizedChar(c)
+            "{} at byte {} is not allowed; an id has only ASCII letters, digits, '-' and '_'",
+            SanitizedChar(c),
+            position + 1
         ));
     }
     if !length.contains(&id.len()) {
@@ -91,11 +92,11 @@ mod tests {
             ("x".repeat(15), "has 15"),
             ("x".repeat(65), "has 65"),
             (String::new(), "has 0"),
-            (format!("{}/{}", "x".repeat(16), "y"), "'/' at byte 16"),
-            ("..aaaaaaaaaaaaaa".into(), "'.' at byte 0"),
-            ("%2Faaaaaaaaaaaaa".into(), "'%' at byte 0"),
-            ("aaaaaaaaaaaaaaa\n".into(), "a line feed at byte 15"),
-            ("aaaaaaaaaaaaaaaé".into(), "'é' at byte 15"),
+            (format!("{}/{}", "x".repeat(16), "y"), "'/' at byte 17"),
+            ("..aaaaaaaaaaaaaa".into(), "'.' at byte 1"),
+            ("%2Faaaaaaaaaaaaa".into(), "'%' at byte 1"),
+            ("aaaaaaaaaaaaaaa\n".into(), "a line feed at byte 16"),
+            ("aaaaaaaaaaaaaaaé".into(), "'é' at byte 16"),
         ] {
             let (status, message) = check(&id).expect_err(&id);
             assert_eq!(status, Status::InvalidId);

@@ -108,7 +108,7 @@ fn check<'a>(row: &'static OptionRow, value: &'a [u8]) -> Result<Value<'a>, Erro
                 return Err(Error::argument(
                     row.status,
                     key,
-                    format_args!("{} at byte {position} is not allowed", SanitizedChar(c)),
+                    format_args!("{} at byte {} is not allowed", SanitizedChar(c), position + 1),
                 ));
             }
             Ok(Value::Text(text))

@@ -144,7 +144,8 @@ fn section(text: &str) -> Result<(HashMap<String, &str>, bool), String> {
 
 pub(crate) fn parse(bytes: &[u8]) -> Result<Profile, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let text = std::str::from_utf8(bytes).map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to() + 1))?;
     let (values, malformed) = section(text)?;
     if malformed {
         return Err(format!(
@@ -246,7 +247,7 @@ mod tests {
                 "sk that contains a space",
             ),
             (b"[basic]\nak = AK\nvery-secret\nsk = S\n", "not key = value"),
-            (b"[basic]\nak = \xff\n", "not UTF-8 at byte 13"),
+            (b"[basic]\nak = \xff\n", "not UTF-8 at byte 14"),
         ] {
             let what = parse(text).expect_err(expected);
             assert!(what.contains(expected), "{what}");

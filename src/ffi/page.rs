@@ -246,7 +246,8 @@ pub unsafe extern "C" fn dbss_page_total(page: *const dbss_page) -> i64 {
 /// A field of an item, by its name in the service's current version, such as
 /// "id"; its names in older versions count as the same. Text is unchanged,
 /// except for U+FFFD instead of U+0000 and "***" instead of a credential of the
-/// request. Numbers, booleans, arrays and objects are returned as JSON.
+/// request. Numbers, booleans, arrays and objects are returned as JSON, whole
+/// numbers without a fraction.
 ///
 /// @param index index of dbss_page_count.
 /// @param field field.

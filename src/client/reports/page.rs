@@ -303,8 +303,8 @@ impl Item {
     /// Returns a field by its name in the current version of the service, such as `id`;
     /// older versions have other names for some. Text is unchanged, except for
     /// U+FFFD instead of U+0000 and `***` instead of a secret of the request. Numbers,
-    /// booleans, arrays and objects are returned as JSON. None if the field is missing or
-    /// null.
+    /// booleans, arrays and objects are returned as JSON, whole numbers without a
+    /// fraction. None if the field is missing or null.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.field(name)?.to_str().ok()
     }
