@@ -965,9 +965,10 @@ static void submit(job *j)
     *(j->previous ? &j->previous->next : &e->jobs) = j;
     *(j->next ? &j->next->previous : &e->last_job) = j;
     e->queued++;
-    if (e->queued <= e->idle)
-        pthread_cond_signal(&e->wake);
-    else if (e->threads < (first ? 2 * MAX_THREADS : e->limit)) {
+    bool has_idle = e->queued <= e->idle;
+    if (has_idle) {
+        /* It is woken below, so that it does not have to wait for the lock. */
+    } else if (e->threads < (first ? 2 * MAX_THREADS : e->limit)) {
         if (!start_thread(e) && e->threads == 0) {
             remove_job(e, j);
             j->status = DBSS_ERR_RESOURCE;
@@ -976,6 +977,8 @@ static void submit(job *j)
     } else if (j->by_operation && j->by_operation->cancelled)
         cancel_job(e, j, "operation");
     pthread_mutex_unlock(&e->lock);
+    if (has_idle)
+        pthread_cond_signal(&e->wake);
 }
 
 /* Ends the calls of a context, or that of an operation, that no thread has begun. */
