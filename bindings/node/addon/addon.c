@@ -30,6 +30,11 @@
 #define TURN 256
 /* Smaller reports are copied: that is faster than to have them freed by the collector. */
 #define COPIED ((size_t)64 << 10)
+/* The size of the buffer of a read, and how long its parts may take to fill it. */
+#define READ_SIZE ((size_t)256 << 10)
+#define READ_MS 5
+/* A part of so many bytes, or of several times as many, is a whole one, behind which there is probably more. */
+#define WHOLE ((size_t)16 << 10)
 #define SAFE_INTEGER (((int64_t)1 << 53) - 1)
 
 /* What a message is about: the first argument of `dispatch`. */
@@ -126,6 +131,8 @@ struct environment {
     size_t running;
     /* The length of the largest Buffer. */
     int64_t most;
+    /* The buffer for the next read, or NULL. */
+    void *spare;
     box *contexts;
 };
 
@@ -149,6 +156,7 @@ static void unreference_environment(environment *e)
         return;
     pthread_mutex_destroy(&e->lock);
     pthread_cond_destroy(&e->wake);
+    free(e->spare);
     free(e);
 }
 
@@ -524,20 +532,13 @@ static void free_bytes(napi_env env, void *data, void *hint)
     dbss_buffer_free(&buffer);
 }
 
-static void free_read(napi_env env, void *data, void *hint)
-{
-    (void)env;
-    (void)hint;
-    free(data);
-}
-
-/* Takes the bytes, whose length is the hint of the function that frees them. NULL if Node has no Buffer for them. */
-static napi_value buffer_value(napi_env env, void *data, size_t length, napi_finalize release)
+/* Takes the bytes of libdbss. NULL if Node has no Buffer for them. */
+static napi_value buffer_value(napi_env env, void *data, size_t length)
 {
     napi_value buffer = NULL;
     napi_status status = napi_invalid_arg;
     if (length >= COPIED)
-        status = napi_create_external_buffer(env, length, data, release, (void *)length, &buffer);
+        status = napi_create_external_buffer(env, length, data, free_bytes, (void *)length, &buffer);
     if (status == napi_ok)
         return buffer;
     /* After this failure Node releases the bytes itself. */
@@ -545,7 +546,7 @@ static napi_value buffer_value(napi_env env, void *data, size_t length, napi_fin
         return NULL;
     if (napi_create_buffer_copy(env, length, length ? data : "", NULL, &buffer) != napi_ok)
         buffer = NULL;
-    release(env, data, (void *)length);
+    free_bytes(env, data, (void *)length);
     return buffer;
 }
 
@@ -615,13 +616,16 @@ static napi_value result_value(napi_env env, environment *e, const dbss_node_fun
             /* Node would also throw. */
             if ((int64_t)length > e->most)
                 break;
-            result = buffer_value(env, v->buffer.data, length, free_bytes);
+            result = buffer_value(env, v->buffer.data, length);
             v->buffer = (dbss_buffer){NULL, 0};
             break;
         case OUT_LENGTH:
-            /* Of the bytes, which come two parameters before. */
+            /* Of the bytes, which come two parameters before. They are copied: so one buffer does for all reads. */
             expected = true;
-            result = buffer_value(env, values[i - 2].handle, v->length, free_read);
+            if (napi_create_buffer_copy(env, v->length, values[i - 2].handle, NULL, &result) != napi_ok)
+                result = NULL;
+            free(e->spare);
+            e->spare = values[i - 2].handle;
             values[i - 2].handle = NULL;
             break;
         case OUT_ID:
@@ -789,6 +793,14 @@ static bool get_values(napi_env env, environment *e, const dbss_node_function *f
             }
             break;
         case CALLBACK: fine = get_callback(env, e, *given++, v); break;
+        case OUT_BYTES:
+            v->handle = e->spare ? e->spare : malloc(READ_SIZE);
+            e->spare = NULL;
+            if (!v->handle) {
+                throw_own_error(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
+                fine = false;
+            }
+            break;
         }
         if (!fine)
             return false;
@@ -806,14 +818,51 @@ static void free_job(job *j)
     free(j);
 }
 
+static int64_t milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/*
+ * Fills the buffer of a read, because a message for each part would cost more than the part. It does not wait for
+ * parts that come slowly, or that probably do not come.
+ */
+static void read_parts(const dbss_node_function *f, dbss_node_value *values, int bytes)
+{
+    dbss_node_value *cap = &values[bytes + 1], *length = &values[bytes + 2];
+    dbss_node_value part[1 + DBSS_NODE_PARAMETERS];
+    if (cap->number > (int64_t)READ_SIZE)
+        cap->number = (int64_t)READ_SIZE;
+    f->call(values);
+    memcpy(part, values, sizeof part);
+    int64_t until = milliseconds() + READ_MS;
+    while (part[0].number == DBSS_OK && part[bytes + 2].length > 0 && part[bytes + 2].length % WHOLE == 0
+           && (int64_t)length->length < cap->number && milliseconds() < until) {
+        part[bytes].handle = (char *)values[bytes].handle + length->length;
+        part[bytes + 1].number = cap->number - (int64_t)length->length;
+        f->call(part);
+        if (part[0].number == DBSS_OK)
+            length->length += part[bytes + 2].length;
+    }
+    /* Any other failure is that of the next read, too. */
+    if (part[0].number == DBSS_ERR_CANCELLED)
+        values[0].number = DBSS_ERR_CANCELLED;
+}
+
 /* On a thread of its own. */
 static void run_job(job *j)
 {
     const dbss_node_function *f = j->function;
+    int bytes = 0;
     for (int i = 1; i <= f->count; i++)
         if (f->parameters[i - 1].kind == OUT_BYTES)
-            j->values[i].handle = malloc((size_t)j->values[i + 1].number);
-    f->call(j->values);
+            bytes = i;
+    if (bytes)
+        read_parts(f, j->values, bytes);
+    else
+        f->call(j->values);
     j->status = (dbss_status)j->values[0].number;
     if (j->status)
         j->error = dbss_error_take();
@@ -916,9 +965,10 @@ static void submit(job *j)
     *(j->previous ? &j->previous->next : &e->jobs) = j;
     *(j->next ? &j->next->previous : &e->last_job) = j;
     e->queued++;
-    if (e->queued <= e->idle)
-        pthread_cond_signal(&e->wake);
-    else if (e->threads < (first ? 2 * MAX_THREADS : e->limit)) {
+    bool has_idle = e->queued <= e->idle;
+    if (has_idle) {
+        /* It is woken below, so that it does not have to wait for the lock. */
+    } else if (e->threads < (first ? 2 * MAX_THREADS : e->limit)) {
         if (!start_thread(e) && e->threads == 0) {
             remove_job(e, j);
             j->status = DBSS_ERR_RESOURCE;
@@ -927,6 +977,8 @@ static void submit(job *j)
     } else if (j->by_operation && j->by_operation->cancelled)
         cancel_job(e, j, "operation");
     pthread_mutex_unlock(&e->lock);
+    if (has_idle)
+        pthread_cond_signal(&e->wake);
 }
 
 /* Ends the calls of a context, or that of an operation, that no thread has begun. */

@@ -254,7 +254,7 @@ function integerOf(name: string, number: unknown): number {
   return number;
 }
 
-// Each read of a stream allocates as much.
+// A stream may hold as much.
 const MOST_AHEAD = 1 << 30;
 
 /** A descriptor; libdbss checks whether it is open. */

@@ -302,9 +302,9 @@ test('disposing of a client waits for the reads of its streams', async () => {
   const large = await addReport({ format: 'pdf', size: 1 << 20 });
   await fault(large.reportId, { stall_after: 1000 });
   const stream = await client.open(large);
-  let ended = false;
-  stream.on('error', () => (ended = true)).resume();
-  while (stream.readableDidRead === false) await new Promise(setImmediate);
+  let [length, ended] = [0, false];
+  stream.on('error', () => (ended = true)).on('data', (chunk) => (length += chunk.length));
+  while (length < 1000) await new Promise(setImmediate);
   await new Promise(setImmediate);
   await client[Symbol.asyncDispose]();
   assert.equal(ended, true);

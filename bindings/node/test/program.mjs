@@ -101,6 +101,10 @@ const programs = {
     const controller = new AbortController();
     const { signal } = controller;
     const kept = await client.open({ ...report, signal });
+    // The client keeps a descriptor of each for later calls.
+    const opened = await Promise.all(times(40, () => client.open(report)));
+    for (const stream of opened) stream.destroy();
+    await collect();
     const before = descriptors();
     for (let i = 0; i < 30; i++) await client.open({ ...report, signal });
     for (let i = 0; i < 200 && descriptors() > before; i++) await collect();

@@ -66,6 +66,32 @@ test('nothing is read ahead of the high-water mark', async (t) => {
   stream.destroy();
 });
 
+test('parts that come at once are read at once, and others as they come', async (t) => {
+  const client = newClient(t, { stallTimeoutMs: 60_000 });
+  // The first bytes, and then whole parts of libdbss, of which the stream waits for the next one.
+  const reach = 512 + (64 << 10);
+  for (const [stall, wanted] of [
+    [1000, 1000],
+    [reach + 1000, reach + 1000],
+    [reach, 512],
+  ]) {
+    const large = await addReport({ format: 'pdf', size: 1 << 20 });
+    await fault(large.reportId, { stall_after: stall });
+    const controller = new AbortController();
+    const stream = await client.open({ ...large, signal: controller.signal });
+    let length = 0;
+    stream.on('data', (chunk) => (length += chunk.length));
+    const closed = once(stream, 'close').catch((error) => error);
+    while (length < wanted) await delay(1);
+    controller.abort();
+    assert.ok((await closed) instanceof AbortError);
+  }
+  const large = await addReport({ format: 'pdf', size: 8 << 20 });
+  let chunks = 0;
+  for await (const chunk of await client.open(large)) chunks += Number(chunk.length > 0);
+  assert.ok(chunks < 129, `${chunks} chunks`);
+});
+
 test('what has arrived is read before a failure', async (t) => {
   const client = newClient(t, { maxAttempts: 1 });
   const large = await addReport({ format: 'pdf', size: 500_000 });
