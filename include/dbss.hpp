@@ -24,7 +24,8 @@
 //   group, error for all.
 // - Callbacks may throw. The exception ends the call, which throws it on its own thread. (A
 //   call of a function of dbss.h itself ends with DBSS_ERR_CANCELLED instead.) It must not be
-//   one that ends the thread, as pthread_exit() makes.
+//   one that ends the thread, as pthread_exit() makes. A plugin that set a callback stays loaded
+//   for as long as the client or the operation.
 // - Strings are UTF-8, and are copied. A string argument that contains the character U+0000
 //   fails with invalid_value_error. Copies that are passed to C are wiped.
 // - Objects. Each owns what it needs: none needs another one that it was made from, unless
@@ -38,6 +39,10 @@
 
 #ifndef DBSS_HPP
 #define DBSS_HPP
+
+#if __cplusplus < 201703L
+#error "dbss.hpp needs C++17 or newer, such as -std=c++17"
+#endif
 
 #include <algorithm>
 #include <charconv>
@@ -163,6 +168,17 @@ template <class Function> auto collect(std::size_t count, Function function)
     return found;
 }
 
+/// Whose names and values an error has.
+enum class wording {
+    typed,       ///< Those of this header.
+    text,        ///< Those of C: for an option that was set by its key, as text.
+    of_template, ///< Those of this header, where an id is that of a template.
+};
+
+/// Sets an option, and throws what is wrong with it.
+template <class Set, class Options>
+void set_option(Set set, const Options &options, text_view key, text_view value, wording how);
+
 } // namespace detail
 } // namespace v0
 } // namespace dbss
@@ -180,37 +196,69 @@ class mirror_result;
 namespace detail {
 
 /// The name here of a parameter or an option of dbss.h. Milliseconds are a type, and not in names.
-inline std::optional<std::string> own_name(const char *name)
+inline std::optional<std::string> own_name(const char *name, wording how)
 {
+    constexpr std::pair<std::string_view, std::string_view> names[] = {
+        {"buf", "data"}, {"cap", "size"}, {"ctx", "client"}, {"flags", "existing"}, {"template", "template_"}};
     auto own = optional_text(name);
-    if (own == "ctx") return "client";
-    if (own && own->size() > 3 && own->compare(own->size() - 3, 3, "_ms") == 0) own->resize(own->size() - 3);
+    if (!own || how == wording::text) return own;
+    if (how == wording::of_template && own == "template_id") return "id";
+    for (const auto &[given, here] : names)
+        if (own == given) return std::string(here);
+    if (own->size() > 3 && own->compare(own->size() - 3, 3, "_ms") == 0) own->resize(own->size() - 3);
     return own;
 }
 
-/// A part of the message of an error, with the names and the values of this header.
-inline std::string own_part(part_kind kind, std::string part)
-{
-    switch (kind) {
-    case part_kind::name: return own_name(part.c_str()).value_or(part);
-    // Their types say these.
-    case part_kind::notation: return {};
-    case part_kind::duration: return part.find(' ') == std::string::npos ? part + " ms" : part;
-    case part_kind::null: return "null";
-    case part_kind::no_limit: return "dbss::no_limit";
-    case part_kind::unknown: return "std::nullopt";
-    case part_kind::replace: return "pass existing_file::replace";
-    case part_kind::object: return part == "context" ? "client" : part == "cursor" ? "list" : part;
-    default: return part;
-    }
-}
-
-/// The message of an error.
-inline std::string own_words(const dbss_error *error)
+/// The message of an error, with the names and the values of this header.
+inline std::string own_words(const dbss_error *error, wording how)
 {
     std::string words;
-    for (std::size_t i = 0; i < dbss_error_part_count(error); i++)
-        words += own_part(static_cast<part_kind>(dbss_error_part_kind(error, i)), text(dbss_error_part_text(error, i)));
+    const bool is_unknown_key = text(dbss_error_parameter(error)) == "key";
+    // What a value must be between; the value that was given comes after it.
+    auto bounds = part_kind::text;
+    for (std::size_t i = 0; i < dbss_error_part_count(error); i++) {
+        auto kind = static_cast<part_kind>(dbss_error_part_kind(error, i));
+        std::string part = text(dbss_error_part_text(error, i));
+        if (how == wording::text && kind != part_kind::name && kind != part_kind::null && kind != part_kind::object)
+            kind = part_kind::text;
+        if (kind == part_kind::value && part.size() > 2 && part.front() == '"') {
+            // An option is text in C, also if it is a number.
+            const std::string plain = part.substr(1, part.size() - 2);
+            if (optional_integer(plain.c_str())) {
+                part = plain;
+                kind = bounds;
+            }
+        }
+        switch (kind) {
+        case part_kind::name:
+            // A key that was perhaps meant is one for set().
+            if (is_unknown_key && part != "key")
+                part.insert(0, 1, '"').push_back('"');
+            else
+                part = own_name(part.c_str(), how).value_or("");
+            break;
+        case part_kind::duration:
+            bounds = kind;
+            if (part == "-1")
+                part = "dbss::no_limit";
+            else if (part.find(' ') == std::string::npos)
+                part += " ms";
+            break;
+        case part_kind::mode:
+            bounds = kind;
+            part.insert(0, 1, '0');
+            break;
+        // Their types say these.
+        case part_kind::notation: part.clear(); break;
+        case part_kind::null: part = "null"; break;
+        case part_kind::no_limit: part = "dbss::no_limit"; break;
+        case part_kind::unknown: part = "std::nullopt"; break;
+        case part_kind::replace: part = "pass existing_file::replace"; break;
+        case part_kind::object: part = part == "context" ? "client" : part == "cursor" ? "list" : part; break;
+        default: break;
+        }
+        words += part;
+    }
     return words;
 }
 
@@ -231,10 +279,10 @@ struct error_detail {
 class DBSS_API error : public std::runtime_error, public error_getters<error> {
   public:
     /// An error of the C interface.
-    explicit error(unique_handle<dbss_error> handle)
-        : std::runtime_error(detail::own_words(handle.get())),
+    explicit error(unique_handle<dbss_error> handle, detail::wording how = detail::wording::typed)
+        : std::runtime_error(detail::own_words(handle.get(), how)),
           fields_(std::make_shared<fields>(static_cast<status_code>(dbss_error_status(handle.get())),
-                                           detail::own_name(dbss_error_parameter(handle.get())))),
+                                           detail::own_name(dbss_error_parameter(handle.get()), how))),
           handle_(std::move(handle))
     {}
 
@@ -244,10 +292,10 @@ class DBSS_API error : public std::runtime_error, public error_getters<error> {
     {}
 
     /// The error of the function of dbss.h that has just returned this status on this thread.
-    static error last(dbss_status status)
+    static error last(dbss_status status, detail::wording how = detail::wording::typed)
     {
         unique_handle<dbss_error> handle(dbss_error_take());
-        if (handle != nullptr && dbss_error_status(handle.get()) == status) return error(std::move(handle));
+        if (handle != nullptr && dbss_error_status(handle.get()) == status) return error(std::move(handle), how);
         // There was not enough memory for it.
         return {static_cast<status_code>(status), dbss_status_message(status)};
     }
@@ -255,6 +303,9 @@ class DBSS_API error : public std::runtime_error, public error_getters<error> {
     /// The status of the call. Newer versions of the library may return values that are not in
     /// status_code; their exception is that of the group.
     [[nodiscard]] status_code status() const noexcept { return fields_->status; }
+
+    /// The same as what().
+    [[nodiscard]] std::string message() const { return what(); }
 
     /// The name of the status in dbss.h, such as "DBSS_ERR_NOT_FOUND".
     [[nodiscard]] std::string status_name() const { return dbss_status_name(static_cast<dbss_status>(status())); }
@@ -325,9 +376,9 @@ template <status_code Code> class DBSS_API error_of : public detail::base_of<Cod
 };
 
 /// Throws the exception of a status that a function of dbss.h has just returned on this thread.
-inline void check(dbss_status status)
+inline void check(dbss_status status, detail::wording how = detail::wording::typed)
 {
-    if (status != DBSS_OK) error::last(status).raise();
+    if (status != DBSS_OK) error::last(status, how).raise();
 }
 
 namespace detail {
@@ -335,8 +386,29 @@ namespace detail {
 /// What the callbacks of one call share: the exception that one of them threw.
 class DBSS_API call_frame {
   public:
-    call_frame() noexcept : outer_(innermost()) { innermost() = this; }
-    ~call_frame() { innermost() = outer_; }
+    /// Where a thread keeps the innermost of its calls. A plugin and its program have a variable each:
+    /// what a callback belongs to, a client or an operation, says which one its calls use.
+    using place = call_frame *&(*)();
+
+    /// The place of the module that calls it.
+    static call_frame *&here() noexcept
+    {
+        static thread_local call_frame *frame = nullptr;
+        return frame;
+    }
+
+    /// A call with the callbacks of a client and of an operation, or null for none.
+    call_frame(place client, place operation) noexcept : client_(client), operation_(operation)
+    {
+        if (client_ != nullptr) outer_of_client_ = std::exchange(client_(), this);
+        if (operation_ != nullptr) outer_of_operation_ = std::exchange(operation_(), this);
+    }
+    ~call_frame()
+    {
+        // In reverse, as both may be the same place.
+        if (operation_ != nullptr) operation_() = outer_of_operation_;
+        if (client_ != nullptr) client_() = outer_of_client_;
+    }
     call_frame(const call_frame &) = delete;
     call_frame &operator=(const call_frame &) = delete;
 
@@ -347,10 +419,9 @@ class DBSS_API call_frame {
     }
 
     /// Runs the code of a callback, which returns whether the call continues. Returns 0 for
-    /// that, and 1 to end the call, also after an exception.
-    template <class Code> static std::int32_t run(Code code) noexcept
+    /// that, and 1 to end the call, also after an exception. Outside of a call that is lost.
+    template <class Code> static std::int32_t run(call_frame *frame, Code code) noexcept
     {
-        call_frame *const frame = innermost();
         if (frame != nullptr && frame->thrown_ != nullptr) return 1;
         try {
             return code() ? 0 : 1;
@@ -361,23 +432,19 @@ class DBSS_API call_frame {
     }
 
   private:
-    static call_frame *&innermost() noexcept
-    {
-        static thread_local call_frame *frame = nullptr;
-        return frame;
-    }
-
-    call_frame *const outer_;
+    place client_, operation_;
+    call_frame *outer_of_client_ = nullptr, *outer_of_operation_ = nullptr;
     std::exception_ptr thrown_;
 };
 
-/// Calls a function of dbss.h. Throws what a callback threw, or the function's error.
-template <class Call> void run(Call call)
+/// Calls a function of dbss.h with the frame of the call, and returns its status. Throws what a
+/// callback threw.
+template <class Call> dbss_status run(call_frame::place client, call_frame::place operation, Call call)
 {
-    const call_frame frame;
-    const dbss_status status = call();
+    call_frame frame(client, operation);
+    const dbss_status status = call(frame);
     frame.rethrow();
-    check(status);
+    return status;
 }
 
 /// Calls a function of the user, which returns whether to continue, or nothing.
@@ -393,8 +460,17 @@ template <class Function, class... Arguments> bool continues(Function &function,
 
 /// A function of the user that C owns, and frees by destroy().
 template <class Function> struct callback {
-    static void destroy(void *user_data) noexcept { delete static_cast<Function *>(user_data); }
-    static Function &of(void *user_data) noexcept { return *static_cast<Function *>(user_data); }
+    Function function;
+    call_frame::place calls;
+
+    static void destroy(void *user_data) noexcept { delete static_cast<callback *>(user_data); }
+
+    /// Runs code with the function, as call_frame does.
+    template <class Code> static std::int32_t run(void *user_data, Code code) noexcept
+    {
+        auto *const self = static_cast<callback *>(user_data);
+        return call_frame::run(self->calls(), [&] { return code(self->function); });
+    }
 };
 
 /// A copy of a string for C, which ends with a NUL and is wiped.
@@ -438,11 +514,21 @@ template <class Handle> class out {
     out &operator=(const out &) = delete;
 
     operator Handle **() noexcept { return &handle_; }
+    [[nodiscard]] Handle *get() const noexcept { return handle_; }
     unique_handle<Handle> take() noexcept { return unique_handle<Handle>(std::exchange(handle_, nullptr)); }
 
   private:
     Handle *handle_ = nullptr;
 };
+
+template <class Set, class Options>
+void set_option(Set set, const Options &options, text_view key, text_view value, wording how)
+{
+    const c_string name("key", key);
+    const std::string own = own_name(name, how).value_or("key");
+    if (key.is_null() || value.is_null()) error(status_code::null_argument, own + ": must not be null", own).raise();
+    check(set(options.native_handle(), name, c_string(own.c_str(), value)), how);
+}
 
 /// Makes a handle.
 template <class Handle> unique_handle<Handle> make(dbss_status (*create)(Handle **))
@@ -462,8 +548,7 @@ class settings {
     /// Throws unknown_key_error, or argument_error for a wrong value; then nothing has changed.
     Self &set(text_view key, text_view value)
     {
-        const c_string name("key", key);
-        check(Set(handle_.get(), name, c_string(name, value)));
+        set_option(Set, *this, key, value, wording::text);
         return static_cast<Self &>(*this);
     }
 
@@ -490,7 +575,7 @@ class settings {
 [[nodiscard]] inline std::uint32_t version_number() noexcept { return dbss_version_number(); }
 
 /// Whether the loaded library has a feature, one of features().
-[[nodiscard]] inline bool has_feature(text_view name) { return dbss_has_feature(std::string(name).c_str()) != 0; }
+[[nodiscard]] inline bool has_feature(text_view name) { return dbss_has_feature(detail::c_string("name", name)) != 0; }
 
 /// A feature of the library.
 struct feature {
@@ -566,6 +651,18 @@ class log_record : public log_record_getters<log_record> {
         return made;
     }
 
+    /// The message of the record: one line for people, without a line ending. It has the words of
+    /// error(). The wording may change between versions.
+    [[nodiscard]] std::string message() const
+    {
+        std::string words = detail::text(dbss_log_record_message(native_handle()));
+        const unique_handle<dbss_error> failure(dbss_log_record_error(native_handle()));
+        const std::string of_c = detail::text(dbss_error_message(failure.get()));
+        if (const auto at = words.find(of_c); !of_c.empty() && at != std::string::npos)
+            words.replace(at, of_c.size(), detail::own_words(failure.get(), detail::wording::typed));
+        return words;
+    }
+
     /// The failure that the record is about. None if it is not about one.
     [[nodiscard]] std::optional<dbss::error> error() const
     {
@@ -599,12 +696,15 @@ class token_request : public token_request_getters<token_request> {
   public:
     /// Completes the request. "expires" is when the token expires, none if it is not known.
     ///
-    /// Throws invalid_token_error; invalid_value_error (expires); argument_error (it is completed).
+    /// Throws invalid_token_error, also if it has expired; argument_error (it is completed).
     void set(text_view token, std::optional<std::chrono::system_clock::time_point> expires = std::nullopt) const
     {
-        using std::chrono::milliseconds;
-        const auto at = expires ? std::chrono::duration_cast<milliseconds>(expires->time_since_epoch()) : no_limit;
-        check(dbss_token_request_set(handle_.get(), detail::c_string("token", token), at.count()));
+        std::int64_t at = -1;
+        // What expired before 1970 has expired, and is not -1.
+        if (expires)
+            at = std::max<std::int64_t>(
+                0, std::chrono::duration_cast<std::chrono::milliseconds>(expires->time_since_epoch()).count());
+        check(dbss_token_request_set(handle_.get(), detail::c_string("token", token), at));
     }
 
     /// Completes the request without a token: the waiting calls throw no_token_error, with at most
@@ -630,19 +730,31 @@ class token_request : public token_request_getters<token_request> {
 class config : public config_option_setters<config>,
                public detail::settings<config, dbss_config, dbss_config_new, dbss_config_set> {
   public:
+    using config_option_setters::log_level;
+
+    /// The same with a value of the enumeration.
+    config &log_level(dbss::log_level level)
+    {
+        // In the order of the enumeration.
+        const char *const names[] = {"error", "warning", "info", "debug"};
+        const auto index = static_cast<std::size_t>(level) - 1;
+        const std::string number = std::to_string(static_cast<std::int32_t>(level));
+        return log_level(text_view(index < std::size(names) ? names[index] : number.c_str()));
+    }
+
     /// Sets a function that receives the log records: void(const log_record &). It runs on the
     /// threads of the calls, several at once, and may call functions of this library.
     template <class Function> config &on_log(Function function)
     {
         using callback = detail::callback<Function>;
         const dbss_log_fn call = [](void *user_data, const dbss_log_record *record) {
-            detail::call_frame::run([&] {
-                callback::of(user_data)(log_record(record));
+            callback::run(user_data, [&](Function &log) {
+                log(log_record(record));
                 return true;
             });
         };
-        check(dbss_config_set_log(native_handle(), call, new Function(std::move(function)), callback::destroy));
-        has_callbacks_ = true;
+        check(
+            dbss_config_set_log(native_handle(), call, new callback{std::move(function), calls()}, callback::destroy));
         return *this;
     }
 
@@ -672,16 +784,19 @@ class config : public config_option_setters<config>,
         using callback = detail::callback<Function>;
         const dbss_token_provider_fn call = [](void *user_data, dbss_token_request *handle) {
             token_request request(handle);
-            detail::call_frame::run([&] {
-                if constexpr (std::is_invocable_v<Function &, token_request>)
-                    callback::of(user_data)(std::move(request));
-                else
-                    complete(callback::of(user_data), request);
+            callback::run(user_data, [&](Function &provide) {
+                if constexpr (std::is_invocable_v<Function &, token_request>) {
+                    static_assert(std::is_void_v<std::invoke_result_t<Function &, token_request>>,
+                                  "a provider that returns a token takes bool; one that takes a token_request "
+                                  "completes it, and returns nothing");
+                    provide(std::move(request));
+                } else {
+                    complete(provide, request);
+                }
                 return true;
             });
         };
-        check(install(native_handle(), call, new Function(std::move(function)), callback::destroy));
-        has_callbacks_ = true;
+        check(install(native_handle(), call, new callback{std::move(function), calls()}, callback::destroy));
         return *this;
     }
 
@@ -707,7 +822,11 @@ class config : public config_option_setters<config>,
         }
     }
 
-    bool has_callbacks_ = false;
+    /// Where its callbacks find their calls.
+    detail::call_frame::place calls() noexcept
+    { return calls_ = calls_ == nullptr ? detail::call_frame::here : calls_; }
+
+    detail::call_frame::place calls_ = nullptr;
 };
 
 // ---------------------------------------------------------------------------------------
@@ -737,15 +856,17 @@ class operation : public operation_option_setters<operation>, public operation_g
   public:
     /// An operation with the options of the client.
     operation() : handle_(detail::make<dbss_operation>(dbss_operation_new))
-    { check(dbss_operation_set_progress(handle_.get(), go_on, nullptr, nullptr)); }
+    {
+        // Ends a call in which another callback has thrown.
+        on_progress([](const progress &) {});
+    }
 
     /// Sets any option by its key, which overrides the client's.
     ///
     /// Throws unknown_key_error, or argument_error for a wrong value.
     operation &set(text_view key, text_view value)
     {
-        const detail::c_string name("key", key);
-        check(dbss_operation_set(handle_.get(), name, detail::c_string(name, value)));
+        detail::set_option(dbss_operation_set, *this, key, value, detail::wording::text);
         return *this;
     }
 
@@ -756,22 +877,25 @@ class operation : public operation_option_setters<operation>, public operation_g
     {
         using callback = detail::callback<Function>;
         const dbss_progress_fn call = [](void *user_data, const dbss_operation *of) {
-            return detail::call_frame::run([&] { return detail::continues(callback::of(user_data), progress(of)); });
+            return callback::run(user_data, [&](Function &told) { return detail::continues(told, progress(of)); });
         };
-        check(dbss_operation_set_progress(handle_.get(), call, new Function(std::move(function)), callback::destroy));
+        check(dbss_operation_set_progress(handle_.get(), call, new callback{std::move(function), calls_},
+                                          callback::destroy));
         return *this;
     }
 
     /// Sets a function that decides whether a signal that the program handles ends the call:
-    /// bool(), true to end it with interrupted_error. It is used if interruptible() is set, and may use
-    /// getters only.
+    /// bool(), true to end it with interrupted_error. It is asked after each such signal, and once when
+    /// the call begins, for signals that came just before. It is used if interruptible() is set, and may
+    /// use getters only.
     template <class Function> operation &on_interrupt(Function function)
     {
         using callback = detail::callback<Function>;
         const dbss_interrupt_fn call = [](void *user_data) {
-            return detail::call_frame::run([&] { return !callback::of(user_data)(); });
+            return callback::run(user_data, [](Function &ends) { return !ends(); });
         };
-        check(dbss_operation_set_interrupt(handle_.get(), call, new Function(std::move(function)), callback::destroy));
+        check(dbss_operation_set_interrupt(handle_.get(), call, new callback{std::move(function), calls_},
+                                           callback::destroy));
         return *this;
     }
 
@@ -795,17 +919,12 @@ class operation : public operation_option_setters<operation>, public operation_g
   private:
     friend class control;
 
-    /// Ends a call in which another callback has thrown.
-    static std::int32_t go_on(void *, const dbss_operation *) noexcept
-    {
-        return detail::call_frame::run([] { return true; });
-    }
-
     std::shared_ptr<dbss_operation> handle_;
+    detail::call_frame::place calls_ = detail::call_frame::here;
 };
 
 /// What a call runs under: nothing, an operation, a std::stop_token (in C++20), or both. Each converts
-/// to it, so that they can be passed as they are: client.check_credentials({}, operation).
+/// to it, so that they can be passed as they are: client.check_credentials(operation).
 ///
 /// A stop request cancels the call like operation::cancel(); the operation then needs a reset().
 class control {
@@ -814,7 +933,7 @@ class control {
     control() = default;
 
     /// An operation.
-    control(const operation &of) noexcept : operation_(of.handle_) {}
+    control(const operation &of) noexcept : operation_(of.handle_), calls_(of.calls_) {}
 
 #ifdef __cpp_lib_jthread
     /// A token whose stop request cancels the call.
@@ -826,13 +945,18 @@ class control {
     {}
 
     /// An operation and such a token.
-    control(const operation &of, std::stop_token token) : control(std::move(token)) { operation_ = of.handle_; }
+    control(const operation &of, std::stop_token token) : control(std::move(token))
+    {
+        operation_ = of.handle_;
+        calls_ = of.calls_;
+    }
 #endif
 
   private:
     using operation_handle = std::shared_ptr<dbss_operation>;
 
     operation_handle operation_;
+    detail::call_frame::place calls_ = nullptr;
     // Independent of std::stop_token, so that C++17 has the same type.
     std::function<std::shared_ptr<void>(operation_handle)> link_;
 
@@ -843,18 +967,37 @@ class control {
     /// What a call holds while it runs. An operation is made if something else needs one.
     class running {
       public:
-        running(const control &of, bool needs_operation) : operation_(of.operation_)
+        running(const control &of, detail::call_frame::place client, bool needs_operation = false)
+            : operation_(of.operation_), client_(client), calls_(of.calls_)
         {
-            if (operation_ == nullptr && (needs_operation || of.link_)) operation_ = operation().handle_;
+            if (operation_ == nullptr && (client != nullptr || of.link_ || needs_operation)) {
+                const operation made;
+                operation_ = made.handle_;
+                calls_ = made.calls_;
+            }
             if (of.link_) stop_ = of.link_(operation_);
         }
+        /// Calls a function of dbss.h as detail::run() does.
+        template <class Call> dbss_status status_of(Call call) const
+        { return detail::run(client_, calls_, std::move(call)); }
+        /// The same, and throws an error.
+        template <class Call> void run(Call call, detail::wording how = detail::wording::typed) const
+        { check(status_of(std::move(call)), how); }
         [[nodiscard]] dbss_operation *get() const noexcept { return operation_.get(); }
 
       private:
         operation_handle operation_;
+        detail::call_frame::place client_, calls_;
         std::shared_ptr<void> stop_;
     };
 };
+
+namespace detail {
+
+/// For what a call can run under, in place of the arguments before it.
+template <class Under> using if_control = std::enable_if_t<std::is_convertible_v<const Under &, control>, int>;
+
+} // namespace detail
 
 // ---------------------------------------------------------------------------------------
 // Reports
@@ -968,7 +1111,7 @@ class report_stream : public report_stream_getters<report_stream> {
     std::size_t read(void *data, std::size_t size)
     {
         std::size_t length = 0;
-        detail::run([&] { return dbss_report_stream_read(handle_.get(), data, size, &length); });
+        call_.run([&](auto &) { return dbss_report_stream_read(handle_.get(), data, size, &length); });
         return length;
     }
 
@@ -1023,7 +1166,7 @@ class item {
     /// A field by the name that the service uses, also one that this header does not know: text, or JSON
     /// for numbers, booleans, arrays and objects. None if it is missing or null.
     [[nodiscard]] std::optional<std::string> field(text_view name) const
-    { return detail::optional_text(native_field(detail::c_string("field", name))); }
+    { return detail::optional_text(native_field(detail::c_string("name", name))); }
 
     /// The same as a string of C, which is valid as long as the item; null if there is none.
     [[nodiscard]] const char *native_field(const char *name) const noexcept
@@ -1096,7 +1239,7 @@ template <class Item> class page : public page_getters<page<Item>> {
     template <class Listed> friend class list;
 
     page() noexcept = default;
-    explicit page(unique_handle<dbss_page> handle) : handle_(std::move(handle)) {}
+    explicit page(std::shared_ptr<const dbss_page> handle) noexcept : handle_(std::move(handle)) {}
 
     std::shared_ptr<const dbss_page> handle_;
 };
@@ -1157,7 +1300,10 @@ template <class Item> class list {
     [[nodiscard]] std::optional<page<Item>> next_page()
     {
         state_->index = state_->current.size();
-        return state_->fetch() ? std::optional(state_->current) : std::nullopt;
+        if (!state_->fetch()) return std::nullopt;
+        // Its items are not those of next() as well.
+        state_->index = state_->current.size();
+        return state_->current;
     }
     /// The number of items in the whole list, as the service reported it with the last page. None
     /// before the first page, or if the service does not report it.
@@ -1168,8 +1314,8 @@ template <class Item> class list {
     friend class client;
 
     struct state {
-        state(unique_handle<dbss_cursor> handle, control of, bool with_callbacks)
-            : cursor(std::move(handle)), under(std::move(of)), has_callbacks(with_callbacks)
+        state(unique_handle<dbss_cursor> handle, control of, detail::call_frame::place of_client)
+            : cursor(std::move(handle)), under(std::move(of)), client(of_client)
         {}
 
         std::optional<Item> next()
@@ -1181,28 +1327,28 @@ template <class Item> class list {
         bool fetch()
         {
             if (cursor == nullptr) return false;
-            detail::out<dbss_page> made;
-            const control::running call(under, has_callbacks);
-            detail::run([&] { return dbss_cursor_next(cursor.get(), call.get(), made); });
-            auto handle = made.take();
-            if (handle == nullptr) {
+            const control::running call(under, client);
+            // Memory is allocated before: a page that has been read does not come again.
+            const auto made = std::make_shared<detail::out<dbss_page>>();
+            call.run([&](auto &) { return dbss_cursor_next(cursor.get(), call.get(), *made); });
+            if (made->get() == nullptr) {
                 cursor.reset();
                 return false;
             }
-            current = page<Item>(std::move(handle));
+            current = page<Item>({made, made->get()});
             index = 0;
             return true;
         }
 
         unique_handle<dbss_cursor> cursor;
         control under;
-        bool has_callbacks;
+        detail::call_frame::place client;
         page<Item> current;
         std::size_t index = 0;
     };
 
-    list(unique_handle<dbss_cursor> handle, const control &under, bool has_callbacks)
-        : state_(std::make_unique<state>(std::move(handle), under, has_callbacks))
+    list(unique_handle<dbss_cursor> handle, const control &under, detail::call_frame::place client)
+        : state_(std::make_unique<state>(std::move(handle), under, client))
     {}
 
     std::unique_ptr<state> state_;
@@ -1301,7 +1447,8 @@ class mirror_result : public mirror_result_getters<mirror_result> {
         });
     }
 
-    /// The whole result as JSON, as dbss_mirror_result_json() explains.
+    /// The whole result as JSON, as dbss_mirror_result_json() explains: data of C, so that the messages
+    /// of errors in it have the names and values of C.
     [[nodiscard]] std::string json() const
     {
         buffer made;
@@ -1356,7 +1503,8 @@ class credentials : public credentials_getters<credentials> {
 /// - resource_error, cancelled_error, interrupted_error, internal_error;
 /// - what a callback threw; std::bad_alloc.
 ///
-/// Further exceptions stand at each.
+/// Further exceptions stand at each. What a call runs under may stand in place of the optional
+/// arguments before it.
 class client {
   public:
     /// A client with a copy of the configuration. It sends no request, but reads the files and the
@@ -1365,10 +1513,10 @@ class client {
     /// Throws not_configured_error (no region or endpoint, or incomplete credentials);
     /// invalid_credentials_error; invalid_endpoint_error; plaintext_refused_error; file_error (a file
     /// cannot be read); invalid_value_error (the CA file has no certificate).
-    explicit client(const config &settings) : has_callbacks_(settings.has_callbacks_)
+    explicit client(const config &settings) : calls_(settings.calls_)
     {
         detail::out<dbss_context> made;
-        detail::run([&] { return dbss_context_new(settings.native_handle(), made); });
+        check(detail::run(calls_, nullptr, [&](auto &) { return dbss_context_new(settings.native_handle(), made); }));
         handle_ = made.take();
     }
 
@@ -1401,6 +1549,11 @@ class client {
         run(under, [&](auto *ctx, auto *operation) { return dbss_context_check(ctx, name, operation); });
     }
 
+    /// The same.
+    template <class Under, detail::if_control<Under> = 0>
+    void check_credentials(const Under &under) const
+    { check_credentials(std::nullopt, under); }
+
     // Downloads. A report that does not arrive completely is an error. A broken transfer is resumed or
     // restarted, up to "max_attempts".
 
@@ -1426,6 +1579,12 @@ class client {
                                                   const control &under = {}) const
     { return save(dbss_report_download_to_file, report, {"path", path.native()}, existing, under); }
 
+    /// The same.
+    template <class Under, detail::if_control<Under> = 0>
+    std::filesystem::path download_report_to_file(const report_ref &report, const std::filesystem::path &path,
+                                                  const Under &under) const
+    { return download_report_to_file(report, path, existing_file::keep, under); }
+
     /// Downloads a report into a directory, which must exist, under a safe form of the report's own name.
     /// Otherwise like download_report_to_file(), but file_exists_error comes after the service has sent
     /// the name.
@@ -1433,6 +1592,12 @@ class client {
                                                        existing_file existing = existing_file::keep,
                                                        const control &under = {}) const
     { return save(dbss_report_download_to_directory, report, {"directory", directory.native()}, existing, under); }
+
+    /// The same.
+    template <class Under, detail::if_control<Under> = 0>
+    std::filesystem::path download_report_to_directory(const report_ref &report, const std::filesystem::path &directory,
+                                                       const Under &under) const
+    { return download_report_to_directory(report, directory, existing_file::keep, under); }
 
     /// Downloads a report to a descriptor that is open for writing, and stays open. Only a call that
     /// does not throw has written a whole report.
@@ -1455,32 +1620,43 @@ class client {
     template <class Sink, std::enable_if_t<std::is_invocable_v<Sink &, bytes>, int> = 0>
     void download_report_to(const report_ref &report, Sink &&sink, const control &under = {}) const
     {
-        auto *function = std::addressof(sink);
+        struct target {
+            std::remove_reference_t<Sink> *sink;
+            detail::call_frame *frame;
+        };
         const dbss_write_fn write = [](void *user_data, const std::uint8_t *data, std::size_t len) {
-            return detail::call_frame::run([&] {
-                return detail::continues(**static_cast<decltype(function) *>(user_data),
-                                         bytes(reinterpret_cast<const std::byte *>(data), len));
+            const auto &to = *static_cast<target *>(user_data);
+            return detail::call_frame::run(to.frame, [&] {
+                return detail::continues(*to.sink, bytes(reinterpret_cast<const std::byte *>(data), len));
             });
         };
         const c_report of(report);
-        run(under, [&](auto *ctx, auto *operation) {
-            return dbss_report_download_to_callback(ctx, of.project, of.instance, of.id, of.locale, write,
-                                                    static_cast<void *>(&function), operation);
+        const control::running call(under, calls_);
+        call.run([&](auto &frame) {
+            target to{std::addressof(sink), &frame};
+            return dbss_report_download_to_callback(native_handle(), of.project, of.instance, of.id, of.locale, write,
+                                                    &to, call.get());
         });
     }
 
-    /// Downloads a report to a stream that is open for writing bytes. Only a call that does not throw has
-    /// written a whole report.
+    /// Downloads a report to a stream that is open for writing bytes, and flushes it. Only a call that
+    /// does not throw has written a whole report.
     ///
-    /// Throws std::ios_base::failure (the stream did not take a part); not_resumable_error.
+    /// Throws std::ios_base::failure (the stream did not take a part, also when it was flushed);
+    /// not_resumable_error.
     void download_report_to(const report_ref &report, std::ostream &stream, const control &under = {}) const
     {
-        const auto write = [&stream](bytes part) {
+        const auto check = [&stream] {
+            if (!stream) throw std::ios_base::failure("the stream did not take a part of the report");
+        };
+        const auto write = [&](bytes part) {
             const std::string_view text = part.text();
-            if (!stream.write(text.data(), static_cast<std::streamsize>(text.size())))
-                throw std::ios_base::failure("the stream did not take a part of the report");
+            stream.write(text.data(), static_cast<std::streamsize>(text.size()));
+            check();
         };
         download_report_to(report, write, under);
+        stream.flush();
+        check();
     }
 
     /// Opens a report to read it in parts; its first bytes have arrived then. What the call runs under
@@ -1488,9 +1664,9 @@ class client {
     [[nodiscard]] report_stream open_report(const report_ref &report, const control &under = {}) const
     {
         const c_report of(report);
-        control::running call(under, has_callbacks_);
+        control::running call(under, calls_);
         detail::out<dbss_report_stream> made;
-        detail::run([&] {
+        call.run([&](auto &) {
             return dbss_report_open(native_handle(), of.project, of.instance, of.id, of.locale, call.get(), made);
         });
         return {std::move(call), made.take()};
@@ -1506,6 +1682,11 @@ class client {
             under, [&](auto *ctx, auto made) { return dbss_instances_list(ctx, project, query.page_size, made); });
     }
 
+    /// The same.
+    template <class Under, detail::if_control<Under> = 0>
+    [[nodiscard]] list<instance> instances(const Under &under) const
+    { return instances({}, under); }
+
     /// Lists the reports of an instance. Throws argument_error; closed_error.
     [[nodiscard]] list<report> reports(const instance_ref &of, const reports_query &query = {},
                                        const control &under = {}) const
@@ -1515,6 +1696,11 @@ class client {
             return dbss_reports_list(ctx, project, id, name, query.page_size, made);
         });
     }
+
+    /// The same.
+    template <class Under, detail::if_control<Under> = 0>
+    [[nodiscard]] list<report> reports(const instance_ref &of, const Under &under) const
+    { return reports(of, {}, under); }
 
     /// Lists the report templates of an instance. Throws argument_error; closed_error.
     [[nodiscard]] list<report_template> templates(const instance_ref &of, const control &under = {}) const
@@ -1534,6 +1720,11 @@ class client {
             return dbss_databases_list(ctx, project, id, status, query.page_size, made);
         });
     }
+
+    /// The same.
+    template <class Under, detail::if_control<Under> = 0>
+    [[nodiscard]] list<database> databases(const instance_ref &of, const Under &under) const
+    { return databases(of, {}, under); }
 
     // Reports at the service.
 
@@ -1557,10 +1748,12 @@ class client {
                                               const control &under = {}) const
     {
         const detail::c_string project("project", of.project), id("instance", of.instance);
-        char made[DBSS_ID_SIZE] = "";
+        // Memory is allocated before: the report would stay without its id.
+        std::string made(DBSS_ID_SIZE, '\0');
         run(under, [&](auto *ctx, auto *operation) {
-            return dbss_report_generate(ctx, project, id, spec.native_handle(), operation, made);
+            return dbss_report_generate(ctx, project, id, spec.native_handle(), operation, made.data());
         });
+        made.resize(made.find('\0'));
         return made;
     }
 
@@ -1588,9 +1781,10 @@ class client {
     {
         const c_template id(of);
         detail::out<dbss_page> made;
-        run(under, [&](auto *ctx, auto *operation) {
+        const auto show = [&](auto *ctx, auto *operation) {
             return dbss_schedule_show(ctx, id.project, id.instance, id.id, operation, made);
-        });
+        };
+        run(under, show, detail::wording::of_template);
         return page<schedule>(made.take())[0];
     }
 
@@ -1602,9 +1796,10 @@ class client {
     void update_schedule(const template_ref &of, const schedule_changes &changes, const control &under = {}) const
     {
         const c_template id(of);
-        run(under, [&](auto *ctx, auto *operation) {
+        const auto update = [&](auto *ctx, auto *operation) {
             return dbss_schedule_update(ctx, id.project, id.instance, id.id, changes.native_handle(), operation);
-        });
+        };
+        run(under, update, detail::wording::of_template);
     }
 
     /// Brings a local archive of reports up to date, as dbss_reports_mirror() explains: downloads what is
@@ -1616,17 +1811,28 @@ class client {
                          std::optional<text_view> project = std::nullopt, const control &under = {}) const
     {
         const detail::c_string id("project", project), name("directory", directory.native());
-        detail::out<dbss_mirror_result> made;
-        try {
-            run(under, [&](auto *ctx, auto *operation) {
-                return dbss_reports_mirror(ctx, id, name, options.native_handle(), operation, made);
-            });
-        } catch (error &failed) {
-            failed.result_ = made.take();
-            throw;
-        }
-        return mirror_result(made.take());
+        const auto made = std::make_shared<detail::out<dbss_mirror_result>>();
+        const control::running call(under, calls_);
+        const dbss_status status = call.status_of([&](auto &) {
+            return dbss_reports_mirror(native_handle(), id, name, options.native_handle(), call.get(), *made);
+        });
+        std::shared_ptr<const dbss_mirror_result> result(made, made->get());
+        if (status == DBSS_OK) return mirror_result(std::move(result));
+        error failed = error::last(status);
+        failed.result_ = std::move(result);
+        failed.raise();
     }
+
+    /// The same.
+    template <class Under, detail::if_control<Under> = 0>
+    mirror_result mirror(const std::filesystem::path &directory, const Under &under) const
+    { return mirror(directory, mirror_options(), std::nullopt, under); }
+
+    /// The same.
+    template <class Under, detail::if_control<Under> = 0>
+    mirror_result mirror(const std::filesystem::path &directory, const mirror_options &options,
+                         const Under &under) const
+    { return mirror(directory, options, std::nullopt, under); }
 
     /// The context of dbss.h.
     [[nodiscard]] dbss_context *native_handle() const noexcept { return handle_.get(); }
@@ -1635,7 +1841,7 @@ class client {
     // The names of a report and of a template for C.
     struct c_template {
         explicit c_template(const template_ref &of)
-            : project("project", of.project), instance("instance", of.instance), id("template_id", of.id)
+            : project("project", of.project), instance("instance", of.instance), id("id", of.id)
         {}
         detail::c_string project, instance, id;
     };
@@ -1647,10 +1853,11 @@ class client {
         detail::c_string project, instance, id, locale;
     };
 
-    template <class Call> void run(const control &under, Call call) const
+    template <class Call>
+    void run(const control &under, Call call, detail::wording how = detail::wording::typed) const
     {
-        const control::running running(under, has_callbacks_);
-        detail::run([&] { return call(native_handle(), running.get()); });
+        const control::running running(under, calls_);
+        running.run([&](auto &) { return call(native_handle(), running.get()); }, how);
     }
 
     template <class Download>
@@ -1658,8 +1865,8 @@ class client {
                                existing_file existing, const control &under) const
     {
         const c_report of(report);
-        const control::running running(under, true);
-        detail::run([&] {
+        const control::running running(under, calls_, true);
+        running.run([&](auto &) {
             return download(native_handle(), of.project, of.instance, of.id, of.locale, path,
                             static_cast<std::uint32_t>(existing), running.get());
         });
@@ -1669,12 +1876,13 @@ class client {
     template <class Item, class Call> list<Item> begin(const control &under, Call call) const
     {
         detail::out<dbss_cursor> made;
-        detail::run([&] { return call(native_handle(), static_cast<dbss_cursor **>(made)); });
-        return list<Item>(made.take(), under, has_callbacks_);
+        check(detail::run(calls_, nullptr,
+                          [&](auto &) { return call(native_handle(), static_cast<dbss_cursor **>(made)); }));
+        return list<Item>(made.take(), under, calls_);
     }
 
     unique_handle<dbss_context> handle_;
-    bool has_callbacks_;
+    detail::call_frame::place calls_;
 };
 
 } // namespace v0

@@ -17,7 +17,7 @@ enum class status_code : std::int32_t {
     ok = DBSS_OK,
     /// An argument or an option is at fault.
     argument = DBSS_ERR_ARGUMENT,
-    /// A required pointer is NULL.
+    /// A required pointer is null.
     null_argument = DBSS_ERR_NULL_ARGUMENT,
     /// A string is not UTF-8.
     invalid_utf8 = DBSS_ERR_INVALID_UTF8,
@@ -47,7 +47,7 @@ enum class status_code : std::int32_t {
     invalid_credentials = DBSS_ERR_INVALID_CREDENTIALS,
     /// The token provider failed, or returned an invalid token.
     no_token = DBSS_ERR_NO_TOKEN,
-    /// The context or the stream was closed before the call.
+    /// The client or the stream was closed before the call.
     closed = DBSS_ERR_CLOSED,
     /// The service responded, but not with the requested result.
     service = DBSS_ERR_SERVICE,
@@ -122,7 +122,7 @@ enum class status_code : std::int32_t {
     out_of_memory = DBSS_ERR_OUT_OF_MEMORY,
     /// The report is larger than "max_memory_bytes".
     limit_exceeded = DBSS_ERR_LIMIT_EXCEEDED,
-    /// The call was cancelled, by operation::cancel(), by client::cancel_all(), by closing its context or stream,
+    /// The call was cancelled, by operation::cancel(), by client::cancel_all(), by closing its client or stream,
     /// or by a callback.
     cancelled = DBSS_ERR_CANCELLED,
     /// A signal that the program handled ended the call; see the option "interruptible".
@@ -149,7 +149,7 @@ enum class cancel_source : std::int32_t {
     operation = DBSS_CANCELLED_BY_OPERATION,
     /// client::cancel_all() cancelled the call.
     context = DBSS_CANCELLED_BY_CONTEXT,
-    /// The context or the stream was closed.
+    /// The client or the stream was closed.
     close = DBSS_CANCELLED_BY_CLOSE,
     /// A callback ended the call.
     callback = DBSS_CANCELLED_BY_CALLBACK,
@@ -204,7 +204,7 @@ enum class report_format : std::int32_t {
 template <status_code Code> class error_of;
 /// An argument or an option is at fault.
 using argument_error = error_of<status_code::argument>;
-/// A required pointer is NULL.
+/// A required pointer is null.
 using null_argument_error = error_of<status_code::null_argument>;
 /// A string is not UTF-8.
 using invalid_utf8_error = error_of<status_code::invalid_utf8>;
@@ -234,7 +234,7 @@ using invalid_access_key_error = error_of<status_code::invalid_access_key>;
 using invalid_credentials_error = error_of<status_code::invalid_credentials>;
 /// The token provider failed, or returned an invalid token.
 using no_token_error = error_of<status_code::no_token>;
-/// The context or the stream was closed before the call.
+/// The client or the stream was closed before the call.
 using closed_error = error_of<status_code::closed>;
 /// The service responded, but not with the requested result.
 using service_error = error_of<status_code::service>;
@@ -309,7 +309,7 @@ using resource_error = error_of<status_code::resource>;
 using out_of_memory_error = error_of<status_code::out_of_memory>;
 /// The report is larger than "max_memory_bytes".
 using limit_exceeded_error = error_of<status_code::limit_exceeded>;
-/// The call was cancelled, by operation::cancel(), by client::cancel_all(), by closing its context or stream,
+/// The call was cancelled, by operation::cancel(), by client::cancel_all(), by closing its client or stream,
 /// or by a callback.
 using cancelled_error = error_of<status_code::cancelled>;
 /// A signal that the program handled ended the call; see the option "interruptible".
@@ -424,16 +424,6 @@ template <class Self> class error_getters {
     error_getters() = default;
 
   public:
-    /// The status that the failed call returned.
-    [[nodiscard]] status_code status() const { return static_cast<status_code>(dbss_error_status(native())); }
-    /// One line for people: what was wrong and what to do, with the service's message and request id if there are
-    /// any. It contains no secrets and no control characters. The wording may change between versions, so
-    /// programs should use the other getters.
-    [[nodiscard]] std::string message() const { return detail::text(dbss_error_message(native())); }
-    /// The name of the parameter or option at fault. It is always set for a status of the group
-    /// status_code::argument that is about one, and rarely for others. None if no parameter is at fault.
-    [[nodiscard]] std::optional<std::string> parameter() const
-    { return detail::optional_text(dbss_error_parameter(native())); }
     /// The HTTP status of the response, such as 404. None when there was no response.
     [[nodiscard]] std::optional<std::int32_t> http_status() const
     { return detail::optional<std::int32_t>(dbss_error_http_status(native()), std::int32_t{0}); }
@@ -489,9 +479,6 @@ template <class Self> class log_record_getters {
   public:
     /// The level of the record. Newer versions may add levels.
     [[nodiscard]] log_level level() const { return static_cast<log_level>(dbss_log_record_level(native())); }
-    /// The message of the record: one line for people, without a line ending. The wording may change between
-    /// versions.
-    [[nodiscard]] std::string message() const { return detail::text(dbss_log_record_message(native())); }
     /// The status of the failed call, or of the failure that caused another attempt. status_code::ok if the
     /// record is not about a failure.
     [[nodiscard]] status_code status() const { return static_cast<status_code>(dbss_log_record_status(native())); }
@@ -531,8 +518,8 @@ template <class Self> class token_request_getters {
   public:
     /// Whether the service rejected the previous token. It would reject the same one again.
     [[nodiscard]] bool refused() const { return dbss_token_request_refused(native()) != 0; }
-    /// Whether a call or the context may still use the token. It is false once the request is completed, once the
-    /// context was closed or freed and the requesting call has ended, and once another request was made.
+    /// Whether a call or the client may still use the token. It is false once the request is completed, once the
+    /// client was closed or freed and the requesting call has ended, and once another request was made.
     /// Completing the request anyway does no harm.
     [[nodiscard]] bool is_wanted() const { return dbss_token_request_is_wanted(native()) != 0; }
 
@@ -712,7 +699,7 @@ template <class Self> class config_option_setters {
     /// The id of the account of "agency_name", instead of its name. 1 to 1024 bytes.
     Self &agency_domain_id(text_view value) { return put("agency_domain_id", detail::option_text(value)); }
     /// How long a temporary key of "agency_name" is valid, in whole seconds. It is refreshed before it expires.
-    /// 900000 to 86400000 ms. The default is 3600000.
+    /// 900000 ms to 86400000 ms. The default is 3600000 ms.
     Self &agency_duration(std::chrono::milliseconds value)
     { return put("agency_duration_ms", detail::option_text(value)); }
     /// Where to find credentials, instead of setting them: oidc (an agency for the token of an OIDC provider:
@@ -737,20 +724,21 @@ template <class Self> class config_option_setters {
     Self &metadata_endpoint(text_view value) { return put("metadata_endpoint", detail::option_text(value)); }
     /// A PEM file of the certificates to trust, instead of the system's and the built-in ones.
     Self &ca_file(const std::filesystem::path &value) { return put("ca_file", detail::option_text(value)); }
-    /// The maximum time to connect: name look-up, TCP and TLS together. 1 to 86400000, or no_limit ms. The
-    /// default is 10000.
+    /// The maximum time to connect: name look-up, TCP and TLS together. 1 ms to 86400000 ms, or no_limit. The
+    /// default is 10000 ms.
     Self &connect_timeout(std::chrono::milliseconds value)
     { return put("connect_timeout_ms", detail::option_text(value)); }
-    /// The maximum time without a byte sent or received. 1 to 86400000, or no_limit ms. The default is 60000.
+    /// The maximum time without a byte sent or received. 1 ms to 86400000 ms, or no_limit. The default is 60000
+    /// ms.
     Self &stall_timeout(std::chrono::milliseconds value) { return put("stall_timeout_ms", detail::option_text(value)); }
-    /// The maximum time for a whole call. 1 to 2592000000, or no_limit ms. The default is no_limit.
+    /// The maximum time for a whole call. 1 ms to 2592000000 ms, or no_limit. The default is no_limit.
     Self &total_timeout(std::chrono::milliseconds value) { return put("total_timeout_ms", detail::option_text(value)); }
     /// The maximum number of attempts of a call when the connection fails or breaks, or the service returns 429,
     /// 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB. 1 means no retries. 1 to
     /// 1000. The default is 3.
     Self &max_attempts(std::int64_t value) { return put("max_attempts", detail::option_text(value)); }
     /// The maximum wait before another attempt that the service may request (Retry-After). If it requests more,
-    /// the call fails immediately. 0 to 86400000 ms. The default is 60000.
+    /// the call fails immediately. 0 ms to 86400000 ms. The default is 60000 ms.
     Self &max_retry_after(std::chrono::milliseconds value)
     { return put("max_retry_after_ms", detail::option_text(value)); }
     /// Whether an endpoint on another host may be plain http, which exposes the token and the report to the
@@ -766,19 +754,20 @@ template <class Self> class config_option_setters {
     /// connections are tunnelled (CONNECT).
     Self &proxy(text_view value) { return put("proxy", detail::option_text(value)); }
     /// Whether the proxy is taken from https_proxy, http_proxy, all_proxy and no_proxy (also in upper case,
-    /// except HTTP_PROXY) when the context is made. The default is false.
+    /// except HTTP_PROXY) when the client is made. The default is false.
     Self &proxy_from_environment(bool value) { return put("proxy_from_environment", detail::option_text(value)); }
-    /// The permissions of a saved file, independent of the umask. The owner can always read and write. 600 to 777
-    /// in octal digits. The default is 600.
+    /// The permissions of a saved file, independent of the umask. The owner can always read and write. 0600 to
+    /// 0777. The default is 0600.
     Self &file_mode(std::filesystem::perms value) { return put("file_mode", detail::option_text(value)); }
     /// The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807. The default is
     /// 1073741824.
     Self &max_memory_bytes(std::int64_t value) { return put("max_memory_bytes", detail::option_text(value)); }
-    /// The maximum time to wait until the service has generated a report. 1 to 2592000000, or no_limit ms. The
-    /// default is 3600000.
+    /// The maximum time to wait until the service has generated a report. 1 ms to 2592000000 ms, or no_limit. The
+    /// default is 3600000 ms.
     Self &wait_timeout(std::chrono::milliseconds value) { return put("wait_timeout_ms", detail::option_text(value)); }
     /// The initial interval for polling a report that is being generated. It grows by half each time, up to 30 s
-    /// or this value if that is larger, and varies randomly by a fifth. 1 to 86400000 ms. The default is 2000.
+    /// or this value if that is larger, and varies randomly by a fifth. 1 ms to 86400000 ms. The default is 2000
+    /// ms.
     Self &poll_interval(std::chrono::milliseconds value) { return put("poll_interval_ms", detail::option_text(value)); }
     /// Whether a signal that the program handles may end a call. operation::on_interrupt() sets the function that
     /// decides; without it every handled signal ends the call. The default is false.
@@ -791,7 +780,12 @@ template <class Self> class config_option_setters {
     Self &user_agent_suffix(text_view value) { return put("user_agent_suffix", detail::option_text(value)); }
 
   private:
-    Self &put(text_view key, text_view value) { return static_cast<Self &>(*this).set(key, value); }
+    Self &put(const char *key, text_view value)
+    {
+        Self &self = static_cast<Self &>(*this);
+        detail::set_option(dbss_config_set, self, key, value, detail::wording::typed);
+        return self;
+    }
 };
 /// The options of the set option_set::operation, each with a setter. Only the class Self can derive from it.
 template <class Self> class operation_option_setters {
@@ -799,33 +793,38 @@ template <class Self> class operation_option_setters {
     operation_option_setters() = default;
 
   public:
-    /// The maximum time to connect: name look-up, TCP and TLS together. 1 to 86400000, or no_limit ms.
+    /// The maximum time to connect: name look-up, TCP and TLS together. 1 ms to 86400000 ms, or no_limit.
     Self &connect_timeout(std::chrono::milliseconds value)
     { return put("connect_timeout_ms", detail::option_text(value)); }
-    /// The maximum time without a byte sent or received. 1 to 86400000, or no_limit ms.
+    /// The maximum time without a byte sent or received. 1 ms to 86400000 ms, or no_limit.
     Self &stall_timeout(std::chrono::milliseconds value) { return put("stall_timeout_ms", detail::option_text(value)); }
-    /// The maximum time for a whole call. 1 to 2592000000, or no_limit ms.
+    /// The maximum time for a whole call. 1 ms to 2592000000 ms, or no_limit.
     Self &total_timeout(std::chrono::milliseconds value) { return put("total_timeout_ms", detail::option_text(value)); }
     /// The maximum number of attempts of a call when the connection fails or breaks, or the service returns 429,
     /// 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB. 1 means no retries. 1 to
     /// 1000.
     Self &max_attempts(std::int64_t value) { return put("max_attempts", detail::option_text(value)); }
-    /// The permissions of a saved file, independent of the umask. The owner can always read and write. 600 to 777
-    /// in octal digits.
+    /// The permissions of a saved file, independent of the umask. The owner can always read and write. 0600 to
+    /// 0777.
     Self &file_mode(std::filesystem::perms value) { return put("file_mode", detail::option_text(value)); }
     /// The maximum size of a report that is downloaded into memory. 1 to 9223372036854775807.
     Self &max_memory_bytes(std::int64_t value) { return put("max_memory_bytes", detail::option_text(value)); }
-    /// The maximum time to wait until the service has generated a report. 1 to 2592000000, or no_limit ms.
+    /// The maximum time to wait until the service has generated a report. 1 ms to 2592000000 ms, or no_limit.
     Self &wait_timeout(std::chrono::milliseconds value) { return put("wait_timeout_ms", detail::option_text(value)); }
     /// The initial interval for polling a report that is being generated. It grows by half each time, up to 30 s
-    /// or this value if that is larger, and varies randomly by a fifth. 1 to 86400000 ms.
+    /// or this value if that is larger, and varies randomly by a fifth. 1 ms to 86400000 ms.
     Self &poll_interval(std::chrono::milliseconds value) { return put("poll_interval_ms", detail::option_text(value)); }
     /// Whether a signal that the program handles may end a call. operation::on_interrupt() sets the function that
     /// decides; without it every handled signal ends the call.
     Self &interruptible(bool value) { return put("interruptible", detail::option_text(value)); }
 
   private:
-    Self &put(text_view key, text_view value) { return static_cast<Self &>(*this).set(key, value); }
+    Self &put(const char *key, text_view value)
+    {
+        Self &self = static_cast<Self &>(*this);
+        detail::set_option(dbss_operation_set, self, key, value, detail::wording::typed);
+        return self;
+    }
 };
 /// The options of the set option_set::report_spec, each with a setter. Only the class Self can derive from
 /// it.
@@ -849,7 +848,12 @@ template <class Self> class report_spec_option_setters {
     Self &db_ids(text_view value) { return put("db_ids", detail::option_text(value)); }
 
   private:
-    Self &put(text_view key, text_view value) { return static_cast<Self &>(*this).set(key, value); }
+    Self &put(const char *key, text_view value)
+    {
+        Self &self = static_cast<Self &>(*this);
+        detail::set_option(dbss_report_spec_set, self, key, value, detail::wording::typed);
+        return self;
+    }
 };
 /// The options of the set option_set::mirror, each with a setter. Only the class Self can derive from it.
 template <class Self> class mirror_option_setters {
@@ -884,7 +888,12 @@ template <class Self> class mirror_option_setters {
     Self &verify(bool value) { return put("verify", detail::option_text(value)); }
 
   private:
-    Self &put(text_view key, text_view value) { return static_cast<Self &>(*this).set(key, value); }
+    Self &put(const char *key, text_view value)
+    {
+        Self &self = static_cast<Self &>(*this);
+        detail::set_option(dbss_mirror_options_set, self, key, value, detail::wording::typed);
+        return self;
+    }
 };
 /// The options of the set option_set::schedule, each with a setter. Only the class Self can derive from it.
 template <class Self> class schedule_option_setters {
@@ -911,7 +920,12 @@ template <class Self> class schedule_option_setters {
     Self &db_ids(text_view value) { return put("db_ids", detail::option_text(value)); }
 
   private:
-    Self &put(text_view key, text_view value) { return static_cast<Self &>(*this).set(key, value); }
+    Self &put(const char *key, text_view value)
+    {
+        Self &self = static_cast<Self &>(*this);
+        detail::set_option(dbss_schedule_changes_set, self, key, value, detail::wording::typed);
+        return self;
+    }
 };
 
 /// The fields of an instance that the service documents. Only the class Self can derive from it.

@@ -69,6 +69,15 @@ FUNCTIONS = {
     "error_candidate": "error::candidates",
     "error_retry_after_ms": "error::retry_after",
 }
+# What dbss.hpp writes by hand: in C these have the names and the values of C.
+BY_HAND = (
+    "dbss_error_message",
+    "dbss_error_parameter",
+    "dbss_error_status",
+    "dbss_log_record_message",
+)
+# What C calls the objects and values of C++. Between quotes it is data of C.
+TERMS = {"context": "client", "cursor": "list", "NULL": "null"}
 OPTION_TYPES = {
     "path": "const std::filesystem::path &",
     "milliseconds": "std::chrono::milliseconds",
@@ -99,6 +108,8 @@ def cpp_text(text: str) -> str:
         text = re.sub(
             rf"\b{prefix}([A-Z_]+)", lambda match, name=name: f"{name}::{match[1].lower()}", text
         )
+    for term, own in TERMS.items():
+        text = re.sub(rf'(?<!")\b{term}\b(?!")', own, text)
     return re.sub(r'"(\w+?)_ms"', r'"\1"', text)
 
 
@@ -197,7 +208,7 @@ def getters(description: Item) -> Iterator[str]:
             if one["parameters"]
             and one["parameters"][0].get("of") == handle["name"]
             and len(one["parameters"]) == 1
-            and one["name"] not in indexed
+            and one["name"] not in (*indexed, *BY_HAND)
             and one["returns"]["kind"] in ("string", "integer", "status")
             and not one["fallible"]
         ]
@@ -264,6 +275,12 @@ def conversion(function: Item) -> tuple[str, str]:
 
 
 def options(description: Item) -> Iterator[str]:
+    set_by = {
+        value["options"]: one["name"]
+        for one in description["functions"]
+        for value in one["parameters"]
+        if one["fallible"] and "options" in value
+    }
     for name, rows in description["options"].items():
         yield from base_class(
             f"{name}_option_setters",
@@ -276,24 +293,30 @@ def options(description: Item) -> Iterator[str]:
             yield f"Self &{KEYWORDS.get(setter, setter)}({kind} value)"
             yield f'{{ return put("{row["key"]}", detail::option_text(value)); }}'
         yield "private:"
-        yield "Self &put(text_view key, text_view value)"
-        yield "{ return static_cast<Self &>(*this).set(key, value); }"
+        yield "Self &put(const char *key, text_view value) {"
+        yield "Self &self = static_cast<Self &>(*this);"
+        yield f"detail::set_option({set_by[name]}, self, key, value, detail::wording::typed);"
+        yield "return self;"
+        yield "}"
         yield "};"
 
 
 def option_range(row: Item) -> str:
-    known = row["type"] != "mode" and row["range"]
-    parts = [f"One of {row['range']}."] if row["choices"] else []
-    if known and not row["choices"]:
-        limit = known.replace("-1 for no limit", "no_limit")
-        parts.append(f"{limit} {'ms' if row['type'] == 'milliseconds' else ''}".strip() + ".")
-    if row["type"] == "mode":
-        parts.append(f"{row['range']} in octal digits.")
+    def shown(number: str) -> str:
+        if row["type"] == "milliseconds":
+            return "no_limit" if number == "-1" else f"{number} ms"
+        return f"0{number}" if row["type"] == "mode" else number
+
+    parts = []
+    if row["choices"]:
+        parts.append(f"One of {row['range']}.")
+    elif row["range"]:
+        limit = row["range"].replace("-1 for no limit", "no_limit")
+        parts.append(re.sub(r"\d+", lambda match: shown(match[0]), limit) + ".")
     if row["required"]:
         parts.append("Required.")
     if row["default"] not in (None, ""):
-        default = "no_limit" if row["default"] == "-1" else row["default"]
-        parts.append(f"The default is {default}.")
+        parts.append(f"The default is {shown(row['default'])}.")
     return " ".join(parts)
 
 

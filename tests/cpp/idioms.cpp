@@ -12,6 +12,7 @@
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <new>
 #include <numeric>
 #include <sstream>
 #include <thread>
@@ -27,6 +28,22 @@
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 using steady = std::chrono::steady_clock;
+
+// How many more allocations of C++ succeed on this thread; negative for all.
+static thread_local int allocations_left = -1;
+
+[[gnu::noinline]] void *operator new(std::size_t size)
+{
+    if (allocations_left == 0) {
+        allocations_left = -1;
+        throw std::bad_alloc();
+    }
+    if (allocations_left > 0) allocations_left--;
+    if (void *memory = std::malloc(size)) return memory;
+    throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void *memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -51,6 +68,23 @@ template <class Exception, class Code> Exception thrown(Code code)
     }
     std::cerr << "no exception\n";
     std::exit(1);
+}
+
+/// Runs code until no allocation of it fails, each time with one more that succeeds. It returns
+/// whether that was so.
+template <class Code> bool with_failed_allocations(Code code)
+{
+    for (int left = 0;; left++) {
+        allocations_left = left;
+        try {
+            code();
+        } catch (const std::bad_alloc &) {
+            continue;
+        }
+        const bool all = allocations_left >= 0;
+        allocations_left = -1;
+        if (all) return left > 0;
+    }
 }
 
 std::string variable(const char *name)
@@ -128,11 +162,24 @@ void download()
     std::ofstream full("/dev/full", std::ios::binary);
     full.rdbuf()->pubsetbuf(nullptr, 0);
     thrown<std::ios_base::failure>([&] { client.download_report_to(the_report(), full); });
+    // The report fits into the stream's buffer, and fails only when that is written.
+    std::filebuf large;
+    std::vector<char> room(expected.size() + 1);
+    large.pubsetbuf(room.data(), static_cast<std::streamsize>(room.size()));
+    CHECK(large.open("/dev/full", std::ios::out | std::ios::binary) != nullptr);
+    std::ostream buffered(&large);
+    thrown<std::ios_base::failure>([&] { client.download_report_to(the_report(), buffered); });
 
     dbss::report_stream stream = client.open_report(the_report(), operation);
     CHECK(stream.size() == static_cast<std::int64_t>(expected.size()) && stream.format() == dbss::report_format::pdf);
     CHECK(stream.filename() == *operation.filename() && stream.content_type() && stream.request_id());
     thrown<dbss::busy_error>([&] { client.check_credentials({}, operation); });
+    thrown<dbss::busy_error>([&] { client.check_credentials(operation); });
+    thrown<dbss::busy_error>([&] { client.download_report_to_file(the_report(), "other", operation); });
+    thrown<dbss::busy_error>([&] { client.download_report_to_directory(the_report(), ".", operation); });
+    thrown<dbss::busy_error>([&] { static_cast<void>(client.instances(operation).next()); });
+    thrown<dbss::busy_error>([&] { static_cast<void>(client.reports({instance_id}, operation).next()); });
+    thrown<dbss::busy_error>([&] { static_cast<void>(client.databases({instance_id}, operation).next()); });
     parts.clear();
     std::array<char, 100> some{};
     while (const std::size_t length = stream.read(some.data(), some.size()))
@@ -166,7 +213,17 @@ static const char *unset() { return std::getenv("DBSS_NEVER_SET"); }
 
 void null_pointers()
 {
-    CHECK(thrown<dbss::null_argument_error>([] { dbss::config().token(unset()); }).parameter() == "value");
+    const auto refused = [](auto code) {
+        const auto error = thrown<dbss::null_argument_error>(code);
+        CHECK(error.what() == *error.parameter() + ": must not be null" && error.message() == error.what());
+        return *error.parameter();
+    };
+    CHECK(refused([] { dbss::config().token(unset()); }) == "token");
+    CHECK(refused([] { dbss::mirror_options().template_(unset()); }) == "template_");
+    CHECK(refused([] { dbss::report_spec().set("db_ids", unset()); }) == "db_ids");
+    CHECK(refused([] { dbss::operation().set("total_timeout_ms", unset()); }) == "total_timeout_ms");
+    CHECK(refused([] { dbss::config().set(unset(), "a"); }) == "key");
+    CHECK(refused([] { dbss::config().set(unset(), std::string(1, '\0')); }) == "key");
     const dbss::client client(settings());
     auto download = [&](dbss::report_ref report) { (void)client.download_report(report); };
     CHECK(thrown<dbss::null_argument_error>([&] { download({unset(), "0123456789abcdef"}); }).parameter()
@@ -228,6 +285,7 @@ void errors()
     CHECK(error.retry_after() == 7s && error.attempts() == 1u && !error.is_retryable() && !error.os_error());
     CHECK(!error.parameter() && !error.path() && !error.redirect_target() && !error.cancelled_by());
     CHECK(error.candidates().empty() && !error.result() && error.what() == error.message());
+    CHECK(dbss::error(dbss::status_code::file, "text").message() == "text");
 
     // Each class is caught as that of its group, and as the base.
     const auto fails = [&] { static_cast<void>(client.download_report(the_report())); };
@@ -269,7 +327,44 @@ void errors()
     const auto limit = thrown<dbss::invalid_value_error>([] { settings().total_timeout(0ms); });
     CHECK(limit.parameter() == "total_timeout");
     CHECK(limit.what()
-          == "total_timeout: must be from 1 ms to 2592000000 ms, or dbss::no_limit for no limit, but is \"0\""sv);
+          == "total_timeout: must be from 1 ms to 2592000000 ms, or dbss::no_limit for no limit, but is 0 ms"sv);
+    CHECK(limit.message() == limit.what());
+    const auto said = [](auto code) {
+        const auto failure = thrown<dbss::argument_error>(code);
+        return failure.parameter().value() + " | " + failure.what();
+    };
+    CHECK(said([] { settings().max_retry_after(dbss::no_limit); })
+          == "max_retry_after | max_retry_after: must be from 0 ms to 86400000 ms, but is dbss::no_limit");
+    CHECK(said([] { settings().max_attempts(0); })
+          == "max_attempts | max_attempts: must be a whole number from 1 to 1000, but is 0");
+    CHECK(said([] { settings().file_mode(fs::perms::owner_read); })
+          == "file_mode | file_mode: must be from 0600 to 0777, such as 0640, but is 0400");
+    CHECK(said([] { settings().set("connect_timeout", "10"); })
+          == "key | key: there is no option \"connect_timeout\"; did you mean \"connect_timeout_ms\"?");
+    CHECK(said([] { dbss::operation().set("region", "a"); })
+          == "key | key: there is no option \"region\"; it is an option of a client, not of one call");
+    CHECK(said([] { settings().set("connect_timeout_ms", "abc"); })
+          == "connect_timeout_ms | connect_timeout_ms: must be a whole number from 1 to 86400000, or -1 for no limit, "
+             "but is \"abc\"");
+    CHECK(said([] { dbss::operation().set("file_mode", "7"); })
+          == "file_mode | file_mode: must be octal digits from 600 to 777, such as 640, but is \"7\"");
+    CHECK(said([] { dbss::mirror_options().template_(""); })
+          == "template_ | template_: must have 1 to 256 bytes, but has 0");
+    CHECK(refused([] { dbss::mirror_options().template_("a\0"sv); }) == "template_");
+    CHECK(refused([] { dbss::mirror_options().set("template", "a\0"sv); }) == "template");
+    CHECK(refused([] { static_cast<void>(dbss::has_feature("download\0"sv)); }) == "name");
+    // The names of parameters.
+    const auto named = [](auto code) { return *thrown<dbss::argument_error>(code).parameter(); };
+    CHECK(named([&] { static_cast<void>(client.show_schedule({instance_id, "/"})); }) == "id");
+    CHECK(named([&] { static_cast<void>(client.show_schedule({instance_id, "a\0"sv})); }) == "id");
+    CHECK(named([&] { client.update_schedule({instance_id, "/"}, dbss::schedule_changes().status("ON")); }) == "id");
+    CHECK(named([] { dbss::report_spec().template_id(""); }) == "template_id");
+    const auto unknown = static_cast<dbss::existing_file>(8);
+    CHECK(named([&] { client.download_report_to_file(the_report(), "file", unknown); }) == "existing");
+    const dbss::client other(settings().max_attempts(2));
+    auto stream = other.open_report({instance_id, variable("OTHER_REPORT_ID")});
+    char byte = 0;
+    CHECK(named([&] { stream.read(nullptr, 1); }) == "data" && named([&] { stream.read(&byte, 0); }) == "size");
     thrown<dbss::invalid_locale_error>(
         [&] { static_cast<void>(client.download_report({instance_id, report_id, {}, "fr"})); });
     thrown<dbss::not_configured_error>([] { dbss::client{dbss::config()}; });
@@ -294,9 +389,17 @@ void information()
     dbss::config all;
     all.connect_timeout(1500ms).total_timeout(dbss::no_limit).stall_timeout(1min).allow_plaintext(true);
     all.file_mode(fs::perms::owner_all | fs::perms::group_read).max_memory_bytes(1 << 20).interruptible(false);
-    all.log_level("warning").user_agent_suffix("test/1").proxy_from_environment(false).agency_duration(1h);
+    all.log_level(dbss::log_level::info)
+        .log_level("warning")
+        .user_agent_suffix("test/1")
+        .proxy_from_environment(false)
+        .agency_duration(1h);
     thrown<dbss::invalid_value_error>([&] { all.connect_timeout(0ms); });
     thrown<dbss::invalid_value_error>([&] { all.max_retry_after(dbss::no_limit); });
+    for (const auto level : {dbss::log_level::error, dbss::log_level::debug})
+        all.log_level(level);
+    for (const int level : {0, 5, -1})
+        thrown<dbss::invalid_value_error>([&] { all.log_level(static_cast<dbss::log_level>(level)); });
     dbss::mirror_options mirror;
     mirror.since("2026-01-01").template_("a").parallel(2).verify(true).locale("en-us");
     thrown<dbss::invalid_value_error>([&] { mirror.parallel(17); });
@@ -398,6 +501,12 @@ void providers()
     const dbss::client expiring(settings().token_provider([&](bool) { return dbss::token{token, expires}; }));
     const auto at = expiring.find_credentials().expires();
     CHECK(at && expires - *at < 1ms);
+    for (const auto before_1970 : {-1ms, -5ms}) {
+        const std::chrono::system_clock::time_point long_ago(before_1970);
+        const dbss::client expired(settings().token_provider([&](bool) { return dbss::token{token, long_ago}; }));
+        const auto error = thrown<dbss::no_token_error>([&] { expired.check_credentials(); });
+        CHECK(error.message().find("has expired; use std::nullopt") != std::string::npos);
+    }
     std::thread later;
     const dbss::client delayed(settings().token_provider([&](dbss::token_request request) {
         CHECK(request.is_wanted() && !request.refused());
@@ -433,6 +542,15 @@ void providers()
     const auto failure = std::find_if(records.begin(), records.end(), is(dbss::log_level::error));
     CHECK(failure != records.end() && failure->error()->http_status() == 404);
     CHECK(failure->status() == dbss::status_code::not_found && !failure->message().empty());
+    CHECK(failure->message().find(failure->error()->message()) != std::string::npos);
+    // In the words of C++, as its exception.
+    logging.download_report_to_file(the_report(), "again");
+    records.clear();
+    const auto exists =
+        thrown<dbss::file_exists_error>([&] { logging.download_report_to_file(the_report(), "again"); });
+    CHECK(exists.message().find("existing_file::replace") != std::string::npos && !records.empty());
+    CHECK(records.back().message().find(exists.message()) != std::string::npos);
+    static_cast<void>(logging.download_report(the_report()));
     const auto info = std::find_if(records.begin(), records.end(), is(dbss::log_level::info));
     CHECK(info != records.end() && info->report_id() == report_id && info->duration() && !info->error());
 }
@@ -465,7 +583,20 @@ void lists()
     const auto page = paged.next_page();
     CHECK(page && page->size() == 3 && page->total() == 7 && (*page)[2].id() == ids[2]);
     CHECK(page->json().find("\"kind\"") != std::string::npos && paged.next_page()->size() == 3);
-    CHECK(paged.next_page()->size() == 1 && !paged.next_page());
+    CHECK(paged.next_page()->size() == 1 && !paged.next_page() && !paged.next());
+    // Each item comes once, whichever way.
+    auto mixed = client.reports({instance_id}, {std::nullopt, 2});
+    CHECK((*mixed.next_page())[1].id() == ids[1] && mixed.next()->id() == ids[2]);
+    CHECK((*mixed.next_page())[0].id() == ids[4] && mixed.begin()->id() == ids[6] && !mixed.next());
+    // Nothing is lost when there is not enough memory for it.
+    auto scarce = client.reports({instance_id}, {std::nullopt, 2});
+    std::size_t pages = 0;
+    for (std::optional<dbss::page<dbss::report>> got;; pages++) {
+        CHECK(with_failed_allocations([&] { got = scarce.next_page(); }) || !got);
+        if (!got) break;
+        CHECK((*got)[0].id() == ids[2 * pages]);
+    }
+    CHECK(pages == 4);
 
     auto copied = client.reports({instance_id});
     const std::vector<dbss::report> all(copied.begin(), copied.end());
@@ -475,7 +606,8 @@ void lists()
     const auto database = client.databases({instance_id}).next();
     CHECK(database && database->name() && database->status());
     thrown<dbss::invalid_value_error>([&] { static_cast<void>(client.databases({instance_id}, {"PERHAPS"})); });
-    thrown<dbss::invalid_value_error>([&] { static_cast<void>(client.instances({{}, 1001})); });
+    const auto size = thrown<dbss::invalid_value_error>([&] { static_cast<void>(client.instances({{}, 1001})); });
+    CHECK(size.message() == "page_size: must be at most 1000, or 0 for 100, but is 1001");
     thrown<dbss::not_found_error>([&] { static_cast<void>(client.reports({std::string(32, 'f')}).begin()); });
 #if __cplusplus >= 202002L
     static_assert(std::input_iterator<dbss::list<dbss::report>::iterator>);
@@ -526,6 +658,14 @@ void management()
     client.delete_report({instance_id, made});
     thrown<dbss::not_found_error>([&] { client.delete_report({instance_id, made}); });
     client.create_report({instance_id}, spec);
+    // No report is made whose id is lost when there is not enough memory for it.
+    const auto count = [&] {
+        auto list = client.reports({instance_id});
+        return std::distance(list.begin(), list.end());
+    };
+    const auto before = count();
+    CHECK(with_failed_allocations([&] { static_cast<void>(client.generate_report({instance_id}, spec)); }));
+    CHECK(count() == before + 1);
 
     dbss::schedule_changes changes;
     thrown<dbss::not_configured_error>([&] { client.update_schedule({instance_id, template_id}, changes); });
@@ -549,6 +689,12 @@ void mirror()
     client.mirror("second", dbss::mirror_options().since("2026-11-01").until("2026-11-03"));
     thrown<dbss::invalid_id_error>([&] { client.mirror("archive", dbss::mirror_options(), "not-an-id"); });
     CHECK(!thrown<dbss::file_error>([&] { client.mirror("/dev/null/archive"); }).result());
+    // What a callback throws is not changed.
+    dbss::operation operation;
+    const dbss::file_error own(dbss::error(dbss::status_code::file, "own"));
+    operation.on_progress([&](const dbss::progress &) { throw own; });
+    CHECK(!thrown<dbss::file_error>([&] { client.mirror("third", operation); }).result());
+    CHECK(!thrown<dbss::file_error>([&] { client.mirror("third", dbss::mirror_options(), operation); }).result());
 }
 
 // The report stalls after its first bytes.
@@ -594,7 +740,7 @@ void cancels()
     operation.reset();
     // A stop that was requested before ends a call before its first request.
     const auto begin = steady::now();
-    thrown<dbss::cancelled_error>([&] { client.check_credentials({}, source.get_token()); });
+    thrown<dbss::cancelled_error>([&] { client.check_credentials(source.get_token()); });
     CHECK(steady::now() - begin < 250ms);
     std::stop_source later;
     client.check_credentials({}, later.get_token());

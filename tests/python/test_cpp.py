@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from support import BUILD, ROOT, need_tool, new_mock, output
+from support import BUILD, ROOT, need_tool, new_mock, output, run
 from test_abi import description, generate
 
 # Imported fixtures; this file does not use the names directly.
@@ -53,6 +53,7 @@ def test_cpp_idiom_holds(tmp_path, mock, service, scenario, program):
     more = {
         "DBSS_IAM_ENDPOINT": mock.iam,
         "DBSS_TEMPLATE_ID": mock.templates[0]["id"],
+        "OTHER_REPORT_ID": mock.reports[1]["id"],
         "REPORT_SIZE": str(mock.pdf["sizes"]["en-us"]),
         "ROUNDS": "10000" if (scenario, program) == ("many", "idioms_gcc_17") else "2000",
     }
@@ -140,6 +141,108 @@ def test_cpp_objects_pass_between_standards_and_shared_objects(environment, tmp_
         output("c++", *flags, *words, env=environment, cwd=tmp_path)
     printed = output(tmp_path / "program", env=environment)
     assert printed.splitlines() == ["cancelled", "from the log", "max_attempts"]
+
+
+# A plugin has its own copy of the header's variables.
+PLUGIN = """
+#include <dbss.hpp>
+extern "C" void set_log(dbss::config &of)
+{
+    of.on_log([](const dbss::log_record &) { throw std::runtime_error("log"); });
+}
+extern "C" void set_provider(dbss::config &of)
+{
+    of.token_provider([](bool) -> std::string { throw std::runtime_error("provider"); });
+}
+extern "C" void set_progress(dbss::operation &of)
+{
+    of.on_progress([](const dbss::progress &) { throw std::runtime_error("progress"); });
+}
+extern "C" void call(const dbss::client &client, const dbss::control &under)
+{
+    client.check_credentials(std::string(32, 'a'), under);
+}
+"""
+HOST = """
+#include <dbss.hpp>
+#include <dlfcn.h>
+#include <iostream>
+static void *plugin;
+template <class... Arguments> void in_plugin(const char *name, Arguments &...arguments)
+{
+    reinterpret_cast<void (*)(Arguments &...)>(dlsym(plugin, name))(arguments...);
+}
+static void call(const dbss::client &client, const dbss::control &under = {})
+{
+    for (const bool here : {true, false})
+        try {
+            if (here)
+                client.check_credentials(std::string(32, 'a'), under);
+            else
+                in_plugin("call", client, under);
+        } catch (const std::exception &error) {
+            std::cout << error.what() << std::endl;
+        }
+}
+static dbss::config settings()
+{
+    dbss::config made;
+    made.endpoint("http://127.0.0.1:1").max_attempts(1).token("a");
+    return made;
+}
+int main()
+{
+    plugin = dlopen("./plugin.so", RTLD_NOW | RTLD_LOCAL);
+    dbss::config logging = settings(), providing = settings();
+    in_plugin("set_log", logging);
+    in_plugin("set_provider", providing);
+    call(dbss::client(logging));
+    call(dbss::client(providing));
+    dbss::operation operation;
+    in_plugin("set_progress", operation);
+    call(dbss::client(settings()), operation);
+    operation.on_progress(
+        [](const dbss::progress &) { throw std::runtime_error("host progress"); });
+    call(dbss::client(settings()), operation);
+    dbss::config own = settings();
+    own.on_log([](const dbss::log_record &) { throw std::runtime_error("host log"); });
+    call(dbss::client(own));
+}
+"""
+
+
+@pytest.mark.parametrize("compiler", ["c++", "clang++"])
+def test_cpp_exceptions_of_callbacks_pass_between_a_program_and_its_plugin(
+    environment, tmp_path, compiler
+):
+    need_tool(compiler)
+    (tmp_path / "plugin.cpp").write_text(PLUGIN)
+    (tmp_path / "host.cpp").write_text(HOST)
+    for words in ("-fPIC -shared -o plugin.so plugin.cpp", "-o host host.cpp"):
+        flags = [*WARNINGS, "-std=c++17", f"-I{ROOT / 'include'}", "-pthread", *words.split()]
+        link = [f"-L{BUILD / 'lib'}", "-ldbss", "-ldl"]
+        output(compiler, *flags, *link, env=environment, cwd=tmp_path)
+    printed = output(tmp_path / "host", env=environment, cwd=tmp_path).splitlines()
+    names = ("log", "provider", "progress", "host progress", "host log")
+    assert printed == [name for name in names for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("standard", "code", "message"),
+    [
+        ("14", "", "needs C.*17 or newer"),
+        (
+            "17",
+            'dbss::config().token_provider([](auto) { return std::string("a"); });',
+            "a provider that returns a token takes bool",
+        ),
+    ],
+)
+def test_cpp_header_says_what_does_not_compile(environment, standard, code, message):
+    flags = [f"-std=c++{standard}", f"-I{ROOT / 'include'}", "-x", "c++", "-fsyntax-only", "-"]
+    source = f"#include <dbss.hpp>\nint main() {{ {code} }}\n"
+    done = run("c++", *flags, code=1, input=source, env=environment)
+    assert re.search(message, done.stderr)
 
 
 def test_cpp_header_uses_every_function_of_the_abi(description):
