@@ -25,12 +25,13 @@ try {
     const dbss::client client(settings_from_environment());
     dbss::operation operation;
     operation.on_progress([](const dbss::progress &at) {
-        std::cerr << '\r' << at.received() << " of " << at.total().value_or(-1) << " bytes ";
+        std::cerr << '\r' << at.received();
+        if (const auto total = at.total()) std::cerr << " of " << *total;
+        std::cerr << " bytes ";
     });
     running = &operation;
     std::signal(SIGINT, cancel);
-    const auto path =
-        client.download_report_to_directory({argv[1], argv[2]}, argv[3], dbss::existing_file::keep, operation);
+    const auto path = client.download_report_to_directory({argv[1], argv[2]}, argv[3], operation);
     std::signal(SIGINT, SIG_DFL);
     std::cerr << '\n';
     std::cout << "saved " << path.string() << '\n';

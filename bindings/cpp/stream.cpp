@@ -15,13 +15,14 @@ try {
     }
     const dbss::client client(settings_from_environment());
     dbss::report_stream stream = client.open_report({argv[1], argv[2]});
-    std::cerr << stream.filename() << ", " << stream.size().value_or(-1) << " bytes\n";
+    std::cerr << stream.filename();
+    if (const auto size = stream.size()) std::cerr << ", " << *size << " bytes";
+    std::cerr << '\n';
     // The end comes only if the report is complete; anything else throws.
     std::vector<char> part(std::size_t{256} * 1024);
     while (const std::size_t length = stream.read(part.data(), part.size()))
         std::cout.write(part.data(), static_cast<std::streamsize>(length));
-    std::cout.flush();
-    return std::cout ? 0 : 1;
+    if (!std::cout.flush()) throw std::ios_base::failure("standard output did not take the report");
 } catch (const std::exception &error) {
     std::cerr << error.what() << '\n';
     return 1;
