@@ -66,14 +66,17 @@ def own_names(driver: dict[str, Any]) -> dict[str, Any]:
     """How a language names parameters and options, by their names in C.
 
     The row "names" of a driver has the names themselves, and the style of those of options:
-    "style" is a pattern of how a key's words become a name; "drop" an end that they lose.
+    "style" is a pattern of how a key's words become a name; "drop" an end that they lose. With
+    "or_key" the parameter at fault may also be the key itself, by which it was set as text.
     """
     names = dict(driver.get("names", {}))
     style, drop = names.pop("style", None), names.pop("drop", "")
+    or_key = names.pop("or_key", False)
     if style is None:
         return names
     keys = {option["key"] for options in ABI["options"].values() for option in options}
-    return {key: in_style(style, key.removesuffix(drop)) for key in sorted(keys)} | names
+    styled = {key: in_style(style, key.removesuffix(drop)) for key in sorted(keys)}
+    return {key: [name, key] if or_key else name for key, name in styled.items()} | names
 
 
 def in_style(style: str, key: str) -> str:

@@ -101,17 +101,24 @@ def expect(actual: Any, wanted: Any, at: str = "") -> None:
 def in_own_names(wanted: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     """What is wanted of an error, with a language's own names of parameters and options."""
 
+    def name(word: re.Match[str]) -> str:
+        # In a message it is the first one of several.
+        found = names.get(word[0], word[0])
+        return str(found[0] if isinstance(found, list) else found)
+
     def translated(value: Any) -> Any:
         if isinstance(value, str):
-            return re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda word: names.get(word[0], word[0]), value)
+            return re.sub(r"\b[a-z]+(_[a-z]+)+\b", name, value)
         if isinstance(value, dict):
             return {key: translated(one) for key, one in value.items()}
         return [translated(one) for one in value] if isinstance(value, list) else value
 
     own = dict(wanted)
     if isinstance(wanted.get("parameter"), str):
-        name = names.get(wanted["parameter"], wanted["parameter"])
-        own["parameter"] = {"matches": f"^({'|'.join(name)})$"} if isinstance(name, list) else name
+        own_name = names.get(wanted["parameter"], wanted["parameter"])
+        if isinstance(own_name, list):
+            own_name = {"matches": f"^({'|'.join(own_name)})$"}
+        own["parameter"] = own_name
     if "message" in wanted:
         own["message"] = translated(wanted["message"])
     return own
