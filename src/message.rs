@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::text::shorten;
+
 /// What a part of a message is; the values are the ABI's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -108,10 +110,19 @@ pub(crate) fn mode(mode: i64) -> Part<String> {
     Part(PartKind::Mode, format!("{mode:o}"))
 }
 
-/// What was given, which it puts in quotes.
+/// What was given, which it puts in quotes; only its beginning, as it may be a secret in the
+/// wrong place.
 pub(crate) fn given(value: impl fmt::Display) -> Part<String> {
+    let mut value = value.to_string();
+    let start = shorten(&value, GIVEN_LIMIT).len();
+    if start < value.len() {
+        value.truncate(start);
+        value.push('…');
+    }
     Part(PartKind::Value, format!("\"{value}\""))
 }
+
+const GIVEN_LIMIT: usize = 32;
 
 /// How a value is written as text.
 pub(crate) fn notation(words: &str) -> Part<&str> {

@@ -416,6 +416,8 @@ pub fn generate(settings: &mut Settings, args: Generate) -> CommandResult {
         .and_then(|()| session.client.generate(&instance, &spec));
     let id = finish(&screen, settings, outcome).map_err(|failure| match failure.code {
         USAGE | REFUSED | NOT_FOUND if session.operation.percent().is_none() => failure,
+        // Such as of the connection, before anything was to be generated.
+        _ if failure.error.as_ref().is_some_and(Error::is_retryable) => failure,
         _ => failure.hint(format!(
             "the service may have generated the report, or may still generate it: dbss reports --instance {instance}"
         )),

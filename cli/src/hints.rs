@@ -73,8 +73,11 @@ fn setter(key: &str, set_keys: &[String]) -> String {
 
 /// The message of an error, with the flags and units of the command line.
 pub fn message(error: &Error, set_keys: &[String]) -> String {
+    let is_unknown_key = error.status() == Status::UnknownKey;
     let mut text = String::with_capacity(error.message().len());
     error.parts(|kind, part| match kind {
+        // What was perhaps meant is another key.
+        PartKind::Name if is_unknown_key && part != "key" => text += part,
         PartKind::Name => text += &setter(part, set_keys),
         PartKind::Duration => match part.strip_suffix(" ms").and_then(|ms| ms.parse::<f64>().ok()) {
             Some(ms) => text += &format!("{} s", ms / 1000.0),
@@ -168,7 +171,7 @@ fn config_path() -> String {
 }
 
 /// The name under which a value is remembered.
-fn parameter_name(name: &str) -> &str {
+pub fn parameter_name(name: &'static str) -> &'static str {
     match name {
         "project_id" => "project",
         _ => name,

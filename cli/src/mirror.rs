@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::args::Mirror;
 use crate::commands::{finish, report_type};
 use crate::failure::{CANCELLED, DONE, Failure, LOCAL, NOTHING_NEW, PARTIAL, write_stderr};
+use crate::hints;
 use crate::output::{Output, object, printable};
 use crate::screen::{ProgressKind, Screen};
 use crate::settings::Settings;
@@ -69,13 +70,17 @@ fn summary(result: &MirrorResult) -> Map<String, Value> {
     summary
 }
 
-fn failure_json(failure: &MirrorFailure) -> Map<String, Value> {
+fn failure_json(failure: &MirrorFailure, set_keys: &[String]) -> Map<String, Value> {
     let id = Some(failure.id.as_str()).filter(|id| !id.is_empty());
     let mut fields = object(
         "failure",
         [("instance", failure.instance.as_str().into()), ("id", id.into())],
     );
     fields.extend(error_json(&failure.error));
+    fields.insert(
+        "message".to_owned(),
+        hints::message(&failure.error, set_keys).into(),
+    );
     fields
 }
 
@@ -160,7 +165,7 @@ fn print_result(settings: &Settings, args: &Mirror, result: &MirrorResult) -> Re
     let mut output = Output::open()?;
     if settings.json {
         for failure in &result.failures {
-            output.json(&failure_json(failure))?;
+            output.json(&failure_json(failure, &settings.set_keys))?;
         }
         for gap in result.gaps.iter().filter(|_| args.gaps) {
             let fields = [

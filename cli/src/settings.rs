@@ -191,6 +191,23 @@ impl Settings {
 
     fn builder(&mut self) -> Result<ClientBuilder, Failure> {
         let mut builder = Client::builder();
+        let of_profile: Vec<_> = self
+            .profile
+            .set
+            .iter()
+            .map(|(key, value)| (key.clone(), value.text()))
+            .collect();
+        // First, as what variables and flags set overrides it.
+        for (key, value) in &of_profile {
+            if is_secret(key) {
+                return Err(Failure::usage(format!(
+                    "the profile '{}': {key} is a secret",
+                    self.profile_name
+                ))
+                .hint("it does not belong into this file; name the token's file with token_file"));
+            }
+            builder = self.set(builder, key, value, Some(self.profile_source()));
+        }
         let connection = &self.connection;
         let (region, endpoint) = (connection.region.clone(), connection.endpoint.clone());
         let ca_file = connection.ca_file.clone();
@@ -216,12 +233,6 @@ impl Settings {
             builder = builder.option("ca_file", path.as_os_str().as_bytes());
         }
         let connection = &self.connection;
-        let of_profile: Vec<_> = self
-            .profile
-            .set
-            .iter()
-            .map(|(key, value)| (key.clone(), value.text()))
-            .collect();
         let of_flags: Vec<_> = connection
             .set
             .iter()
@@ -238,16 +249,6 @@ impl Settings {
         let user_id = set
             .find(|(key, _)| key == "iam_user_id")
             .map(|(_, value)| value.clone());
-        for (key, value) in of_profile {
-            if is_secret(&key) {
-                return Err(Failure::usage(format!(
-                    "the profile '{}': {key} is a secret",
-                    self.profile_name
-                ))
-                .hint("it does not belong into this file; name the token's file with token_file"));
-            }
-            builder = self.set(builder, &key, &value, Some(self.profile_source()));
-        }
         let connection = &self.connection;
         for (key, limit) in [
             ("connect_timeout_ms", &connection.connect_timeout),
@@ -256,10 +257,12 @@ impl Settings {
         ] {
             if let Some(Limit(limit)) = limit {
                 builder = builder.option(key, limit);
+                self.set_keys.retain(|set| set != key);
             }
         }
         if let Some(attempts) = &connection.max_attempts {
             builder = builder.option("max_attempts", attempts);
+            self.set_keys.retain(|set| set != "max_attempts");
         }
         for (key, given) in [
             ("allow_plaintext", connection.allow_plaintext),
@@ -303,7 +306,7 @@ impl Settings {
         source: Option<String>,
     ) -> ClientBuilder {
         if let Some(row) = OptionSet::Config.find(key) {
-            self.remember(row.key(), value, source);
+            self.remember(hints::parameter_name(row.key()), value, source);
         }
         self.set_keys.push(key.to_owned());
         builder.option(key, value)
@@ -322,6 +325,13 @@ impl Settings {
         }
         match (self.profile.token_file.clone(), &self.profile.credentials) {
             (Some(path), None) => self.token_of_file(builder, &path),
+            (None, None)
+                if ["credentials", "iam_user"]
+                    .iter()
+                    .any(|key| self.is_set_by_profile(key)) =>
+            {
+                Ok(builder)
+            }
             (None, place) => Ok(builder.credentials(place.as_deref().unwrap_or("default"))),
             (Some(_), Some(_)) => Err(Failure::usage(format!(
                 "the profile '{}': token_file and credentials exclude each other",

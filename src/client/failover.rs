@@ -86,12 +86,17 @@ impl Endpoints {
 
 fn response_record(call: &Call, request: &Request<'_>, response: &Response) -> LogRecord {
     let id = response.request_id();
+    // Nobody counts the body of another response.
+    let announced = match (response.status().is_success(), response.announced()) {
+        (true, Some(bytes)) => format!("{bytes} bytes announced, "),
+        (true, None) => "no bytes announced, ".to_owned(),
+        (false, _) => String::new(),
+    };
     let message = format!(
-        "{} {}: HTTP {}, {} bytes announced, request id {}",
+        "{} {}: HTTP {}, {announced}request id {}",
         request.method,
         request.url,
         response.status().as_u16(),
-        response.announced().map_or("no".to_owned(), |n| n.to_string()),
         id.as_deref().unwrap_or("none"),
     );
     LogRecord {

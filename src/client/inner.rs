@@ -36,7 +36,7 @@ pub(crate) struct ClientInner {
     pub(super) poll_interval: Duration,
     pub(super) interruptible: bool,
     pub(super) log: ArcSwapOption<HostCallback<Log>>,
-    log_level: Level,
+    pub(super) log_level: Level,
 }
 
 impl fmt::Debug for ClientInner {

@@ -28,19 +28,25 @@ impl From<&str> for Subject {
 
 #[cold]
 #[inline(never)]
-fn log_failure(log: Option<&Arc<HostCallback<Log>>>, subject: &Subject, started: Instant, error: &Error) {
-    if let Some(log) = log {
+fn log_failure(
+    log: Option<&Arc<HostCallback<Log>>>,
+    log_level: Level,
+    subject: &Subject,
+    started: Instant,
+    error: &Error,
+) {
+    let level = match error.status() {
+        // Somebody wanted it to end.
+        Status::Cancelled | Status::Closed | Status::Interrupted => Level::Info,
+        _ => Level::Error,
+    };
+    if let Some(log) = log.filter(|_| level <= log_level) {
         let record = LogRecord {
             attempt: error.attempts(),
             request_id: error.request_id().map(str::to_owned),
             report_id: subject.report_id.clone(),
             duration: Some(started.elapsed()),
             ..LogRecord::new(format!("{}: {error}", subject.text)).about(error)
-        };
-        // Somebody wanted it to end.
-        let level = match error.status() {
-            Status::Cancelled | Status::Closed | Status::Interrupted => Level::Info,
-            _ => Level::Error,
         };
         write_record(log, level, record);
     }
@@ -74,7 +80,7 @@ impl ClientInner {
         let log = self.log.load_full();
         let signals = self.handle_signals(&active);
         signals.and_then(|_signals| body(active)).inspect_err(|e| {
-            log_failure(log.as_ref(), &subject, started, e);
+            log_failure(log.as_ref(), self.log_level, &subject, started, e);
         })
     }
 

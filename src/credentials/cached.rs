@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Completion, CredentialSource, Credentials, CredentialsProvider, RequestContext, SingleFlight};
 use crate::error::{Error, Status};
-use crate::log::Level;
+use crate::log::{Level, LogRecord};
 
 /// Fetches new credentials.
 pub(crate) trait TokenFetcher: std::fmt::Debug + Send + Sync {
@@ -96,7 +96,10 @@ impl CredentialsProvider for CachedProvider {
             Err(e) => {
                 last.refresh_failed.store(Some(Arc::new(Instant::now())));
                 (context.log)(Level::Warning, &|| {
-                    format!("failed to refresh the credentials, which are still valid: {e}").into()
+                    LogRecord::new(format!(
+                        "failed to refresh the credentials, which are still valid: {e}"
+                    ))
+                    .about(&e)
                 });
                 Ok(Some(last))
             }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::error::{Error, Status};
 use crate::http::{Object, Response};
-use crate::log::Level;
+use crate::log::{Level, LogRecord};
 use crate::memory;
 
 #[derive(Deserialize)]
@@ -134,7 +134,7 @@ impl KeyFetcher {
                 }
                 Err(e) if e.is_end_of_call() => return Err(e),
                 Err(e) if index + 1 < self.sources.len() => (context.log)(Level::Info, &|| {
-                    format!("no credentials from {}: {e}", source.source()).into()
+                    LogRecord::new(format!("no credentials from {}: {e}", source.source())).about(&e)
                 }),
                 Err(e) if index > 0 || self.missing.is_empty() => return Err(e),
                 Err(e) => {

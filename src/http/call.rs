@@ -332,15 +332,31 @@ impl Call {
     /// Waits before another attempt. Returns false, without waiting, if the total limit
     /// leaves no time for one.
     pub(crate) fn pause(&self, pause: Duration) -> Result<bool, Error> {
-        let until = deadline(Instant::now(), Some(pause));
-        // There would be no time for another attempt.
-        if self
-            .total_until
-            .is_some_and(|total| until.is_none_or(|until| until >= total))
-        {
+        if !self.has_time_for(pause) {
             return Ok(false);
         }
+        let until = deadline(Instant::now(), Some(pause));
         self.wait_until(&[], until).map(|_| true)
+    }
+
+    pub(crate) fn total_limit(&self) -> Option<Duration> {
+        self.limits.total
+    }
+
+    /// Whether the total limit leaves time for an attempt after this pause.
+    pub(crate) fn has_time_for(&self, pause: Duration) -> bool {
+        let until = deadline(Instant::now(), Some(pause));
+        self.total_until
+            .is_none_or(|total| until.is_some_and(|until| until < total))
+    }
+
+    /// Adds to a failure that there is no time for another attempt.
+    pub(crate) fn out_of_time(&self, failure: Error) -> Error {
+        let limit = duration(self.limits.total.unwrap_or_default());
+        failure.map_message(|text| {
+            let option = name("total_timeout_ms");
+            format!("{text}; {option} ({limit}) leaves no time for another attempt")
+        })
     }
 
     /// Returns the earliest limit of the next wait, and a function that makes its error.

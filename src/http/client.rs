@@ -120,7 +120,7 @@ impl ProcessState {
         Ok(ProcessState {
             agent: ArcSwapOption::from_pointee(Agent::with_parts(config, connector, NoResolver)),
             shards: Default::default(),
-            wakes: Arc::default(),
+            wakes: IdleWakes::new(),
             last_token: LastToken::default(),
         })
     }

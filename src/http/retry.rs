@@ -44,8 +44,11 @@ impl Retry {
         match failure.retry_after() {
             Some(requested) if requested > self.max_retry_after => {
                 *failure = failure.clone().map_message(|text| {
-                    let (requested, limit) = (duration(requested), name("max_retry_after_ms"));
-                    format!("{text}; it asked for a wait of {requested}, which is longer than {limit}")
+                    let (requested, option) = (duration(requested), name("max_retry_after_ms"));
+                    let limit = duration(self.max_retry_after);
+                    format!(
+                        "{text}; it asked for a wait of {requested}, which is longer than {option} ({limit})"
+                    )
                 });
                 None
             }
@@ -68,12 +71,11 @@ impl Retry {
                 Ok(value) => return Ok(value),
                 Err(e) => e,
             };
-            let again = match self.pause_after(&mut failure) {
-                Some(pause) => call.pause(pause)?,
-                None => false,
-            };
-            if !again {
+            let Some(pause) = self.pause_after(&mut failure) else {
                 return Err(failure);
+            };
+            if !call.pause(pause)? {
+                return Err(call.out_of_time(failure));
             }
         }
     }

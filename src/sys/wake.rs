@@ -2,6 +2,7 @@
 
 use super::descriptors::beyond_standard;
 use super::errno::errno;
+use super::process::process;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -96,24 +97,38 @@ const MAX_IDLE_WAKES: usize = 64;
 
 /// Wake-ups that nothing uses, for the next waits: to make and to close one costs more than
 /// to wait with it. A late signal may still reach one: a waiter clears it, checks its
-/// condition and waits again. The lock is only tried, as a thread that held it may not exist
-/// after `fork`.
-#[derive(Debug, Default)]
+/// condition and waits again.
+#[derive(Debug)]
 pub(crate) struct IdleWakes {
+    /// A thread that holds the lock may not exist after `fork`, so only this process uses it.
+    process: usize,
     wakes: Mutex<Vec<Arc<Wake>>>,
     is_closed: AtomicBool,
 }
 
 impl IdleWakes {
+    pub(crate) fn new() -> Arc<IdleWakes> {
+        Arc::new(IdleWakes {
+            process: process(),
+            wakes: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Locks them; None in another process.
+    fn wakes(&self) -> Option<MutexGuard<'_, Vec<Arc<Wake>>>> {
+        (self.process == process()).then(|| self.wakes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn take(&self) -> Option<Arc<Wake>> {
-        self.wakes.try_lock().ok()?.pop()
+        self.wakes()?.pop()
     }
 
     /// Keeps it, unless something waits with it, which would take the signals of the next
     /// waiter.
     fn keep(&self, mut wake: Arc<Wake>) {
         if Arc::get_mut(&mut wake).is_some()
-            && let Ok(mut wakes) = self.wakes.try_lock()
+            && let Some(mut wakes) = self.wakes()
             && wakes.len() < MAX_IDLE_WAKES
             && !self.is_closed.load(Ordering::SeqCst)
         {
@@ -123,7 +138,7 @@ impl IdleWakes {
 
     /// Closes the idle ones.
     pub(crate) fn clear(&self) {
-        let wakes = std::mem::take(&mut *self.wakes.lock().unwrap_or_else(PoisonError::into_inner));
+        let wakes = self.wakes().map(|mut wakes| std::mem::take(&mut *wakes));
         drop(wakes);
     }
 

@@ -302,6 +302,9 @@ impl Transfer {
                     format!("{text}; it cannot be resumed, because the service gave no strong entity tag")
                 }));
             }
+            if !self.call.has_time_for(pause) {
+                return Err(self.call.out_of_time(failure));
+            }
             self.client.log(Level::Warning, || LogRecord {
                 offset: Some(self.offset),
                 retry_delay: Some(pause),

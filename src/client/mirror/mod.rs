@@ -166,11 +166,11 @@ impl ClientInner {
             return Err(Error::new(
                 Status::Partial,
                 format!(
-                    "{} of {} reports, or lists of reports, failed to download; the result has all failures, of \
-                     which the first is: {}",
+                    "{} reports, or lists of reports, failed, and {} reports were listed; the result has all \
+                     failures, of which the first is: {}",
                     result.counts.failed,
                     result.counts.listed,
-                    result.failures[0].error.message()
+                    result.failures[0].error.marked()
                 ),
             ));
         }

@@ -73,7 +73,11 @@ impl Poller {
         if !call.pause(pause)? {
             return Err(Error::new(
                 Status::TotalTimeout,
-                format!("{what} within {}", name("total_timeout_ms")),
+                format!(
+                    "{what} within {} ({})",
+                    name("total_timeout_ms"),
+                    duration(call.total_limit().unwrap_or_default())
+                ),
             ));
         }
         Ok(())
@@ -172,10 +176,9 @@ impl ClientInner {
         active: Option<ActiveOperation>,
     ) -> Result<String, Error> {
         self.run(active, "generation of a report".into(), |active| {
-            let mut poller = Poller::new(self, active.operation());
+            let poller = Poller::new(self, active.operation());
             self.with_call(&active, |call| {
                 let project = self.project(call, report.project.as_deref())?;
-                let reports = || List::reports(&report.instance, None);
                 let templates = List::templates(&report.instance)?;
                 let template = self
                     .search(call, &project, templates, |item| {
@@ -194,7 +197,7 @@ impl ClientInner {
                 let hasher = RandomState::new();
                 let hash = |item: &Item| hasher.hash_one(item.id());
                 let mut before = HashSet::new();
-                self.each_page(call, &project, reports()?, |items| {
+                self.each_page(call, &project, List::reports(&report.instance, None)?, |items| {
                     before
                         .try_reserve(items.len())
                         .map_err(|_| memory::out_of_memory())?;
@@ -203,49 +206,73 @@ impl ClientInner {
                 })?;
                 self.create_in(call, &project, report)?;
                 call.operation().set_percent(0);
-                // The service returns no id, so the new report is the one that was not in
-                // the list before and matches the spec.
-                let id = loop {
-                    let mut new = Vec::new();
-                    let mut kept_bytes = 0;
-                    self.each_page(call, &project, reports()?, |mut items| {
-                        let bytes = items.first().map_or(0, Item::page_bytes);
-                        items.retain(|item| !before.contains(&hash(item)));
-                        if !items.is_empty() {
-                            kept_bytes += bytes;
-                        }
-                        if kept_bytes > MAX_NEW_ITEMS_BYTES {
-                            return Err(Error::new(
-                                Status::UnexpectedResponse,
-                                "the report was created, but the service's list has far too many new reports",
-                            ));
-                        }
-                        memory::reserve(&mut new, items.len())?;
-                        new.append(&mut items);
-                        Ok(())
-                    })?;
-                    match &candidates(&new, report, &template)[..] {
-                        [] => poller.pause(call, "the created report did not appear in the list")?,
-                        [item] => break item.id().to_owned(),
-                        several => {
-                            let ids: Vec<&str> = several.iter().map(|item| item.id()).collect();
-                            let message = format!(
-                                "the report was created, but cannot be distinguished from others that appeared at the same time: {}",
-                                ids.join(", ")
-                            );
-                            let ids = ids.into_iter().map(str::to_owned).collect();
-                            return Err(Error::new(Status::Ambiguous, message).with_candidates(ids));
-                        }
-                    }
-                };
-                self.log(Level::Info, || LogRecord {
-                    report_id: Some(id.clone()),
-                    ..LogRecord::new(format!("the id of the created report is {id}"))
-                });
-                self.wait_in(call, &project, &report.instance, &id, poller)?;
-                Ok(id)
+                let is_new = |item: &Item| !before.contains(&hash(item));
+                // The same call would create another one.
+                self.wait_for_created(call, &project, report, &template, is_new, poller)
+                    .map_err(|e| {
+                        e.permanent()
+                            .map_message(|text| format!("{text}; the report was created"))
+                    })
             })
         })
+    }
+
+    /// Waits until the created report is ready, and returns its id.
+    fn wait_for_created(
+        self: &Arc<ClientInner>,
+        call: &Arc<Call>,
+        project: &str,
+        report: &NewReport,
+        template: &Item,
+        is_new: impl Fn(&Item) -> bool,
+        mut poller: Poller,
+    ) -> Result<String, Error> {
+        // The service returns no id, so the new report is the one that was not in
+        // the list before and matches the spec.
+        let id = loop {
+            let mut new = Vec::new();
+            let mut kept_bytes = 0;
+            self.each_page(
+                call,
+                project,
+                List::reports(&report.instance, None)?,
+                |mut items| {
+                    let bytes = items.first().map_or(0, Item::page_bytes);
+                    items.retain(&is_new);
+                    if !items.is_empty() {
+                        kept_bytes += bytes;
+                    }
+                    if kept_bytes > MAX_NEW_ITEMS_BYTES {
+                        return Err(Error::new(
+                            Status::UnexpectedResponse,
+                            "the service's list has far too many new reports",
+                        ));
+                    }
+                    memory::reserve(&mut new, items.len())?;
+                    new.append(&mut items);
+                    Ok(())
+                },
+            )?;
+            match &candidates(&new, report, template)[..] {
+                [] => poller.pause(call, "the created report did not appear in the list")?,
+                [item] => break item.id().to_owned(),
+                several => {
+                    let ids: Vec<&str> = several.iter().map(|item| item.id()).collect();
+                    let message = format!(
+                        "the report cannot be distinguished from others that appeared at the same time: {}",
+                        ids.join(", ")
+                    );
+                    let ids = ids.into_iter().map(str::to_owned).collect();
+                    return Err(Error::new(Status::Ambiguous, message).with_candidates(ids));
+                }
+            }
+        };
+        self.log(Level::Info, || LogRecord {
+            report_id: Some(id.clone()),
+            ..LogRecord::new(format!("the id of the created report is {id}"))
+        });
+        self.wait_in(call, project, &report.instance, &id, poller)?;
+        Ok(id)
     }
 }
 
