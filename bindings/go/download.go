@@ -227,7 +227,7 @@ func (s *ReportStream) WriteTo(w io.Writer) (written int64, err error) {
 		}
 		wrote, err := w.Write(buffer[:n])
 		written += int64(wrote)
-		if err == nil && wrote < n {
+		if err == nil && wrote != n {
 			err = io.ErrShortWrite
 		}
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -90,7 +91,10 @@ type Error struct {
 func (e *Error) Error() string {
 	text := "dbss: " + e.Message
 	if len(e.causes) > 0 {
-		text += ": " + e.causes[0].Error()
+		// A message that libdbss made of it has it already.
+		if cause := e.causes[0].Error(); !strings.Contains(text, strings.TrimPrefix(cause, "dbss: ")) {
+			text += ": " + cause
+		}
 	}
 	return text
 }

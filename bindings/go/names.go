@@ -84,6 +84,9 @@ func isNumber(text string) bool {
 
 // durationHere writes a number of milliseconds, such as "250" or "250 ms", as Go does.
 func durationHere(text string) string {
+	if text == "-1" {
+		return "NoLimit"
+	}
 	if value, err := time.ParseDuration(strings.TrimSuffix(text, " ms") + "ms"); err == nil {
 		return value.String()
 	}

@@ -26,6 +26,15 @@ impl From<&str> for Subject {
     }
 }
 
+/// The level of the record of a call that failed.
+pub(super) fn failure_level(error: &Error) -> Level {
+    match error.status() {
+        // Somebody wanted it to end.
+        Status::Cancelled | Status::Closed | Status::Interrupted => Level::Info,
+        _ => Level::Error,
+    }
+}
+
 #[cold]
 #[inline(never)]
 fn log_failure(
@@ -35,11 +44,7 @@ fn log_failure(
     started: Instant,
     error: &Error,
 ) {
-    let level = match error.status() {
-        // Somebody wanted it to end.
-        Status::Cancelled | Status::Closed | Status::Interrupted => Level::Info,
-        _ => Level::Error,
-    };
+    let level = failure_level(error);
     if let Some(log) = log.filter(|_| level <= log_level) {
         let record = LogRecord {
             attempt: error.attempts(),

@@ -197,10 +197,17 @@ impl LazyWake {
         }
     }
 
-    /// Gives its descriptor away when nothing waits. Keeps it while something is signalling,
-    /// since the descriptor's number might be reused before that.
+    /// Gives its descriptor away when nothing waits. Waits a moment for what is signalling it,
+    /// since the descriptor's number might be reused before that, and then keeps it: after
+    /// `fork` a signalling thread may not exist.
     pub(crate) fn release(&self) {
         self.sender.store(0, Ordering::SeqCst);
+        for _ in 0..1000 {
+            if self.signallers.load(Ordering::SeqCst) == 0 {
+                break;
+            }
+            std::thread::yield_now();
+        }
         if self.signallers.load(Ordering::SeqCst) == 0
             && let Some((wake, idle)) = self.wake().take()
             && let Some(idle) = idle.upgrade()

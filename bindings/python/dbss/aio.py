@@ -182,15 +182,16 @@ class _Wait:
     def __init__(self, future: Future[Any]) -> None:
         self._loop = asyncio.get_running_loop()
         self.changed = asyncio.Event()
-        self.future = future
         self.error: Exception | None = None
         """Why end() ended it; None if the call finds out itself, without blocking."""
-        future.add_done_callback(self.notify)
+        self.follow(future)
 
-    def notify(self, *_: object) -> None:
-        # The loop may be closed by now.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.changed.set)
+    def follow(self, future: Future[Any]) -> None:
+        """Waits for this future from now on."""
+        self.future = future
+        # Not a method, which would make a reference cycle of this object and the future, with
+        # the report in it.
+        future.add_done_callback(functools.partial(_wake, self._loop, self.changed))
 
     def end(self, error: Exception | None = None) -> None:
         """Ends the wait for a thread; does nothing if the call has one."""
@@ -203,6 +204,12 @@ class _Wait:
         # A stream has the time of its call, which began before this read.
         error = None if is_stream else _timeout_error(timeout)
         return self._loop.call_later(timeout, self.end, error)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, changed: asyncio.Event, _: Future[Any]) -> None:
+    # The loop may be closed by now.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(changed.set)
 
 
 def _timeout_error(timeout: float) -> Exception:
@@ -238,8 +245,7 @@ async def _run_in_pool(
                     break
                 if wait.error is not None:
                     raise wait.error
-                wait.future = pool.submit_at_once(job)
-                wait.future.add_done_callback(wait.notify)
+                wait.follow(pool.submit_at_once(job))
             try:
                 await wait.changed.wait()
                 wait.changed.clear()

@@ -17,7 +17,14 @@ from .credentials import CallbackProvider, Credentials, PasscodeProvider, TokenP
 from .lists import ReportMethods
 from .log import LogForwarder, LogFunction
 from .mirror import MirrorMethods
-from .operation import CallMonitor, Operation, ProgressFunction, Result, control_for
+from .operation import (
+    CallMonitor,
+    Operation,
+    ProgressFunction,
+    Result,
+    control_for,
+    keep_control,
+)
 from .settings import DEFAULT, Default, Seconds
 from .stream import Handle, ReportStream
 
@@ -693,9 +700,11 @@ class Client(ReportMethods, MirrorMethods):
                 try:
                     if needs_callbacks:
                         monitor.attach()
-                    return monitor.run(call, context.pointer, control.pointer)
+                    result = monitor.run(call, context.pointer, control.pointer)
                 finally:
                     monitor.detach()
+            keep_control(control)
+            return result
         finally:
             # Otherwise the exception would keep the context alive.
             del context

@@ -67,12 +67,18 @@ def temporary_handle(
 # Errors.
 
 
+class OptionText(bytes):
+    """The value of an option that the user gave as text."""
+
+
 def operation_error(operation: abi.Operation) -> errors.Error | None:
     """Why the last call of an operation failed."""
     return exception_from(abi.operation_error(operation))
 
 
-def _exception_for_status(status: int, operation: abi.Operation | None = None) -> errors.Error:
+def _exception_for_status(
+    status: int, operation: abi.Operation | None = None, is_text: bool = False
+) -> errors.Error:
     """The exception for a status that a function has just returned on this thread.
 
     `operation` is the operation of the call. It still has the error after a signal
@@ -81,7 +87,7 @@ def _exception_for_status(status: int, operation: abi.Operation | None = None) -
     if operation and status != errors.BusyError.status:
         error = exception_from(abi.operation_error(operation))
     else:
-        error = exception_from(abi.error_take())
+        error = exception_from(abi.error_take(), is_text)
     if error is not None and error.status == status:
         return error
     message = decode(abi.status_message(status)) or ""
@@ -104,8 +110,11 @@ _CANCELLED_BY = {
 }
 
 
-def exception_from(pointer: abi.Error) -> errors.Error | None:
-    """Converts an error of libdbss to an exception and frees it; None for NULL."""
+def exception_from(pointer: abi.Error, is_text: bool = False) -> errors.Error | None:
+    """Converts an error of libdbss to an exception and frees it; None for NULL.
+
+    ``is_text`` says that it may be about an option that was given as text.
+    """
     if not pointer:
         return None
     try:
@@ -114,7 +123,7 @@ def exception_from(pointer: abi.Error) -> errors.Error | None:
         path = abi.error_path(pointer)
         os_code = abi.error_os_code(pointer) or None
         return _exception_class(status, os_code)(
-            _own_message(pointer),
+            _own_message(pointer, is_text),
             status=status,
             status_name=decode(abi.status_name(status)),
             parameter=None if parameter is None else wording.own_name(parameter),
@@ -146,12 +155,12 @@ def exception_from(pointer: abi.Error) -> errors.Error | None:
         abi.error_free(pointer)
 
 
-def _own_message(pointer: abi.Error) -> str:
+def _own_message(pointer: abi.Error, is_text: bool = False) -> str:
     parts = (
         (abi.error_part_kind(pointer, index), decode(abi.error_part_text(pointer, index)) or "")
         for index in range(abi.error_part_count(pointer))
     )
-    return wording.own_words(decode(abi.error_parameter(pointer)), parts)
+    return wording.own_words(decode(abi.error_parameter(pointer)), parts, is_text)
 
 
 def log_message(record: abi.LogRecord) -> str:
@@ -171,9 +180,10 @@ def _raise_for_status(status: int, arguments: tuple[object, ...]) -> None:
     # Skip the first argument: an operation there is being configured. It is not the
     # operation of a call.
     operation: Any = next((one for one in arguments[1:] if type(one) is abi.Operation), None)
+    is_text = any(type(one) is OptionText for one in arguments)
     # The arguments may hold a token, which must not be visible in the traceback.
     del arguments
-    raise _exception_for_status(status, operation)
+    raise _exception_for_status(status, operation, is_text)
 
 
 abi.library.raise_for_status = _raise_for_status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -104,7 +105,7 @@ class Control(ffi.OwnedHandle[abi.Operation]):
         self.reservation = Reservation()
         self._strings: dict[str, str | None] = {}
         self.is_shared = False
-        """Whether it is that of an Operation: others read it, and other calls use it."""
+        """Whether it is that of an Operation, so that others read it during a call."""
 
     def acquire(self, call: threading.Lock) -> None:
         """Reserves the operation for one call, until this lock is released.
@@ -349,9 +350,23 @@ class Operation:
         return f"<dbss.Operation {at.received} of {total} bytes>"
 
 
+# Used controls of calls without an operation. To free one runs Python code, in which a signal
+# handler could raise, and its exception would be lost.
+_spare_controls: list[Control] = []
+_MAX_SPARE_CONTROLS = 64
+
+
+def keep_control(control: Control) -> None:
+    """Keeps the control of a call that has succeeded, for another call without an operation."""
+    if not control.is_shared and len(_spare_controls) < _MAX_SPARE_CONTROLS:
+        _spare_controls.append(control)
+
+
 def control_for(operation: Operation | None) -> Control:
-    """The control of a call: that of its operation, or a new one."""
+    """The control of a call: that of its operation, or one that no other call uses."""
     if operation is None:
+        with contextlib.suppress(IndexError):
+            return _spare_controls.pop()
         return Control()
     if not isinstance(operation, Operation):
         raise TypeError(f"operation: must be dbss.Operation, not {type(operation).__name__}")
@@ -413,8 +428,7 @@ class CallMonitor:
 
     def detach(self) -> None:
         """Removes the progress callback after the last call."""
-        # An operation of this call alone removes it with itself.
-        if self._attached and self._control is not None and self._control.is_shared:
+        if self._attached and self._control is not None and self._control.pointer:
             ffi.clear_progress(self._control.pointer)
         # Otherwise its frame and this object would be a reference cycle.
         self._callback_loop.close()
@@ -436,9 +450,18 @@ class CallMonitor:
             return
         except BaseException as error:
             self._raised = error
-        self.in_user_code = False
+        # The call ends, and has records of that.
         while True:
-            yield 1
+            self.in_user_code = False
+            try:
+                record = yield 1
+                self.in_user_code = True
+                if record is not None and self._log is not None:
+                    self._log.forward(record)
+            except GeneratorExit:
+                return
+            except BaseException as error:
+                self._raised = self._raised or error
 
     def _on_progress(self) -> bool:
         if self._control is None:
@@ -520,6 +543,7 @@ def _reset_after_fork() -> None:
     global _forks
     _forks += 1
     _running_calls.clear()
+    _spare_controls.clear()
 
 
 if sys.platform != "win32":

@@ -101,7 +101,8 @@ def encode_text(options: str, key: str, value: Any) -> bytes:
     type, _ = abi.OPTIONS[options].get(key, ("text", 0))
     if type != "path" and not isinstance(value, str):
         raise TypeError(f'options: "{key}" must be str, not {value.__class__.__name__}')
-    return (ffi.encode_path if type == "path" else ffi.encode)(wording.own_name(key), value)
+    encode = ffi.encode_path if type == "path" else ffi.encode
+    return ffi.OptionText(encode(wording.own_name(key), value))
 
 
 def encode_milliseconds(key: str, seconds: float | None) -> bytes:
@@ -123,7 +124,8 @@ def encode_milliseconds(key: str, seconds: float | None) -> bytes:
 
 def encode_number(key: str, value: int) -> bytes:
     """Encodes a count or a size."""
-    return b"%d" % to_int(key, value)
+    # Python writes no number of thousands of digits; libdbss refuses all of these.
+    return b"%d" % max(-(2**64), min(to_int(key, value), 2**64))
 
 
 def encode_mode(key: str, value: int) -> bytes:

@@ -32,13 +32,14 @@ def own_name(name: str) -> str:
     return _NAMES.get(name, name)
 
 
-def own_words(parameter: str | None, parts: Iterable[tuple[int, str]]) -> str:
-    """The message of an error of which these are the parts."""
-    parts = list(parts)
+def own_words(
+    parameter: str | None, parts: Iterable[tuple[int, str]], is_text: bool = False
+) -> str:
+    """The message of an error of which these are the parts.
+
+    An item of the argument `options` is text, as in C.
+    """
     type = _TYPES.get(parameter or "")
-    value = next((text for kind, text in parts if kind == abi.PART_VALUE), "").strip('"')
-    # An item of `options` is text, as in C.
-    is_text = not (_is_number(value) or value.endswith(" s"))
     words = []
     for kind, text in parts:
         if kind == abi.PART_NAME:
@@ -47,12 +48,14 @@ def own_words(parameter: str | None, parts: Iterable[tuple[int, str]]) -> str:
             text = f'"{text}"' if is_key else own_name(text)
         elif kind == abi.PART_DURATION and (text.endswith(" ms") or not is_text):
             text = f"{_seconds(text)} s"
-        elif kind == abi.PART_MODE:
+        elif kind == abi.PART_MODE and not is_text:
             text = f"0o{text}"
-        elif kind == abi.PART_NOTATION:
-            text = "whole milliseconds " if type == "milliseconds" and is_text else ""
+        elif kind == abi.PART_NOTATION and not is_text:
+            text = ""
+        elif kind == abi.PART_NOTATION and type == "milliseconds":
+            text = "whole milliseconds "
         elif kind == abi.PART_VALUE and not is_text:
-            text = _value(type, value)
+            text = _value(type, text)
         elif kind == abi.PART_NO_LIMIT:
             text = f'"{text}"' if is_text else "None"
         elif kind in (abi.PART_NULL, abi.PART_UNKNOWN):
@@ -66,7 +69,7 @@ def own_words(parameter: str | None, parts: Iterable[tuple[int, str]]) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text.lstrip("-").isdecimal()
+    return text.removeprefix("-").isdecimal()
 
 
 def _seconds(milliseconds: str) -> str:
@@ -75,13 +78,16 @@ def _seconds(milliseconds: str) -> str:
     return str(whole) if rest == 0 else repr(number / 1000)
 
 
-def _value(type: str | None, text: str) -> str:
+def _value(type: str | None, quoted: str) -> str:
     """A value of one of the types that libdbss takes as text."""
-    if type == "milliseconds":
+    text = quoted.strip('"')
+    if type == "milliseconds" and (_is_number(text) or text.endswith(" s")):
         # A negative number of seconds has its unit, see settings; this is None.
         return text[:-2] if text.endswith(" s") else "None" if text == "-1" else _seconds(text)
-    if type != "mode" or not _is_octal(text):
+    if type in ("number", "bytes"):
         return text
+    if type != "mode" or not _is_octal(text):
+        return quoted
     mode = int(text, 8)
     # Such as 640 in place of 0o640.
     meant = str(mode)

@@ -16,7 +16,7 @@ use crate::client::download::stream::ReportStream;
 use crate::client::download::transfer::{Step, Transfer};
 use crate::client::inner::ClientInner;
 use crate::error::{Error, Status};
-use crate::log::{Level, LogRecord};
+use crate::log::Level;
 use crate::operation::ActiveOperation;
 use crate::sink::{Callback, Descriptor, FileOptions, FileSink, Memory, Sink, Writer};
 
@@ -199,13 +199,7 @@ impl ClientInner {
         if let Some(path) = sink.path() {
             transfer.operation().set_path(path.into_os_string().into_vec());
         }
-        self.log(Level::Info, || {
-            let received = transfer.operation().received();
-            LogRecord {
-                bytes: Some(received),
-                ..transfer.record(format!("report {}: {received} bytes", transfer.id()))
-            }
-        });
+        transfer.log_end();
         Ok(transfer.into_report_info())
     }
 }

@@ -180,6 +180,10 @@ impl Reader {
             }
             Err(error) => Err(error),
         };
+        match &outcome {
+            Ok(_) => transfer.log_end(),
+            Err(failure) => transfer.log_failure(failure),
+        }
         self.failed = outcome.as_ref().err().cloned();
         outcome
     }

@@ -9,6 +9,7 @@ use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, Header
 use crate::client::download::format::{Document, Format, MAGIC, MAX_LEADING_BLANK, SNIFFED, trim_body_start};
 use crate::client::download::report::{ReportInfo, ReportRequest, error_object, expect_report};
 use crate::client::inner::ClientInner;
+use crate::client::run::failure_level;
 use crate::error::{Error, Status};
 use crate::http::{
     Call, ERROR_BODY_LIMIT, JSON, Request, Response, Retry, VALUE_LIMIT, content_range, strong_etag,
@@ -145,6 +146,25 @@ impl Transfer {
             http_status: self.response.as_ref().map(|response| response.status().as_u16()),
             ..LogRecord::new(message)
         }
+    }
+
+    /// Logs that all bytes have arrived.
+    pub(crate) fn log_end(&self) {
+        self.client.log(Level::Info, || {
+            let received = self.operation().received();
+            LogRecord {
+                bytes: Some(received),
+                ..self.record(format!("report {}: {received} bytes", self.id()))
+            }
+        });
+    }
+
+    /// Logs why they do not.
+    pub(crate) fn log_failure(&self, failure: &Error) {
+        self.client.log(failure_level(failure), || {
+            let message = format!("report {}: {failure}", self.id());
+            self.record(message).about(failure)
+        });
     }
 
     pub(crate) fn id(&self) -> &str {
