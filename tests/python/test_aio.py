@@ -1,6 +1,8 @@
 """The client for asyncio, dbss.aio."""
 
 import asyncio
+import contextlib
+import gc
 import inspect
 import io
 import sys
@@ -192,6 +194,25 @@ CALLS = {
     "wait_for_report": ("@reports.list", lambda c, i, r, _: c.wait_for_report(i, r)),
     "delete_report": ("@reports.delete", lambda c, i, r, _: c.delete_report(i, r)),
 }
+
+
+async def test_async_call_leaves_no_reference_cycle(mock, client):
+    """Otherwise its report stays in memory until the collector runs."""
+
+    async def call(report_id):
+        with contextlib.suppress(dbss.NotFoundError):
+            await client.download_report(mock.instance_id, report_id)
+
+    for report_id in (mock.pdf["id"], "e" * 32):
+        await call(report_id)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await call(report_id)
+            assert gc.collect() < 20
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("name", CALLS)
