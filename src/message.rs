@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::text::shorten;
+use crate::text::{is_mark, shorten};
 
 /// What a part of a message is; the values are the ABI's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +67,6 @@ impl PartKind {
 
 const FIRST_MARK: u32 = 0xfdd0;
 const END: char = '\u{fdef}';
-
-/// Whether it is a mark here. No text from elsewhere has a use for one.
-pub(crate) fn is_mark(c: char) -> bool {
-    (FIRST_MARK..=END.into()).contains(&c.into())
-}
 
 /// Formats something as a part of a message.
 pub struct Part<T>(pub PartKind, pub T);

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::io;
 
-use crate::message::is_mark;
-
 /// Whether a character may reorder or hide text, or break its line: what Unicode calls
 /// format characters, line ends, blanks, and default ignorable ones.
 pub fn is_deceptive(c: char) -> bool {
@@ -42,6 +40,12 @@ pub(crate) fn sanitize(text: &str, limit: usize) -> Cow<'_, str> {
 /// The same for a message of this library, whose marks stay.
 pub(crate) fn sanitize_message(text: &str, limit: usize) -> Cow<'_, str> {
     replace_unsafe(text, limit, is_unsafe)
+}
+
+/// Whether it is one of the characters that Unicode leaves to programs: the marks of messages
+/// are of these. No text from elsewhere has a use for one.
+pub(crate) fn is_mark(c: char) -> bool {
+    ('\u{fdd0}'..='\u{fdef}').contains(&c)
 }
 
 fn is_unsafe(c: char) -> bool {
