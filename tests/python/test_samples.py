@@ -200,7 +200,7 @@ def test_mirror_sample_prints_failures(mock, sample):
     [failure] = [line for line in err.splitlines() if mock.pdf["id"] in line]
     assert failure.startswith(f"instance {mock.instance_id}, report ")
     assert "not yours" in failure
-    assert re.search(r"^mirror: 1 of \d+ .*failed", err, re.MULTILINE)
+    assert re.search(r"^mirror: .*failed", err, re.MULTILINE)
 
 
 def test_samples_compile_as_the_readme_prints(environment, tmp_path):
