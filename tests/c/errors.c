@@ -243,6 +243,7 @@ NAMED_CHECK(parts_of_message_are_its_names_and_values, PLAIN)
     CHECK(dbss_config_set(config, NULL, "1") == DBSS_ERR_NULL_ARGUMENT);
     expect_text(__LINE__, "[name|key][text|: must not be ][null|NULL]", parts_of(dbss_last_error()));
     CHECK(dbss_error_part_count(NULL) == 0 && dbss_error_part_text(NULL, 0) == NULL);
+    dbss_config_free(config);
 }
 
 /* Expects the same error from the thread and from the operation. */
