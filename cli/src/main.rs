@@ -143,12 +143,11 @@ fn with_settings(
         && json
     {
         let mut fields = object("error", [("exit_code", failure.code.into())]);
-        fields.extend(failure.error.iter().flat_map(mirror::error_json));
-        // In the words of the command line.
-        fields.insert(
-            "message".to_owned(),
-            Value::from(without_long_words(&failure.message)),
-        );
+        let message = without_long_words(&failure.message);
+        match &failure.error {
+            Some(error) => fields.extend(mirror::error_json(error, message)),
+            None => fields.extend([("message".to_owned(), Value::from(message))]),
+        }
         // What cannot be written there is on standard error.
         let _ = Output::open().and_then(|mut output| output.json(&fields));
     }

@@ -76,16 +76,15 @@ fn failure_json(failure: &MirrorFailure, set_keys: &[String]) -> Map<String, Val
         "failure",
         [("instance", failure.instance.as_str().into()), ("id", id.into())],
     );
-    fields.extend(error_json(&failure.error));
-    fields.insert(
-        "message".to_owned(),
-        hints::message(&failure.error, set_keys).into(),
-    );
+    fields.extend(error_json(
+        &failure.error,
+        hints::message(&failure.error, set_keys),
+    ));
     fields
 }
 
-/// The fields of an error.
-pub fn error_json(error: &Error) -> Map<String, Value> {
+/// The fields of an error, with its message in the words of the command line.
+pub fn error_json(error: &Error, message: String) -> Map<String, Value> {
     let details = error.details().iter().map(|detail| {
         let fields = [
             ("code", detail.code.as_deref().into()),
@@ -101,7 +100,7 @@ pub fn error_json(error: &Error) -> Map<String, Value> {
     let fields: [(&str, Value); 6] = [
         ("status", (error.status() as i32).into()),
         ("status_name", error.status().name().into()),
-        ("message", error.message().into()),
+        ("message", message.into()),
         ("service_code", error.service_code().into()),
         ("request_id", error.request_id().into()),
         ("details", details.collect::<Vec<_>>().into()),

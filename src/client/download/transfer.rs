@@ -339,7 +339,7 @@ impl Transfer {
                     .about(&failure)
             });
             if !self.call.pause(pause)? {
-                return Err(failure);
+                return Err(self.call.out_of_time(failure));
             }
             match self.attempt() {
                 Ok(()) => return Ok(()),
