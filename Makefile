@@ -45,6 +45,13 @@ HEADERS := include/dbss.h include/dbss.hpp include/dbss_raw.hpp
 
 STRIPPED := $(if $(STRIP),-s --strip-program=$(STRIP))
 
+# $(call put,options of install,from,to) replaces a file as a whole: a program that starts
+# meanwhile finds the old one or the new one, and never a part.
+define put
+install $(1) $(2) $(3).new
+mv -f $(3).new $(3)
+endef
+
 export CC CXX
 # The linker of another target is its compiler.
 ifdef CARGO_BUILD_TARGET
@@ -65,7 +72,7 @@ all: lib man ## the library and the command dbss, in build/
 lib: ## the shared and the static library, in build/lib
 	$(CARGO_BUILD) --release --locked -p libdbss
 	@mkdir -p $(BUILD)/lib $(BUILD)/include
-	install -m 755 $(STRIPPED) $(MADE)/release/libdbss.so $(BUILD)/lib/libdbss.so.$(ABI)
+	$(call put,-m 755 $(STRIPPED),$(MADE)/release/libdbss.so,$(BUILD)/lib/libdbss.so.$(ABI))
 	ln -sf libdbss.so.$(ABI) $(BUILD)/lib/libdbss.so
 # One object that shows the functions of the header alone, so that a program can
 # have the static libraries of other Rust code beside it. Bitcode, which a build without
@@ -76,15 +83,16 @@ lib: ## the shared and the static library, in build/lib
 		-o $(BUILD)/lib/dbss.o $(MADE)/release/libdbss.a
 	$(OBJCOPY) --keep-global-symbols=$(BUILD)/lib/exported --strip-unneeded \
 		--remove-section=.llvmbc --remove-section=.llvmcmd $(BUILD)/lib/dbss.o
-	rm -f $(BUILD)/lib/libdbss.a
-	$(AR) rcsD $(BUILD)/lib/libdbss.a $(BUILD)/lib/dbss.o
+	rm -f $(BUILD)/lib/libdbss.a.new
+	$(AR) rcsD $(BUILD)/lib/libdbss.a.new $(BUILD)/lib/dbss.o
+	mv -f $(BUILD)/lib/libdbss.a.new $(BUILD)/lib/libdbss.a
 	rm $(BUILD)/lib/exported $(BUILD)/lib/wanted $(BUILD)/lib/dbss.o
-	install -m 644 $(HEADERS) $(BUILD)/include
+	install -C -m 644 $(HEADERS) $(BUILD)/include
 
 mock: ## the mock service, for the demonstration and the tests
 	$(CARGO) build --locked $(or $(TEST_BUILD),-p dbss-mock)
 	@mkdir -p $(BUILD)/bin
-	install -m 755 $(MADE)/debug/dbss-mock $(BUILD)/bin/dbss-mock
+	$(call put,-m 755,$(MADE)/debug/dbss-mock,$(BUILD)/bin/dbss-mock)
 
 java: lib ## the Java package, with the library for this machine, in build/java
 	$(PYTHON) packaging/java_package.py $(BUILD)/java --repository $(BUILD)/java/repository \
@@ -96,7 +104,7 @@ GO_LINK = -ldflags "-X main.library=$$(cksum < $(BUILD)/lib/libdbss.a | cut -d' 
 drivers: lib java ## the drivers of the conformance suite in Rust, Go and Java, in build/tests/conformance
 	$(CARGO) build --locked $(or $(TEST_BUILD),-p dbss-driver)
 	@mkdir -p $(BUILD)/tests/conformance
-	install -m 755 $(MADE)/debug/driver-rust $(BUILD)/tests/conformance/driver-rust
+	$(call put,-m 755,$(MADE)/debug/driver-rust,$(BUILD)/tests/conformance/driver-rust)
 	cd tests/conformance/drivers/go && $(GO) build -buildvcs=false -tags dbss_repository $(GO_LINK) \
 		-o $(BUILD)/tests/conformance/driver-go .
 	tests/conformance/drivers/java/build $(BUILD)
@@ -111,7 +119,7 @@ node: lib ## the Node package, in its directory
 cli: ## the command dbss, in build/bin
 	$(CARGO_BUILD) --release --locked -p dbss-cli
 	@mkdir -p $(BUILD)/bin
-	install -m 755 $(STRIPPED) $(MADE)/release/dbss $(BUILD)/bin/dbss
+	$(call put,-m 755 $(STRIPPED),$(MADE)/release/dbss,$(BUILD)/bin/dbss)
 
 man: cli ## the command dbss, its man pages, and its completions for bash, zsh and fish
 	@mkdir -p $(BUILD)/share/completions
@@ -355,7 +363,7 @@ install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local
 	@test -x $(BUILD)/bin/dbss -a -d $(BUILD)/share/man || { echo "nothing is built yet: run make all first, as yourself" >&2; exit 1; }
 	umask 022 && install -d $(addprefix $(D),$(SHARED_DIRS) $(OWN_DIRS))
 # No version in its name: ldconfig would prefer a newer one that was there before.
-	install -m 755 $(BUILD)/lib/libdbss.so.$(ABI) $(D)$(LIBDIR)
+	$(call put,-m 755,$(BUILD)/lib/libdbss.so.$(ABI),$(D)$(LIBDIR)/libdbss.so.$(ABI))
 	ln -sf libdbss.so.$(ABI) $(D)$(LIBDIR)/libdbss.so
 	install -m 644 $(BUILD)/lib/libdbss.a $(D)$(LIBDIR)/libdbss.a
 	install -m 644 $(HEADERS) $(D)$(INCLUDEDIR)
@@ -363,7 +371,7 @@ install: ## what make all has built, into DESTDIR and PREFIX (default /usr/local
 	$(call configure,$(STATIC_LIBRARIES)) packaging/dbss.pc.in > $(D)$(LIBDIR)/pkgconfig/dbss.pc
 	$(call configure,$(subst $() ,;,$(STATIC_LIBRARIES:-l%=%))) packaging/cmake/dbssConfig.cmake.in > $(D)$(CMAKEDIR)/dbssConfig.cmake
 	$(call configure) packaging/cmake/dbssConfigVersion.cmake.in > $(D)$(CMAKEDIR)/dbssConfigVersion.cmake
-	install -m 755 $(BUILD)/bin/dbss $(D)$(BINDIR)
+	$(call put,-m 755,$(BUILD)/bin/dbss,$(D)$(BINDIR)/dbss)
 	install -m 644 $(BUILD)/share/man/man1/*.1 $(D)$(DATADIR)/man/man1
 	install -m 644 $(BUILD)/share/completions/dbss.bash $(D)$(DATADIR)/bash-completion/completions/dbss
 	install -m 644 $(BUILD)/share/completions/_dbss $(D)$(DATADIR)/zsh/site-functions
