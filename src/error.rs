@@ -187,6 +187,17 @@ impl Error {
         Error::new(status, format!("{name}: {what}")).changed(|e| e.parameter = Some(parameter))
     }
 
+    /// Makes the error for a failure of the operating system with what a parameter names.
+    pub(crate) fn os_argument(
+        status: Status,
+        parameter: &'static str,
+        context: impl fmt::Display,
+        cause: &io::Error,
+    ) -> Error {
+        let context = format_args!("{}: {context}", message::name(parameter));
+        Error::os(status, context, cause).changed(|e| e.parameter = Some(parameter))
+    }
+
     /// Makes the error for a failure that the operating system reported.
     pub(crate) fn os(status: Status, context: impl fmt::Display, cause: &io::Error) -> Error {
         let status = match cause.kind() {

@@ -201,7 +201,10 @@ fn hint(error: &Error, settings: &Settings) -> Option<String> {
             let unknown = settings.set_keys.iter().find(is_unknown);
             let from_profile = unknown.is_some_and(|key| settings.is_set_by_profile(key));
             let source = if from_profile { "the profile sets it; " } else { "" };
-            Some(format!("{source}'dbss options' lists the keys"))
+            match unknown.and_then(|key| Some((key, flag(key)?))) {
+                Some((key, flag)) => Some(format!("{source}{key} is no key but a flag: {flag}")),
+                None => Some(format!("{source}'dbss options' lists the keys")),
+            }
         }
         Status::NotFound if error.parameter() == Some("template_id") => {
             Some("'dbss templates' lists the ids".to_owned())

@@ -232,11 +232,7 @@ pub fn mirror(settings: &mut Settings, args: &Mirror) -> Result<u8, Failure> {
     if let Some(failure) = &mut failed {
         if let (PARTIAL, Some(result)) = (failure.code, &result) {
             // Each failure is printed below.
-            let counts = &result.counts;
-            failure.message = format!(
-                "{} of {} reports, or lists of reports, failed to download",
-                counts.failed, counts.listed
-            );
+            failure.message = result.what_failed();
         }
         failure.print();
         failure.printed = true;

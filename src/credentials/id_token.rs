@@ -67,7 +67,7 @@ impl IdToken {
             Err(e) => {
                 let shown = path.display();
                 let what = format_args!("cannot read the token file {shown}");
-                return Err(Error::os(Status::File, what, &e).with_path(path));
+                return Err(Error::os_argument(Status::File, parameter, what, &e).with_path(path));
             }
         };
         match bytes.trim_ascii() {

@@ -29,7 +29,10 @@ pub(super) fn difference(here: SystemTime, server: SystemTime) -> Option<String>
 /// Formats a duration, to the minute.
 pub(super) fn span(seconds: u64) -> String {
     let exact = if seconds < 60 { seconds } else { seconds / 60 * 60 };
-    format_duration(Duration::from_secs(exact)).to_string()
+    let text = format_duration(Duration::from_secs(exact)).to_string();
+    ["year", "month", "day"]
+        .iter()
+        .fold(text, |text, unit| text.replace(unit, &format!(" {unit}")))
 }
 
 /// Formats a time in UTC.
@@ -51,7 +54,7 @@ mod tests {
         let describe = |here| difference(here, server).expect("far");
         assert!(describe(server + minutes(61)).contains("1h 1m ahead of"));
         assert!(describe(server - minutes(11)).contains("11m behind"));
-        assert!(describe(SystemTime::UNIX_EPOCH).contains("11days 13h 46m behind"));
+        assert!(describe(SystemTime::UNIX_EPOCH).contains("11 days 13h 46m behind"));
         assert_eq!(date(u64::MAX), "9999-12-31T23:59:59Z");
     }
 }

@@ -95,9 +95,10 @@ fn read_from_environment(file: &OsStr, directories: &OsStr) -> Vec<CertificateDe
 
 fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let pem = read_small_file(path, CA_FILE_LIMIT).map_err(|e| match e.raw_os_error() {
-        Some(_) => Error::os(
+        Some(_) => Error::os_argument(
             Status::File,
-            format_args!("{}: cannot read {}", name("ca_file"), path.display()),
+            "ca_file",
+            format_args!("cannot read {}", path.display()),
             &e,
         )
         .with_path(path),

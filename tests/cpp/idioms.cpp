@@ -607,7 +607,7 @@ void lists()
     CHECK(database && database->name() && database->status());
     thrown<dbss::invalid_value_error>([&] { static_cast<void>(client.databases({instance_id}, {"PERHAPS"})); });
     const auto size = thrown<dbss::invalid_value_error>([&] { static_cast<void>(client.instances({{}, 1001})); });
-    CHECK(size.message() == "page_size: must be at most 1000, or 0 for 100, but is 1001");
+    CHECK(size.message() == "page_size: must be from 1 to 1000, or 0 for 100, but is 1001");
     thrown<dbss::not_found_error>([&] { static_cast<void>(client.reports({std::string(32, 'f')}).begin()); });
 #if __cplusplus >= 202002L
     static_assert(std::input_iterator<dbss::list<dbss::report>::iterator>);

@@ -296,7 +296,7 @@ impl Config {
                 return Err(Error::argument(
                     Status::NotConfigured,
                     "iam_user_id",
-                    "is for a login with a passcode, but there is no passcode provider; set one",
+                    "is for a login with a passcode, which needs a passcode provider",
                 ));
             }
             (None, Some(_)) => {

@@ -210,7 +210,8 @@ fn read(path: &Path, named: bool, region: &str) -> Result<Option<Vec<String>>, E
                 Status::File,
                 format_args!("cannot read the regions file {}", path.display()),
                 &e,
-            ));
+            )
+            .with_path(path));
         }
     };
     // The parser makes many small allocations for each line.

@@ -166,10 +166,8 @@ impl ClientInner {
             return Err(Error::new(
                 Status::Partial,
                 format!(
-                    "{} reports, or lists of reports, failed, and {} reports were listed; the result has all \
-                     failures, of which the first is: {}",
-                    result.counts.failed,
-                    result.counts.listed,
+                    "{}; the result has all failures, of which the first is: {}",
+                    result.what_failed(),
                     result.failures[0].error.marked()
                 ),
             ));

@@ -63,6 +63,21 @@ impl MirrorResult {
         self.failures.push(Failure { instance, id, error });
     }
 
+    /// Says what failed, in one line.
+    #[doc(hidden)]
+    pub fn what_failed(&self) -> String {
+        let lists = self.failures.iter().filter(|one| one.id.is_empty()).count();
+        let reports = self.failures.len() - lists;
+        let plural = if lists == 1 { "" } else { "s" };
+        let not_saved = format!("{reports} of {} reports failed to download", self.counts.listed);
+        let not_listed = format!("the reports of {lists} instance{plural} could not be listed");
+        match (reports, lists) {
+            (_, 0) => not_saved,
+            (0, _) => not_listed,
+            _ => format!("{not_saved}, and {not_listed}"),
+        }
+    }
+
     /// Returns the result as JSON: the counts by their names; "failures", each with
     /// instance, id, status, status_name, message; "gaps", each with instance, type,
     /// period.

@@ -115,7 +115,7 @@ impl Cursor {
                 Status::InvalidValue,
                 "page_size",
                 format_args!(
-                    "must be at most {max}, or 0 for {DEFAULT_PAGE_SIZE}, but is {}",
+                    "must be from 1 to {max}, or 0 for {DEFAULT_PAGE_SIZE}, but is {}",
                     Part(PartKind::Value, size)
                 ),
             ));
