@@ -75,11 +75,15 @@ final class Call extends AbstractInterruptibleChannel {
   /** Runs a call from its options to its error. */
   static <T> T run(DbssClient client, CallOptions options, Body<T> body) {
     Call call = new Call(client, options);
+    T result;
     try {
-      return call.perform(body);
-    } finally {
-      call.free();
+      result = call.perform(body);
+    } catch (Throwable e) {
+      call.freeAfter(e);
+      throw e;
     }
+    call.free();
+    return result;
   }
 
   static DbssException closed(String parameter, String what) {
@@ -175,17 +179,23 @@ final class Call extends AbstractInterruptibleChannel {
     Throwable own = thrown;
     if (own != null) {
       thrown = null;
+      if (status != 0 && status != Status.CANCELLED.code()) {
+        own.addSuppressed(failure(status));
+      }
       throw Threads.sneaky(own);
     }
-    if (status == 0) {
-      return;
+    if (status != 0) {
+      throw failure(status);
     }
+  }
+
+  private DbssException failure(int status) {
     var failed = DbssException.Details.take(status, ABI.dbss_operation_error(operation));
     if (interrupted && failed.fields.cancelledBy == Abi.DBSS_CANCELLED_BY_OPERATION) {
-      throw new DbssInterruptedException(failed);
+      return new DbssInterruptedException(failed);
     }
     boolean noToken = client.provider != null && status == Status.NO_TOKEN.code();
-    throw Groups.exception(failed, noToken ? client.provider.causeOf(failed.message) : null);
+    return Groups.exception(failed, noToken ? client.provider.causeOf(failed.message) : null);
   }
 
   /** What an interrupt does. */
@@ -205,6 +215,17 @@ final class Call extends AbstractInterruptibleChannel {
 
   CallResult result() {
     return new CallResult(new Fields.Operation(ABI, operation));
+  }
+
+  /** The same after a failure, which stays the one that is thrown. */
+  void freeAfter(Throwable failure) {
+    try {
+      free();
+    } catch (Throwable e) {
+      if (e != failure) {
+        failure.addSuppressed(e);
+      }
+    }
   }
 
   /** Releases what the call has. A stream that uses its operation is freed before. */

@@ -1145,6 +1145,42 @@ class ClientTest {
   }
 
   @Test
+  void errorOfACallSurvivesAnExceptionOfACallback() throws Exception {
+    var mine = new IllegalStateException("mine");
+    CallOptions options =
+        new CallOptions()
+            .onResult(
+                result -> {
+                  throw mine;
+                });
+    try (DbssClient client = Mock.builder().build()) {
+      DbssClient failing = client.with(options);
+      String unknown = "0".repeat(32);
+      for (Executable call :
+          List.<Executable>of(
+              () -> failing.downloadReport(Mock.instance(), unknown),
+              () -> failing.openReport(Mock.instance(), unknown))) {
+        DbssException failure = thrown(DbssException.class, call);
+        assertEquals(Status.NOT_FOUND, failure.status());
+        assertArrayEquals(new Throwable[] {mine}, failure.getSuppressed());
+      }
+    }
+    DbssClient.Builder logging = Mock.builder().logLevel(System.Logger.Level.ERROR);
+    logging.onLog(
+        record -> {
+          throw mine;
+        });
+    try (DbssClient client = logging.build()) {
+      assertSame(
+          mine,
+          thrown(
+              IllegalStateException.class,
+              () -> client.downloadReport(Mock.instance(), "0".repeat(32))));
+      assertEquals(Status.NOT_FOUND, ((DbssException) mine.getSuppressed()[0]).status());
+    }
+  }
+
+  @Test
   void listsLoseNoPageToAnExceptionOfACallback() throws Exception {
     String own = Mock.addInstance();
     Mock.control("POST", "/reports", Map.of("format", "pdf", "count", 10, "instance", own));
