@@ -213,7 +213,13 @@ def test_signal_handler_exception_at_any_place_frees_the_operation(connect, new_
             with client.open_report(*report.ids, operation=operation) as stream:
                 return stream.read()
 
-        for run in (lambda: client.download_report(*report.ids, operation=operation), download):
+        runs = (
+            lambda: client.download_report(*report.ids, operation=operation),
+            download,
+            # Closed by its finalizer.
+            lambda: client.open_report(*report.ids, operation=operation).read(),
+        )
+        for run in runs:
             for result in interruptions(run):
                 assert result is None or sha256(result) == report.sha256
                 # Neither busy nor cancelled.

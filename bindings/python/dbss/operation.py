@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypeVar
@@ -60,39 +61,43 @@ class Progress(NamedTuple):
 ProgressFunction = Callable[[Progress], object]
 
 
+def _nobody() -> None:
+    """The holder of what is free."""
+
+
 class Reservation:
     """Something that one call at a time may use.
 
     A call uses it while it holds a lock of its own, which it passes to take(). It holds
-    the lock in a ``with`` statement. So what a signal handler raises, at any moment,
-    cannot leave this reserved for ever.
+    the lock in a ``with`` statement, or is a stream that has the only reference to it.
+    So what a signal handler raises, at any moment, cannot leave this reserved for ever.
     """
 
     def __init__(self) -> None:
         # Reentrant, because a signal handler may call take() inside of take().
         self.lock = threading.RLock()
-        self._holder: threading.Lock | None = None
+        self._holder: Callable[[], threading.Lock | None] = _nobody
         self._forks = _forks
 
     def is_taken(self) -> bool:
         """Whether a call uses it."""
-        holder = self._holder
+        holder = self._holder()
         return holder is not None and holder.locked()
 
     def take(self, holder: threading.Lock) -> bool:
         """Reserves it until this lock, which is locked, is released; False if it is taken."""
         if self._forks != _forks:
             # In this child of fork(), the threads that held the locks do not exist.
-            self.lock, self._holder, self._forks = threading.RLock(), None, _forks
+            self.lock, self._holder, self._forks = threading.RLock(), _nobody, _forks
         with self.lock:
             if self.is_taken():
                 return False
-            self._holder = holder
+            self._holder = weakref.ref(holder)
             return True
 
     def pass_on(self, holder: threading.Lock) -> None:
         """Lets another lock hold it; for the call that uses it."""
-        self._holder = holder
+        self._holder = weakref.ref(holder)
 
 
 class Control(ffi.OwnedHandle[abi.Operation]):
