@@ -964,7 +964,9 @@ const char *dbss_error_detail_message(const dbss_error *error,
 DBSS_API int32_t dbss_error_cancelled_by(const dbss_error *error);
 
 /**
- * The number of reports that may be the created one, for DBSS_ERR_AMBIGUOUS.
+ * The number of reports that may be the created one, after a failure of
+ * dbss_report_generate(): several for DBSS_ERR_AMBIGUOUS; one if the report was
+ * found before the failure, so that dbss_report_wait() can go on.
  *
  * @return count.
  */
@@ -1195,8 +1197,8 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  * - "agency_domain_id" (text: 1 to 1024 bytes): The id of the account of
  *   "agency_name", instead of its name.
  * - "agency_duration_ms" (milliseconds: 900000 to 86400000; default 3600000):
- *   How long a temporary key of "agency_name" is valid, in whole seconds. It
- *   is refreshed before it expires.
+ *   How long a temporary key of "agency_name" is valid, a whole number of
+ *   seconds. It is refreshed before it expires.
  * - "credentials" (choice: default, oidc, environment, federation, profile,
  *   metadata, pod_identity): Where to find credentials, instead of setting
  *   them: oidc (an agency for the token of an OIDC provider:
@@ -1247,7 +1249,7 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  *   goes from https to plain http.
  * - "proxy" (secret): The URL of an HTTP proxy, such as
  *   http://user:password@proxy.example.com:3128, through which all connections
- *   are tunnelled (CONNECT).
+ *   are tunnelled (CONNECT). Without a scheme it is http.
  * - "proxy_from_environment" (boolean; default false): Whether the proxy is
  *   taken from https_proxy, http_proxy, all_proxy and no_proxy (also in upper
  *   case, except HTTP_PROXY) when the context is made.

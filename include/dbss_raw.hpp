@@ -698,8 +698,8 @@ template <class Self> class config_option_setters {
     Self &agency_domain(text_view value) { return put("agency_domain", detail::option_text(value)); }
     /// The id of the account of "agency_name", instead of its name. 1 to 1024 bytes.
     Self &agency_domain_id(text_view value) { return put("agency_domain_id", detail::option_text(value)); }
-    /// How long a temporary key of "agency_name" is valid, in whole seconds. It is refreshed before it expires.
-    /// 900000 ms to 86400000 ms. The default is 3600000 ms.
+    /// How long a temporary key of "agency_name" is valid, a whole number of seconds. It is refreshed before it
+    /// expires. 900000 ms to 86400000 ms. The default is 3600000 ms.
     Self &agency_duration(std::chrono::milliseconds value)
     { return put("agency_duration_ms", detail::option_text(value)); }
     /// Where to find credentials, instead of setting them: oidc (an agency for the token of an OIDC provider:
@@ -751,7 +751,7 @@ template <class Self> class config_option_setters {
     /// from https to plain http. The default is false.
     Self &follow_redirects(bool value) { return put("follow_redirects", detail::option_text(value)); }
     /// The URL of an HTTP proxy, such as http://user:password@proxy.example.com:3128, through which all
-    /// connections are tunnelled (CONNECT).
+    /// connections are tunnelled (CONNECT). Without a scheme it is http.
     Self &proxy(text_view value) { return put("proxy", detail::option_text(value)); }
     /// Whether the proxy is taken from https_proxy, http_proxy, all_proxy and no_proxy (also in upper case,
     /// except HTTP_PROXY) when the client is made. The default is false.

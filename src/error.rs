@@ -400,8 +400,8 @@ impl Error {
         self.0.cancelled_by
     }
 
-    /// The ids of the reports that may be the one that was created, for
-    /// [`Status::Ambiguous`].
+    /// The ids of the reports that may be the one that was created: several for
+    /// [`Status::Ambiguous`], one if the generation failed after it was found.
     pub fn candidates(&self) -> &[String] {
         &self.0.candidates
     }
@@ -452,7 +452,8 @@ impl Error {
             | Status::TotalTimeout
             | Status::ConnectionLost
             | Status::Truncated
-            | Status::NotResumable => true,
+            | Status::NotResumable
+            | Status::MirrorLocked => true,
             Status::ServerError => matches!(self.0.http_status, Some(500 | 502 | 503 | 504)),
             _ => false,
         }

@@ -81,12 +81,13 @@ impl LogRecord {
         }
     }
 
-    /// Adds a failure.
+    /// Adds a failure, perhaps one of which the call does not know its attempts yet.
     pub(crate) fn about(self, failure: &Error) -> LogRecord {
+        let attempts = failure.attempts().max(self.attempt);
         LogRecord {
             status: failure.status(),
             http_status: failure.http_status(),
-            error: Some(failure.clone()),
+            error: Some(failure.clone().with_attempts(attempts)),
             ..self
         }
     }

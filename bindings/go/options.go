@@ -83,8 +83,8 @@ func WithAgencyDomainID(value string) Option {
 }
 
 // WithAgencyDuration sets the option "agency_duration_ms": How long a temporary key of
-// [WithAgencyName] is valid, in whole seconds. It is refreshed before it expires. 15 min
-// to 24 h. The default is 60 min.
+// [WithAgencyName] is valid, a whole number of seconds. It is refreshed before it expires.
+// 15 min to 24 h. The default is 60 min.
 func WithAgencyDuration(value time.Duration) Option {
 	return newSetting("agency_duration_ms", durationText(value))
 }
@@ -187,7 +187,7 @@ func WithFollowRedirects(value bool) Option {
 
 // WithProxy sets the option "proxy": The URL of an HTTP proxy, such as
 // http://user:password@proxy.example.com:3128, through which all connections are tunnelled
-// (CONNECT).
+// (CONNECT). Without a scheme it is http.
 func WithProxy(value string) Option {
 	return newSetting("proxy", value)
 }

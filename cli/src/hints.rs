@@ -184,7 +184,12 @@ fn hint(error: &Error, settings: &Settings) -> Option<String> {
     let given = name.and_then(|name| settings.sourced.get(name));
     match error.status() {
         Status::InvalidId => id_hint(name?, &given?.value),
-        Status::InvalidToken => settings.token_hint.map(str::to_owned),
+        Status::InvalidToken => {
+            let source = settings.token_source.as_ref();
+            let from = source.map(|source| format!("the token is that of {source}"));
+            let hints: Vec<_> = settings.token_hint.map(str::to_owned).into_iter().chain(from).collect();
+            (!hints.is_empty()).then(|| hints.join("; "))
+        }
         Status::Resolve => region_hint(settings),
         Status::NotConfigured
             if !["region", "endpoint"]

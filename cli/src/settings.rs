@@ -343,10 +343,10 @@ impl Settings {
     /// The token of a file, without one line end at its end.
     fn token_of_file(&mut self, builder: ClientBuilder, path: &Path) -> Result<ClientBuilder, Failure> {
         let name = path.to_string_lossy();
-        let name = match &*name {
-            "-" => "standard input".into(),
-            "" => return Err(Failure::usage("--token-file: the name of the file is empty")),
-            _ => name,
+        let name = if name == "-" {
+            "standard input".into()
+        } else {
+            name
         };
         let token = read_token(path).map_err(|e| match e {
             ReadError::Cancelled => Failure::interrupted(),

@@ -370,7 +370,9 @@ pub unsafe extern "C" fn dbss_error_cancelled_by(error: *const dbss_error) -> i3
     unsafe { read(error, 0, |e| e.error.cancelled_by().map_or(0, |by| by as i32)) }
 }
 
-/// The number of reports that may be the created one, for DBSS_ERR_AMBIGUOUS.
+/// The number of reports that may be the created one, after a failure of
+/// dbss_report_generate(): several for DBSS_ERR_AMBIGUOUS; one if the report was
+/// found before the failure, so that dbss_report_wait() can go on.
 ///
 /// @return count.
 #[unsafe(no_mangle)]

@@ -35,7 +35,10 @@ impl Response {
             let origin = target
                 .as_deref()
                 .and_then(|location| location.parse::<::http::Uri>().ok())
-                .and_then(|uri| Some(format!(" to {}://{}", uri.scheme_str()?, uri.host()?)))
+                .and_then(|uri| {
+                    let port = uri.port_u16().map_or(String::new(), |port| format!(":{port}"));
+                    Some(format!(" to {}://{}{port}", uri.scheme_str()?, uri.host()?))
+                })
                 .unwrap_or_default();
             let redirected = Error::new(
                 Status::Redirected,

@@ -196,7 +196,7 @@ impl FileSink {
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
             return Err(not_regular(path).with_path(path));
         }
-        check_target(path, options.replace)?;
+        check_target(path, path, options.replace)?;
         FileSink::create(directory, Some(name.to_owned()), options)
     }
 
@@ -250,8 +250,8 @@ impl Sink for FileSink {
     fn begin(&mut self, info: Info<'_>) -> Result<(), Error> {
         if self.name.is_none() {
             let check = |name: &OsString| {
-                check_target(&self.directory.join(name), self.options.replace)
-                    .map_err(|e| e.with_path(self.named_directory.join(name)))
+                let shown = self.named_directory.join(name);
+                check_target(&self.directory.join(name), &shown, self.options.replace)
             };
             let mut name = OsString::from(info.filename);
             let mut checked = check(&name);
@@ -291,15 +291,14 @@ impl Sink for FileSink {
             .pending
             .take()
             .ok_or_else(|| Error::new(Status::Internal, "a file was finished twice"))?;
-        let named_directory = self.path().unwrap_or_else(|| path.clone());
-        let save_error = |e: &io::Error| {
-            failure(format_args!("cannot save {}", path.display()), e).with_path(&named_directory)
-        };
+        let shown = self.path().unwrap_or_else(|| path.clone());
+        let save_error =
+            |e: &io::Error| failure(format_args!("cannot save {}", shown.display()), e).with_path(&shown);
         let limitations = &mut self.limitations;
         pending
             .set_mode_and_sync(self.options.mode, limitations)
             .map_err(|e| save_error(&e))?;
-        check_target(&path, self.options.replace).map_err(|e| e.with_path(&named_directory))?;
+        check_target(&path, &shown, self.options.replace)?;
         pending
             .save(&path, &self.directory, self.options, limitations)
             .map_err(|e| save_error(&e))?;
@@ -324,16 +323,16 @@ impl Sink for FileSink {
     }
 }
 
-/// Returns an error if a file cannot get this name.
-fn check_target(path: &Path, replace: bool) -> Result<(), Error> {
+/// Returns an error if a file cannot get this name; the error has the path that is shown.
+fn check_target(path: &Path, shown: &Path, replace: bool) -> Result<(), Error> {
     let refused = match path.symlink_metadata() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => failure(format_args!("cannot look at {}", path.display()), &e),
-        Ok(existing) if !existing.is_file() => not_regular(path),
-        Ok(_) if !replace => exists(path.display()),
+        Err(e) => failure(format_args!("cannot look at {}", shown.display()), &e),
+        Ok(existing) if !existing.is_file() => not_regular(shown),
+        Ok(_) if !replace => exists(shown.display()),
         Ok(_) => return Ok(()),
     };
-    Err(refused.with_path(path))
+    Err(refused.with_path(shown))
 }
 
 fn not_regular(path: &Path) -> Error {

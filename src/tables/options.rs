@@ -380,7 +380,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"agency_duration_ms",
         Kind::Milliseconds,
         (900_000, DAY_MS),
-        c"How long a temporary key of \"agency_name\" is valid, in whole seconds. It is refreshed before it expires.",
+        c"How long a temporary key of \"agency_name\" is valid, a whole number of seconds. It is refreshed before it expires.",
     )
     .defaults_to(c"3600000"),
     config(
@@ -477,7 +477,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"proxy",
         Kind::Secret,
         NOT_EMPTY,
-        c"The URL of an HTTP proxy, such as http://user:password@proxy.example.com:3128, through which all connections are tunnelled (CONNECT).",
+        c"The URL of an HTTP proxy, such as http://user:password@proxy.example.com:3128, through which all connections are tunnelled (CONNECT). Without a scheme it is http.",
     )
     .invalid_status(Status::InvalidEndpoint),
     config(

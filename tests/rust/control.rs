@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use dbss::{Client, ClientBuilder, Level, Operation, Report, ReportStream, Status, TokenRequest};
 use dbss_mock::{Locale as Language, MockService};
@@ -176,7 +176,7 @@ fn close_applies_to_all_handles() {
     let error = stream.read(&mut [0; 10]).expect_err("closed");
     assert_eq!(
         dbss::Error::from_io(&error).map(dbss::Error::status),
-        Some(Status::Closed)
+        Some(Status::Cancelled)
     );
 }
 
@@ -290,6 +290,17 @@ fn token_provider_is_called_first_and_after_rejection() {
         Some(fixture.service.value("project_id"))
     );
 
+    let hasty = Fixture::with(|builder, service| {
+        let token = service.value("token").to_owned();
+        builder.token_provider(move |request| {
+            let seconds = UNIX_EPOCH + Duration::from_millis(1_795_000_000);
+            let error = request.set(&token, Some(seconds)).expect_err("long past");
+            assert_eq!(error.parameter(), Some("expires_ms"));
+        })
+    });
+    let error = hasty.client.check().expect_err("no token");
+    assert!(error.message().contains("are these seconds"), "{error}");
+
     let failing = Fixture::with(|builder, _| {
         builder.token_provider(|request| request.fail("the vault is shut").expect("the first word"))
     });
@@ -323,6 +334,7 @@ fn log_record_of_retry_has_fields() {
     assert_eq!((broke.attempt, broke.offset), (1, Some(1_200_000)));
     assert_eq!(broke.report_id.as_ref(), Some(&info.id));
     assert!(broke.retry_delay.is_some() && broke.duration.is_some());
+    assert_eq!(broke.error.as_ref().map(dbss::Error::attempts), Some(1));
     let done = log.iter().rfind(|r| r.level == Level::Info).expect("an end");
     assert_eq!((done.status, done.bytes), (Status::Ok, Some(3_000_000)));
     assert!(done.request_id.is_some());

@@ -18,7 +18,7 @@ use crate::credentials::{AccessKey, SourceSelector, TokenProvider};
 use crate::error::{Error, Status};
 use crate::http::{Endpoint, Limits, Proxy};
 use crate::log::{Level, Log, LogFn};
-use crate::message::{given, name};
+use crate::message::{duration, given, name};
 use crate::operation::Overrides;
 use crate::tables::{MAX_REGION_LENGTH, OptionSet};
 use credentials_option::{AgencyOption, CredentialsOption};
@@ -205,6 +205,10 @@ impl Config {
             ("agency_name", Value::Text(name)) => self.agency.name = Some(name.to_owned()),
             ("agency_domain", Value::Text(name)) => self.agency.domain = Some(name.to_owned()),
             ("agency_domain_id", Value::Text(id)) => self.agency.domain_id = Some(id.to_owned()),
+            ("agency_duration_ms", Value::Time(Some(given))) if given.subsec_nanos() != 0 => {
+                let what = format_args!("must be whole seconds, but is {}", duration(given));
+                return Err(Error::argument(Status::InvalidValue, "agency_duration_ms", what));
+            }
             ("agency_duration_ms", Value::Time(Some(duration))) => self.agency.duration = duration,
             (key @ "credentials", Value::Choice(name)) => {
                 let selector = SourceSelector::parse(name).ok_or_else(|| unhandled(key))?;

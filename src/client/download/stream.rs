@@ -10,6 +10,7 @@ use crate::client::download::transfer::{Step, Transfer};
 use crate::client::inner::ClientInner;
 use crate::error::{CancelledBy, Error, Status};
 use crate::http::Call;
+use crate::operation::cancelled;
 use crate::sys;
 
 /// A report that is read in parts; see [`Client::open`](crate::client::Client::open).
@@ -111,7 +112,10 @@ impl ReportStream {
         if self.closed.load(Ordering::SeqCst) {
             return Err(closed());
         }
-        self.client.check_open().map_err(|_| closed())
+        match self.client.http.is_closed() {
+            true => Err(cancelled(CancelledBy::Close)),
+            false => Ok(()),
+        }
     }
 
     /// Closes the stream. A running read ends with [`Status::Cancelled`], and later ones
@@ -145,7 +149,7 @@ fn closed() -> Error {
     Error::argument(
         Status::Closed,
         "stream",
-        "is closed, or its client is; open the report again to read it",
+        "is closed; open the report again to read it",
     )
 }
 

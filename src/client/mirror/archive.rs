@@ -275,6 +275,7 @@ impl Archive {
                         directory.display()
                     ),
                 )
+                .with_path(directory)
             })?;
         let mut archive = Archive {
             directory: directory.to_owned(),

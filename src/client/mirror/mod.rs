@@ -29,6 +29,7 @@ use crate::error::{Error, Status};
 use crate::http::Call;
 use crate::log::Level;
 use crate::memory;
+use crate::message::name;
 use crate::operation::{ActiveOperation, Operation};
 
 use archive::{Archive, make_directory, too_many};
@@ -43,6 +44,18 @@ const BYTES_PER_DAY: usize = 256;
 /// The maximum memory per id in addition to its text.
 const BYTES_PER_ID: usize = 64;
 
+fn check_arguments(project: Option<&str>, directory: &Path, options: &MirrorOptions) -> Result<(), Error> {
+    super::download::check_path(directory, "directory")?;
+    check_project(project)?;
+    match (options.since, options.until) {
+        (Some(since), Some(until)) if until < since => {
+            let what = format_args!("is before {}", name("since"));
+            Err(Error::argument(Status::InvalidValue, "until", what))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl ClientInner {
     /// Updates an archive. Returns a result even after a failure, if the run began.
     pub(super) fn mirror(
@@ -53,15 +66,10 @@ impl ClientInner {
         active: Option<ActiveOperation>,
     ) -> (Option<MirrorResult>, Result<(), Error>) {
         let mut result = None;
+        if let Err(e) = check_arguments(project, directory, options) {
+            return (None, Err(e));
+        }
         let outcome = self.run(active, "mirror".into(), |active| {
-            super::download::check_path(directory, "directory")?;
-            check_project(project)?;
-            if options
-                .since
-                .is_some_and(|since| options.until.is_some_and(|until| until < since))
-            {
-                return Err(Error::argument(Status::InvalidValue, "until", "is before since"));
-            }
             self.with_call(&active, |call| {
                 let project = self.project(call, project)?;
                 make_directory(directory)?;

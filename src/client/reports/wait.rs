@@ -271,8 +271,10 @@ impl ClientInner {
             report_id: Some(id.clone()),
             ..LogRecord::new(format!("the id of the created report is {id}"))
         });
-        self.wait_in(call, project, &report.instance, &id, poller)?;
-        Ok(id)
+        match self.wait_in(call, project, &report.instance, &id, poller) {
+            Ok(()) => Ok(id),
+            Err(e) => Err(e.with_candidates(vec![id])),
+        }
     }
 }
 

@@ -54,8 +54,9 @@ export interface ClientSettings {
   /** The id of the account of `agencyName`, instead of its name. 1 to 1024 bytes. */
   agencyDomainId?: string | undefined;
   /**
-   * How long a temporary key of `agencyName` is valid, a multiple of 1000. It is refreshed
-   * before it expires. 900000 to 86400000 ms (24 h). The default is 3600000 (60 min).
+   * How long a temporary key of `agencyName` is valid, a whole number of seconds. It is
+   * refreshed before it expires. 900000 to 86400000 ms (24 h). The default is 3600000 (60
+   * min).
    */
   agencyDurationMs?: number | undefined;
   /**
@@ -136,7 +137,7 @@ export interface ClientSettings {
   followRedirects?: boolean | undefined;
   /**
    * The URL of an HTTP proxy, such as http://user:password@proxy.example.com:3128, through
-   * which all connections are tunnelled (CONNECT).
+   * which all connections are tunnelled (CONNECT). Without a scheme it is http.
    */
   proxy?: string | URL | undefined;
   /**

@@ -150,8 +150,8 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
   }
 
   /**
-   * How long a temporary key of agencyName is valid, in whole seconds. It is refreshed before it
-   * expires. 15 min to 24 h. The default is 60 min.
+   * How long a temporary key of agencyName is valid, a whole number of seconds. It is refreshed
+   * before it expires. 15 min to 24 h. The default is 60 min.
    *
    * @param value the value
    * @return this
@@ -315,7 +315,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
 
   /**
    * The URL of an HTTP proxy, such as http://user:password@proxy.example.com:3128, through which
-   * all connections are tunnelled (CONNECT).
+   * all connections are tunnelled (CONNECT). Without a scheme it is http.
    *
    * @param value the value
    * @return this

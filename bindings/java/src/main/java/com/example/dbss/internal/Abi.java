@@ -251,7 +251,7 @@ public interface Abi extends Memory {
   /** What cancelled the call, for DBSS_ERR_CANCELLED. */
   int dbss_error_cancelled_by(long error);
 
-  /** The number of reports that may be the created one, for DBSS_ERR_AMBIGUOUS. */
+  /** The number of reports that may be the created one, after a failure of dbss_report_generate(): several for DBSS_ERR_AMBIGUOUS; one if the report was found before the failure, so that dbss_report_wait() can go on. */
   long dbss_error_candidate_count(long error);
 
   /** The id of a report that may be the created one. */

@@ -45,7 +45,7 @@ public final class Fields {
     /** What cancelled the call, for DBSS_ERR_CANCELLED. */
     public final int cancelledBy;
 
-    /** The number of reports that may be the created one, for DBSS_ERR_AMBIGUOUS. */
+    /** The number of reports that may be the created one, after a failure of dbss_report_generate(): several for DBSS_ERR_AMBIGUOUS; one if the report was found before the failure, so that dbss_report_wait() can go on. */
     public final long candidateCount;
 
     /** Where the service redirected to, for DBSS_ERR_REDIRECTED: the header Location unchanged, but without secrets. */
