@@ -3009,9 +3009,12 @@ dbss_error *dbss_mirror_result_failure_error(const dbss_mirror_result *result,
                                              size_t index);
 
 /**
- * The number of days, weeks and months without a report. Only periods between
- * the first and last report of an instance and a type (AUDIT_REPORT_DAY,
- * _WEEK, _MONTH) count, or since "since" and until "until".
+ * The number of days, weeks and months without a report of an instance and a
+ * type (AUDIT_REPORT_DAY, _WEEK, _MONTH), from "since" to "until", or without
+ * these from the first to the last report. What has no report at all has gaps
+ * only if "type" selects it, "since" and "until" are set, and it is not weekly:
+ * only reports show with which day a week begins. At most 10000 of an instance
+ * and a type are found, the latest ones.
  *
  * @return count.
  */

@@ -1436,8 +1436,10 @@ class mirror_result : public mirror_result_getters<mirror_result> {
         });
     }
 
-    /// The days, weeks and months without a report, between the first and the last one of an instance
-    /// and a type, or since since() and until until().
+    /// The days, weeks and months without a report of an instance and a type, from since() to until(),
+    /// or without these from the first to the last report. What has no report at all has gaps only if
+    /// type() selects it, since() and until() are set, and it is not weekly. At most 10,000 of an
+    /// instance and a type are found, the latest ones.
     [[nodiscard]] std::vector<mirror_gap> gaps() const
     {
         return detail::collect(dbss_mirror_result_gap_count(native_handle()), [this](std::size_t i) {

@@ -200,8 +200,9 @@ impl Error {
 
     /// Makes the error for a failure that the operating system reported.
     pub(crate) fn os(status: Status, context: impl fmt::Display, cause: &io::Error) -> Error {
-        let status = match cause.kind() {
-            io::ErrorKind::OutOfMemory => Status::OutOfMemory,
+        let status = match cause.raw_os_error() {
+            Some(libc::ENOMEM) => Status::OutOfMemory,
+            Some(libc::EMFILE | libc::ENFILE) => Status::Resource,
             _ => status,
         };
         Error::new(status, format!("{context}: {}", os_message(cause)))

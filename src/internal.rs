@@ -19,6 +19,11 @@ pub mod tables {
     pub use crate::tables::*;
 }
 
+/// Returns a number that differs between this process and those that it was forked from.
+pub fn process() -> usize {
+    crate::sys::process()
+}
+
 /// Makes a client from a configuration that may be used again.
 pub fn client(config: Config) -> Result<Client, Error> {
     Client::new(config)

@@ -451,50 +451,60 @@ impl Operation {
     /// How many reports a mirror has dealt with, and how many there are to deal with;
     /// none before it has read the lists, and for other calls.
     pub fn reports(&self) -> Option<(u64, u64)> {
-        lock(&self.result).reports
+        self.read_result(|result| result.reports)
     }
 
     /// The name of the report that a mirror began to download last, as the service
     /// sent it, but for what is beyond 256 bytes; its id where it has none.
     pub fn report_name(&self) -> Option<String> {
-        lock(&self.result).report_name.clone()
+        self.read_result(|result| result.report_name.clone())
     }
 
     /// Where the report was saved, once the call has succeeded.
     pub fn path(&self) -> Option<PathBuf> {
-        let result = lock(&self.result);
-        let path = result.paths.last()?;
-        Some(PathBuf::from(OsStr::from_bytes(path.to_bytes())))
+        self.read_result(|result| {
+            let path = result.paths.last()?;
+            Some(PathBuf::from(OsStr::from_bytes(path.to_bytes())))
+        })
     }
 
     /// The report's own name, made safe, once it has begun to arrive: see
     /// [`ReportInfo::filename`](crate::ReportInfo::filename).
     pub fn filename(&self) -> Option<String> {
-        text(&lock(&self.result).filenames)
+        self.read_result(|result| text(&result.filenames))
     }
 
     /// The service's id of the request (header X-Request-Id), once the report has
     /// begun to arrive.
     pub fn request_id(&self) -> Option<String> {
-        text(&lock(&self.result).request_ids)
+        self.read_result(|result| text(&result.request_ids))
     }
 
     /// The header Content-Type of the report, once it has begun to arrive.
     pub fn content_type(&self) -> Option<String> {
-        text(&lock(&self.result).content_types)
+        self.read_result(|result| text(&result.content_types))
     }
 
     /// A text of the last call, valid until the next call; NULL if there is none.
     #[doc(hidden)]
     pub fn c_text(&self, which: Text) -> *const c_char {
-        let result = lock(&self.result);
-        let values = match which {
-            Text::Path => &result.paths,
-            Text::Filename => &result.filenames,
-            Text::ContentType => &result.content_types,
-            Text::RequestId => &result.request_ids,
-        };
-        values.last().map_or(ptr::null(), |value| value.as_ptr())
+        let text = self.read_result(|result| {
+            let values = match which {
+                Text::Path => &result.paths,
+                Text::Filename => &result.filenames,
+                Text::ContentType => &result.content_types,
+                Text::RequestId => &result.request_ids,
+            };
+            values.last().map(|value| value.as_ptr())
+        });
+        text.unwrap_or(ptr::null())
+    }
+
+    /// Reads the result of the last call. In a child of `fork` it is none: a thread that does
+    /// not exist there may hold the lock.
+    fn read_result<T>(&self, read: impl FnOnce(&CallResult) -> Option<T>) -> Option<T> {
+        self.check_process().ok()?;
+        read(&lock(&self.result))
     }
 
     /// The format of the report, by its first bytes, once it has begun to arrive.

@@ -360,8 +360,10 @@ type MirrorResult struct {
 	MirrorCounts
 	// The reports, and lists of them, that failed.
 	Failures []MirrorFailure
-	// The days, weeks and months without a report, between the first and the last one of
-	// an instance and a type, or between Since and Until.
+	// The days, weeks and months without a report of an instance and a type, from Since to
+	// Until, or without these from the first to the last report. What has no report at all
+	// has gaps only if Type selects it, Since and Until are set, and it is not weekly. At
+	// most 10,000 of an instance and a type, the latest ones.
 	Gaps []Gap
 }
 

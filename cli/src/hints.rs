@@ -187,7 +187,12 @@ fn hint(error: &Error, settings: &Settings) -> Option<String> {
         Status::InvalidToken => {
             let source = settings.token_source.as_ref();
             let from = source.map(|source| format!("the token is that of {source}"));
-            let hints: Vec<_> = settings.token_hint.map(str::to_owned).into_iter().chain(from).collect();
+            let hints: Vec<_> = settings
+                .token_hint
+                .map(str::to_owned)
+                .into_iter()
+                .chain(from)
+                .collect();
             (!hints.is_empty()).then(|| hints.join("; "))
         }
         Status::Resolve => region_hint(settings),

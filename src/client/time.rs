@@ -2,7 +2,12 @@
 //! Other notations and numbers since 1970 are accepted too. The result is none for other
 //! texts.
 
+use std::ops::RangeInclusive;
+
 const MINUTES_PER_DAY: i64 = 24 * 60;
+
+/// The days since 1970 of the years 1 to 9999, which a date can show.
+pub(super) const DAYS: RangeInclusive<i64> = -719_162..=2_932_896;
 
 /// Returns the day of a time at an offset from UTC in minutes, counted since 1970. A date
 /// without a time is the same day at every offset.
@@ -102,7 +107,8 @@ pub(super) fn day_number(year: i64, month: i64, day: i64) -> Option<i64> {
 
 /// Converts a day since 1970 to year, month and day.
 pub(super) fn date(number: i64) -> (i64, i64, i64) {
-    let mut year = 1970 + number.div_euclid(366).min(number.div_euclid(365));
+    // Not later than the day, and not before the first year that has a number.
+    let mut year = (1970 + number.div_euclid(366).min(number.div_euclid(365))).max(1);
     while day_number(year + 1, 1, 1).is_some_and(|next| next <= number) {
         year += 1;
     }
@@ -167,8 +173,9 @@ mod tests {
     fn day_numbers_round_trip_through_dates() {
         assert_eq!(day_number(1970, 1, 1), Some(0));
         assert_eq!(day_number(2000, 3, 1), Some(11_017));
-        let first = day_number(1968, 1, 1).expect("a day");
-        for number in first..first + 200 * 365 {
+        assert_eq!(day_number(1, 1, 1), Some(*DAYS.start()));
+        assert_eq!(day_number(9999, 12, 31), Some(*DAYS.end()));
+        for number in DAYS.step_by(5) {
             let (year, month, day) = date(number);
             assert_eq!(day_number(year, month, day), Some(number));
         }

@@ -57,7 +57,8 @@ impl TokenRequest {
     pub fn set(&self, token: impl AsRef<[u8]>, expires: Option<SystemTime>) -> Result<(), Error> {
         let completion = self.take()?;
         let life = expires.map(|expires| expires.duration_since(SystemTime::now()));
-        let are_seconds = expires.is_some_and(|expires| expires < SystemTime::UNIX_EPOCH + SECONDS_AS_MILLISECONDS);
+        let are_seconds =
+            expires.is_some_and(|expires| expires < SystemTime::UNIX_EPOCH + SECONDS_AS_MILLISECONDS);
         let checked = Token::new(token.as_ref()).and_then(|token| match life {
             Some(Err(_)) if are_seconds => Err(Error::argument(
                 Status::InvalidToken,

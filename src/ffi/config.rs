@@ -2,12 +2,13 @@
 
 use std::ffi::c_char;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::arguments::{bytes, out, text};
 use super::call::ffi_status;
 use super::handle::Handle;
 use super::panic::ffi_value;
+use super::settings::Settings;
 use super::status::dbss_status;
 use dbss::Error;
 use dbss::internal::Config;
@@ -24,7 +25,7 @@ pub struct dbss_config {
 }
 
 impl Handle for dbss_config {
-    type Value = Mutex<Config>;
+    type Value = Settings<Config>;
 }
 
 /// Runs `change` on the configuration behind `config`.
@@ -37,8 +38,7 @@ pub(super) unsafe fn with_config<T>(
 ) -> Result<T, Error> {
     // SAFETY: the same contract.
     let config = unsafe { dbss_config::borrow(config, "config") }?;
-    // Setters assign last, so the value is consistent even after a panic.
-    let mut config = config.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut config = config.lock("config")?;
     let result = change(&mut config);
     let discarded = config.take_discarded();
     drop(config);
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn dbss_config_new(out_config: *mut *mut dbss_config) -> d
     let slot = unsafe { out(out_config, ptr::null_mut(), "out_config") };
     ffi_status(|| {
         let slot = slot?;
-        *slot = dbss_config::into_handle(Arc::new(Mutex::new(Config::default())));
+        *slot = dbss_config::into_handle(Arc::new(Settings::new(Config::default())));
         Ok(())
     })
 }

@@ -242,7 +242,7 @@ pub unsafe extern "C" fn dbss_log_record_retry_delay_ms(record: *const dbss_log_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_error(record: *const dbss_log_record) -> *mut dbss_error {
     // SAFETY: the header's rules are the contract of `read`.
-    unsafe { read(record, ptr::null_mut(), |r| owned_error(r.record.error.clone())) }
+    ffi_copy(|| unsafe { read(record, ptr::null_mut(), |r| owned_error(r.record.error.clone())) })
 }
 
 /// The HTTP status of the response that the record is about, such as 200.

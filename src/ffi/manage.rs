@@ -2,7 +2,6 @@
 
 use std::ffi::c_char;
 use std::ptr;
-use std::sync::Mutex;
 
 use super::arguments::{null, text};
 use super::call::ffi_status;
@@ -11,7 +10,7 @@ use super::handle::Handle;
 use super::operation::dbss_operation;
 use super::operation::with_operation;
 use super::panic::ffi_value;
-use super::settings::{copy_settings, new_settings, set_value};
+use super::settings::{Settings, copy_settings, new_settings, set_value};
 use super::status::dbss_status;
 use dbss::internal::ActiveOperation;
 use dbss::{Client, Error, Report, ReportSpec, Status};
@@ -27,7 +26,7 @@ pub struct dbss_report_spec {
 }
 
 impl Handle for dbss_report_spec {
-    type Value = Mutex<ReportSpec>;
+    type Value = Settings<ReportSpec>;
 }
 
 /// Makes an empty specification.

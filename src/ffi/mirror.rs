@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::arguments::{bytes, out};
 use super::buffer::dbss_buffer;
@@ -14,7 +14,7 @@ use super::handle::Handle;
 use super::operation::dbss_operation;
 use super::operation::with_operation;
 use super::panic::ffi_value;
-use super::settings::{copy_settings, new_settings, set_value};
+use super::settings::{Settings, copy_settings, new_settings, set_value};
 use super::status::dbss_status;
 use dbss::mirror::{Counts, MirrorOptions, MirrorResult};
 
@@ -26,7 +26,7 @@ pub struct dbss_mirror_options {
 }
 
 impl Handle for dbss_mirror_options {
-    type Value = Mutex<MirrorOptions>;
+    type Value = Settings<MirrorOptions>;
 }
 
 /// The result of a mirror. It never changes.
@@ -308,9 +308,12 @@ pub unsafe extern "C" fn dbss_mirror_result_failure_error(
     ffi_copy(|| owned_error(unsafe { dbss_mirror_result::read(result, None, error) }))
 }
 
-/// The number of days, weeks and months without a report. Only periods between
-/// the first and last report of an instance and a type (AUDIT_REPORT_DAY,
-/// _WEEK, _MONTH) count, or since "since" and until "until".
+/// The number of days, weeks and months without a report of an instance and a
+/// type (AUDIT_REPORT_DAY, _WEEK, _MONTH), from "since" to "until", or without
+/// these from the first to the last report. What has no report at all has gaps
+/// only if "type" selects it, "since" and "until" are set, and it is not weekly:
+/// only reports show with which day a week begins. At most 10000 of an instance
+/// and a type are found, the latest ones.
 ///
 /// @return count.
 #[unsafe(no_mangle)]

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 use std::ptr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::arguments::{out, text};
 use super::call::ffi_status;
@@ -12,7 +12,7 @@ use super::operation::dbss_operation;
 use super::operation::with_operation;
 use super::page::dbss_page;
 use super::panic::ffi_value;
-use super::settings::{copy_settings, new_settings, set_value};
+use super::settings::{Settings, copy_settings, new_settings, set_value};
 use super::status::dbss_status;
 use dbss::{ScheduleChanges, internal};
 
@@ -24,7 +24,7 @@ pub struct dbss_schedule_changes {
 }
 
 impl Handle for dbss_schedule_changes {
-    type Value = Mutex<ScheduleChanges>;
+    type Value = Settings<ScheduleChanges>;
 }
 
 /// Makes changes that set nothing yet.

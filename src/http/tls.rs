@@ -1,10 +1,10 @@
 //! TLS: trusted certificates, their verification, and messages about failures.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
-use std::{env, fmt, iter, thread};
+use std::{env, fmt, io, thread};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -18,6 +18,7 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
     SignatureScheme,
 };
+use rustls_native_certs::ErrorKind;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use webpki::ring as webpki;
@@ -55,42 +56,90 @@ pub(super) fn load_roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, E
         return Ok(Arc::new(roots));
     }
     // A system's store may have a few invalid entries, which are skipped.
-    let paths_in_variables =
-        [FILE_VARIABLE, DIRECTORY_VARIABLE].map(|variable| env::var_os(variable).unwrap_or_default());
-    let certificates = match &paths_in_variables {
-        [file, directories] if file.is_empty() && directories.is_empty() => {
-            hold_standard_streams();
-            rustls_native_certs::load_native_certs().certs
-        }
-        [file, directories] => read_from_environment(file, directories),
-    };
-    roots.add_parsable_certificates(certificates);
+    roots.add_parsable_certificates(system_certificates()?);
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     Ok(Arc::new(roots))
 }
 
-/// Reads the certificates that OpenSSL's environment variables name. They may be set by
-/// mistake, so the size is limited and only regular files are read: a device has no end,
-/// and a named pipe waits for its writer.
-fn read_from_environment(file: &OsStr, directories: &OsStr) -> Vec<CertificateDer<'static>> {
+/// Reads the certificates of the system, or those that OpenSSL's environment variables name
+/// in their place. It fails if there are none where the variables say, or if the process has
+/// no descriptor left: other certificates must not be trusted in their place.
+fn system_certificates() -> Result<Vec<CertificateDer<'static>>, Error> {
+    let value = |variable| env::var_os(variable).unwrap_or_default();
+    let (file, directories) = (value(FILE_VARIABLE), value(DIRECTORY_VARIABLE));
+    if file.is_empty() && directories.is_empty() {
+        hold_standard_streams();
+        let loaded = rustls_native_certs::load_native_certs();
+        for failure in loaded.errors {
+            match failure.kind {
+                ErrorKind::Io { inner, path } if exhausted(&inner) => {
+                    let what = format_args!("cannot read the system's certificates in {}", path.display());
+                    return Err(Error::os(Status::Resource, what, &inner));
+                }
+                _ => {}
+            }
+        }
+        return Ok(loaded.certs);
+    }
+    let (certificates, failure) = read_from_environment(&file, &directories);
+    let variable = if file.is_empty() {
+        DIRECTORY_VARIABLE
+    } else {
+        FILE_VARIABLE
+    };
+    match failure {
+        Some((path, e)) if certificates.is_empty() || exhausted(&e) => {
+            let what = format_args!("cannot read {}", path.display());
+            Err(Error::os_argument(Status::File, variable, what, &e).with_path(path))
+        }
+        _ if certificates.is_empty() => Err(Error::argument(
+            Status::File,
+            variable,
+            "names no certificate in PEM form; correct it or remove it from the environment",
+        )),
+        _ => Ok(certificates),
+    }
+}
+
+/// Whether the process lacks what it needs to read any file.
+fn exhausted(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    )
+}
+
+/// Reads what these variables name, and returns the first failure, or the gravest. They may be set by
+/// mistake, so the size is limited and only regular files are read: a device has no end, and
+/// a named pipe waits for its writer.
+fn read_from_environment(
+    file: &OsStr,
+    directories: &OsStr,
+) -> (Vec<CertificateDer<'static>>, Option<(PathBuf, io::Error)>) {
+    let file = (!file.is_empty()).then(|| PathBuf::from(file));
     let paths = env::split_paths(directories)
         .filter(|path| !path.as_os_str().is_empty())
         .flat_map(|directory| entries(&directory))
         .take(CA_DIRECTORY_LIMIT);
     let mut remaining = CA_FILE_LIMIT;
     let mut certificates = Vec::new();
-    for path in iter::once(file.into()).chain(paths) {
-        if let Ok(pem) = read_small_file(&path, remaining) {
-            remaining -= pem.bytes.len() as u64;
-            certificates.extend(CertificateDer::pem_slice_iter(&pem.bytes).flatten());
+    let mut failure = None;
+    for path in file.into_iter().chain(paths) {
+        match read_small_file(&path, remaining) {
+            Ok(pem) => {
+                remaining -= pem.bytes.len() as u64;
+                certificates.extend(CertificateDer::pem_slice_iter(&pem.bytes).flatten());
+            }
+            Err(e) if failure.is_none() || exhausted(&e) => failure = Some((path, e)),
+            Err(_) => {}
         }
     }
     // Such directories also contain links to the same files.
     certificates.sort_unstable_by(|one, other| one.as_ref().cmp(other));
     certificates.dedup();
-    certificates
+    (certificates, failure)
 }
 
 fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

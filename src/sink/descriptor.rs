@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::{Info, Sink};
 use crate::error::{Error, Status};
@@ -13,8 +13,9 @@ use crate::text::os_message;
 /// How many bytes a ready pipe accepts without blocking, in any mode.
 const MAX_PART: usize = 4096;
 
-pub(crate) struct Descriptor<'a> {
-    fd: BorrowedFd<'a>,
+pub(crate) struct Descriptor {
+    /// A copy: if the caller closes its own during the call, another file may get its number.
+    fd: OwnedFd,
     /// The same terminal, opened again in non-blocking mode: a write to a stopped terminal
     /// may block after some bytes.
     terminal: Option<File>,
@@ -24,19 +25,19 @@ pub(crate) struct Descriptor<'a> {
 /// How to write without blocking longer than the call allows.
 #[derive(Clone, Copy)]
 enum WriteMode {
-    /// write(2): for a regular file, which poll does not support, or a non-blocking descriptor.
+    /// write(2): for a regular file, which poll does not support, or the reopened terminal.
     Plain,
     Socket,
-    /// A write that does not block although the descriptor does. Waiting first is not
-    /// enough: another process may fill a pipe meanwhile.
+    /// A write that does not block, whatever the descriptor's mode, which another process may
+    /// change. Waiting first is not enough: another process may fill a pipe meanwhile.
     NonBlocking,
     /// The fallback: wait until it is writable, then write at most [`MAX_PART`] bytes.
     AfterWait,
 }
 
-impl<'a> Descriptor<'a> {
+impl Descriptor {
     /// Fails if it is not open for writing.
-    pub(crate) fn new(fd: BorrowedFd<'a>) -> Result<Descriptor<'a>, Error> {
+    pub(crate) fn new(fd: BorrowedFd<'_>) -> Result<Descriptor, Error> {
         let invalid_fd = |what: &str, cause: &io::Error| {
             Error::argument(
                 Status::Argument,
@@ -52,11 +53,14 @@ impl<'a> Descriptor<'a> {
                 &io::Error::from_raw_os_error(libc::EBADF),
             ));
         }
+        let fd = fd
+            .try_clone_to_owned()
+            .map_err(|e| super::file::failure("cannot copy the descriptor", &e))?;
         let terminal = fd
             .is_terminal()
-            .then(|| sys::reopen_nonblocking(fd).ok())
+            .then(|| sys::reopen_nonblocking(fd.as_fd()).ok())
             .flatten();
-        let write_mode = if flags.regular || flags.nonblocking || terminal.is_some() {
+        let write_mode = if flags.regular || terminal.is_some() {
             WriteMode::Plain
         } else if flags.socket {
             WriteMode::Socket
@@ -71,13 +75,13 @@ impl<'a> Descriptor<'a> {
     }
 }
 
-impl Sink for Descriptor<'_> {
+impl Sink for Descriptor {
     fn begin(&mut self, _: Info<'_>) -> Result<(), Error> {
         Ok(())
     }
 
     fn write(&mut self, mut bytes: &[u8], call: &Call) -> Result<(), Error> {
-        let fd = self.terminal.as_ref().map_or(self.fd, AsFd::as_fd);
+        let fd = self.terminal.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
         while !bytes.is_empty() {
             let part = &bytes[..bytes.len().min(MAX_PART)];
             let written = match self.write_mode {
@@ -91,6 +95,10 @@ impl Sink for Descriptor<'_> {
                 }
             };
             match written {
+                Ok(0) => {
+                    let cause = io::ErrorKind::WriteZero.into();
+                    return Err(super::file::failure("cannot write to the descriptor", &cause));
+                }
                 Ok(n) => bytes = &bytes[n..],
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {

@@ -91,7 +91,6 @@ pub(crate) struct DescriptorMode {
     pub(crate) regular: bool,
     pub(crate) socket: bool,
     pub(crate) writable: bool,
-    pub(crate) nonblocking: bool,
 }
 
 pub(crate) fn descriptor(fd: BorrowedFd<'_>) -> io::Result<DescriptorMode> {
@@ -109,7 +108,6 @@ pub(crate) fn descriptor(fd: BorrowedFd<'_>) -> io::Result<DescriptorMode> {
         regular: mode & libc::S_IFMT == libc::S_IFREG,
         socket: mode & libc::S_IFMT == libc::S_IFSOCK,
         writable: flags & libc::O_ACCMODE != libc::O_RDONLY,
-        nonblocking: flags & libc::O_NONBLOCK != 0,
     })
 }
 

@@ -32,8 +32,11 @@ class MirrorFailure:
 class Gap:
     """A day, week or month without a report.
 
-    Gaps are found between the first and the last report of an instance and a type
-    (AUDIT_REPORT_DAY, _WEEK, _MONTH), or between ``since`` and ``until``.
+    Gaps are found for each instance and type (AUDIT_REPORT_DAY, _WEEK, _MONTH) from
+    ``since`` to ``until``, or without these from the first to the last report. What has
+    no report at all has gaps only if ``type`` selects it, ``since`` and ``until`` are
+    given, and it is not weekly. At most 10,000 of an instance and a type are found, the
+    latest ones.
     """
 
     instance_id: str

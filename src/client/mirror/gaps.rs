@@ -1,5 +1,6 @@
-//! Finds the days, weeks and months without a report between a type's first and last
-//! report.
+//! Finds the days, weeks and months without a report.
+
+use std::collections::HashSet;
 
 use serde::Serialize;
 
@@ -7,8 +8,11 @@ use super::options::MirrorOptions;
 use crate::client::reports::page::Item;
 use crate::client::time::date;
 
-/// The maximum number of gaps. A report with a wrong date can cause very many.
-const MAX_GAPS: usize = 10_000;
+/// The maximum number of gaps of one instance and type, and of all together.
+const MAX_GAPS_OF_SERIES: usize = 10_000;
+const MAX_GAPS: usize = 1_000_000;
+
+const DAYS_OF_WEEK: i64 = 7;
 
 /// A period without a report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -88,43 +92,97 @@ impl Start {
     }
 }
 
-/// Finds the gaps of all instances and types. If the options limit the days, the limits
-/// count instead of the first and last report.
-pub(super) fn gaps(mut starts: Vec<Start>, instances: &[String], options: &MirrorOptions) -> Vec<Gap> {
-    let name = |start: &Start| instances.get(start.instance).map_or("", String::as_str);
-    starts.sort_unstable_by(|a, b| (name(a), a.interval, a.number).cmp(&(name(b), b.interval, b.number)));
+/// The reports of one instance and type, in order.
+struct Series<'a> {
+    instance: usize,
+    interval: Interval,
+    starts: &'a [Start],
+}
+
+impl Series<'_> {
+    /// Returns the first and the last period that should have a report; none if neither
+    /// reports nor options tell.
+    fn range(&self, options: &MirrorOptions) -> Option<(i64, i64)> {
+        let bound = |bound: Option<i64>| bound.map(|day| self.interval.number(day));
+        let (since, until) = (bound(options.since), bound(options.until));
+        match (self.starts.first(), self.starts.last()) {
+            (Some(first), Some(last)) if self.interval == Interval::Week => {
+                // Only the reports show with which day a week begins.
+                let before = since.map_or(0, |since| (first.number - since).max(0) / DAYS_OF_WEEK);
+                let after = until.map_or(0, |until| (until - last.number).max(0) / DAYS_OF_WEEK);
+                Some((
+                    first.number - before * DAYS_OF_WEEK,
+                    last.number + after * DAYS_OF_WEEK,
+                ))
+            }
+            (Some(first), Some(last)) => Some((since.unwrap_or(first.number), until.unwrap_or(last.number))),
+            _ if self.interval == Interval::Week => None,
+            _ => since.zip(until),
+        }
+    }
+
+    /// Whether no report begins in this period.
+    fn is_gap(&self, begin: i64, width: i64) -> bool {
+        let next = self.starts.partition_point(|start| start.number < begin);
+        self.starts
+            .get(next)
+            .is_none_or(|start| start.number >= begin + width)
+    }
+}
+
+/// Finds the gaps of all instances and types. `listed` has the instances whose lists are
+/// complete. Of the type that the options select, an instance without any report has gaps too.
+pub(super) fn gaps(
+    mut starts: Vec<Start>,
+    instances: &[String],
+    listed: &[usize],
+    options: &MirrorOptions,
+) -> Vec<Gap> {
+    let name = |index: usize| instances.get(index).map_or("", String::as_str);
+    starts.sort_unstable_by_key(|start| (start.instance, start.interval, start.number));
+    let mut series: Vec<Series<'_>> = starts
+        .chunk_by(|a, b| (a.instance, a.interval) == (b.instance, b.interval))
+        .filter_map(|starts| {
+            starts.first().map(|first| Series {
+                instance: first.instance,
+                interval: first.interval,
+                starts,
+            })
+        })
+        .collect();
+    if let Some(interval) = options.kind().and_then(Interval::of) {
+        let known: HashSet<usize> = series.iter().map(|one| one.instance).collect();
+        let missing = listed.iter().filter(|index| !known.contains(index));
+        series.extend(missing.map(|index| Series {
+            instance: *index,
+            interval,
+            starts: &[],
+        }));
+    }
+    series.sort_by_key(|one| (name(one.instance), one.interval));
+    let most = (MAX_GAPS / series.len().max(1)).clamp(1, MAX_GAPS_OF_SERIES);
     let mut gaps = Vec::new();
-    for group in starts.chunk_by(|a, b| (a.instance, a.interval) == (b.instance, b.interval)) {
-        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+    for one in &series {
+        let Some((from, to)) = one.range(options) else {
             continue;
         };
-        let interval = first.interval;
-        let bound = |bound: Option<i64>| bound.map(|day| interval.number(day));
-        let (from, to) = match interval {
-            // Only the reports show with which day a week begins.
-            Interval::Week => (first.number, last.number),
-            _ => (
-                bound(options.since).unwrap_or(first.number),
-                bound(options.until).unwrap_or(last.number),
-            ),
+        let width = match one.interval {
+            Interval::Week => DAYS_OF_WEEK,
+            Interval::Day | Interval::Month => 1,
         };
-        let width = if interval == Interval::Week { 7 } else { 1 };
-        let mut expected = from;
-        while expected <= to && gaps.len() < MAX_GAPS {
-            // A report covers the period in which it begins.
-            let next = group.partition_point(|start| start.number < expected);
-            if group
-                .get(next)
-                .is_none_or(|start| start.number >= expected + width)
-            {
-                gaps.push(Gap {
-                    instance: name(first).to_owned(),
-                    kind: interval.kind().to_owned(),
-                    period: interval.first_day(expected),
-                });
-            }
-            expected += width;
-        }
+        let before = gaps.len();
+        // The latest first: a report with a wrong date can cause very many earlier ones.
+        let periods = (0..=(to - from).div_euclid(width)).rev();
+        let missing = periods
+            .map(|count| from + count * width)
+            .filter(|begin| one.is_gap(*begin, width))
+            .take(most);
+        gaps.extend(missing.map(|begin| Gap {
+            instance: name(one.instance).to_owned(),
+            kind: one.interval.kind().to_owned(),
+            period: one.interval.first_day(begin),
+        }));
+        gaps[before..].reverse();
     }
     gaps
 }
@@ -139,7 +197,7 @@ mod tests {
             Start::of(0, &Item::of(&json), options)
         };
         let starts = starts.iter().filter_map(start).collect();
-        let found = gaps(starts, &["i".to_owned()], options);
+        let found = gaps(starts, &["i".to_owned()], &[0], options);
         assert!(found.iter().all(|gap| gap.kind == kind && gap.instance == "i"));
         found.into_iter().map(|gap| gap.period).collect()
     }
@@ -170,5 +228,26 @@ mod tests {
             periods("AUDIT_REPORT_DAY", &["2026-02-27"], &range),
             ["2026-02-26", "2026-02-28"]
         );
+        // A week begins with the day of its reports.
+        range.set("until", b"2026-03-14").expect("a day");
+        assert_eq!(
+            periods("AUDIT_REPORT_WEEK", &["2026-03-06"], &range),
+            ["2026-02-27", "2026-03-13"]
+        );
+        assert_eq!(periods("AUDIT_REPORT_DAY", &[], &range), [""; 0]);
+        range.set("until", b"2026-02-27").expect("a day");
+        range.set("type", b"AUDIT_REPORT_DAY").expect("a type");
+        assert_eq!(
+            periods("AUDIT_REPORT_DAY", &[], &range),
+            ["2026-02-26", "2026-02-27"]
+        );
+    }
+
+    #[test]
+    fn latest_gaps_are_kept() {
+        let far = ["1970-01-01", "2026-01-01", "2026-01-03"];
+        let found = periods("AUDIT_REPORT_DAY", &far, &MirrorOptions::default());
+        assert_eq!(found.len(), MAX_GAPS_OF_SERIES);
+        assert_eq!(found.last().map(String::as_str), Some("2026-01-02"));
     }
 }

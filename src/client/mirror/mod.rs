@@ -123,6 +123,7 @@ impl ClientInner {
             None => self.instances(call, project)?,
         };
         let mut listed = Listed::default();
+        let mut complete = Vec::new();
         for (index, instance) in instances.iter().enumerate() {
             let before = (listed.pending.len(), listed.bytes, listed.starts.len());
             let counts = result.counts.clone();
@@ -134,7 +135,10 @@ impl ClientInner {
                     })
                 })
             });
-            let Err(e) = read else { continue };
+            let Err(e) = read else {
+                complete.push(index);
+                continue;
+            };
             // An incomplete list does not count.
             listed.pending.truncate(before.0);
             listed.bytes = before.1;
@@ -157,7 +161,7 @@ impl ClientInner {
             plan(archive, options, record, result, &mut jobs)?;
         }
         memory::probe(listed.starts.len() * BYTES_PER_DAY)?;
-        result.gaps = gaps::gaps(listed.starts, &instances, options);
+        result.gaps = gaps::gaps(listed.starts, &instances, &complete, options);
         let total = jobs.len();
         self.work(call, operation, project, archive, options, jobs, result)?;
         self.log(Level::Info, || {

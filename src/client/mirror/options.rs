@@ -88,9 +88,14 @@ impl MirrorOptions {
         Ok(())
     }
 
+    /// The type of the reports, if only those of one are wanted.
+    pub(super) fn kind(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
     /// Converts a time of the service to a day since 1970. None if it cannot be parsed.
     pub(super) fn day(&self, time: &str) -> Option<i64> {
-        time::day(time, self.utc_offset)
+        time::day(time, self.utc_offset).filter(|day| time::DAYS.contains(day))
     }
 
     /// Whether the options select a report. A report without a date matches every range

@@ -34,8 +34,10 @@ public final class MirrorResult extends MirrorCounts {
   }
 
   /**
-   * {@return the days, weeks and months without a report, between the first and the last one of an
-   * instance and a type, or between since and until}
+   * {@return the days, weeks and months without a report of an instance and a type, from since to
+   * until, or without these from the first to the last report} What has no report at all has gaps
+   * only if the option type selects it, since and until are set, and it is not weekly. At most
+   * 10,000 of an instance and a type are found, the latest ones.
    */
   public List<Gap> gaps() {
     return gaps;

@@ -620,7 +620,7 @@ public interface Abi extends Memory {
   /** The error of a report that failed to download. */
   long dbss_mirror_result_failure_error(long result, long index);
 
-  /** The number of days, weeks and months without a report. */
+  /** The number of days, weeks and months without a report of an instance and a type (AUDIT_REPORT_DAY, _WEEK, _MONTH), from "since" to "until", or without these from the first to the last report. */
   long dbss_mirror_result_gap_count(long result);
 
   /** The first day of a gap, such as "2026-11-24". */

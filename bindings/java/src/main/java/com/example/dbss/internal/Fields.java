@@ -311,7 +311,7 @@ public final class Fields {
     /** The number of failures: reports, or lists of reports. */
     public final long failureCount;
 
-    /** The number of days, weeks and months without a report. */
+    /** The number of days, weeks and months without a report of an instance and a type (AUDIT_REPORT_DAY, _WEEK, _MONTH), from "since" to "until", or without these from the first to the last report. */
     public final long gapCount;
 
     /** Reads them. */
