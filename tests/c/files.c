@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -304,6 +305,68 @@ NAMED_CHECK(every_kind_of_descriptor_is_written, PLAIN)
         add_failure_context("kind %d", i);
         free(reader.bytes);
     }
+}
+
+static void *run_to_fd(void *status)
+{
+    *(dbss_status *)status = download_to_fd(&work);
+    return NULL;
+}
+
+/* Starts a download to a pipe that is full. */
+static pthread_t fill_pipe(int is_nonblocking, int ends[2], dbss_status *status)
+{
+    int available = 0;
+    pthread_t thread;
+    open_ends(1, is_nonblocking, ends);
+    fcntl(ends[1], F_SETPIPE_SZ, 4096);
+    thread = start_thread(run_to_fd, status);
+    WAIT_FOR(ioctl(ends[0], FIONREAD, &available) == 0 && available > 0);
+    return thread;
+}
+
+NAMED_CHECK(descriptor_closed_meanwhile_is_written_to_the_end, PLAIN)
+{
+    struct drain reader = {0};
+    const char *victim;
+    dbss_status status = DBSS_OK;
+    pthread_t thread, draining;
+    int ends[2], fd;
+
+    set_up(1000000);
+    victim = text("%s/victim", work.directory);
+    thread = fill_pipe(0, ends, &status);
+    close(ends[1]);
+    fd = open(victim, O_WRONLY | O_CREAT, 0600);
+    CHECK(fd == ends[1]);
+    reader.fd = ends[0];
+    draining = start_thread(drain, &reader);
+    pthread_join(thread, NULL);
+    OK(status);
+    pthread_join(draining, NULL);
+    CHECK(is_report(&report, reader.bytes, reader.len));
+    CHECK(is_file(victim, "", 0));
+    free(reader.bytes);
+    close(fd);
+}
+
+NAMED_CHECK(descriptor_made_blocking_meanwhile_blocks_no_cancel, PLAIN)
+{
+    char part[4096];
+    dbss_status status = DBSS_OK;
+    pthread_t thread;
+    int ends[2];
+
+    set_up(1000000);
+    thread = fill_pipe(1, ends, &status);
+    fcntl(ends[1], F_SETFL, 0);
+    /* The call writes again, and waits again. */
+    CHECK(read(ends[0], part, sizeof part) > 0);
+    dbss_operation_cancel(work.operation);
+    pthread_join(thread, NULL);
+    CHECK(status == DBSS_ERR_CANCELLED);
+    close(ends[0]);
+    close(ends[1]);
 }
 
 /* The reader closes its end before or during the download. */

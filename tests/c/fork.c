@@ -145,6 +145,38 @@ static void *download_repeatedly(void *unused)
     return NULL;
 }
 
+static dbss_report_spec *inherited_spec;
+
+static void *fill_in_repeatedly(void *is_over)
+{
+    while (!read_locked(is_over))
+        require_ok(dbss_report_spec_set(inherited_spec, "template_id", "a"));
+    return NULL;
+}
+
+/* Ends also if the lock of the specification was held. */
+static int fill_in_once(void *unused)
+{
+    dbss_status status = dbss_report_spec_set(inherited_spec, "template_id", "b");
+    dbss_report_spec_free(inherited_spec);
+    return status != DBSS_OK && status != DBSS_ERR_ARGUMENT;
+}
+
+NAMED_CHECK(specification_in_use_elsewhere_blocks_no_child, LOAD)
+{
+    int is_over = 0;
+    pthread_t threads[2];
+    require_ok(dbss_report_spec_new(&inherited_spec));
+    for (int i = 0; i < 2; i++)
+        threads[i] = start_thread(fill_in_repeatedly, &is_over);
+    for (int i = 0; i < 200 && !has_failed(); i++)
+        CHECK(wait_for_child(start_child(fill_in_once, NULL)) == 0);
+    add_locked(&is_over, 1);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    dbss_report_spec_free(inherited_spec);
+}
+
 /* fork() while other threads may hold any lock. */
 NAMED_CHECK(context_works_in_child_of_busy_process, LOAD)
 {

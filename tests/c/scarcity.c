@@ -338,11 +338,11 @@ NAMED_CHECKS(each_failed_allocation_is_handled, LOAD, LOAD)
     }
 }
 
-/* Keeps a copy of the first record. */
+/* Keeps a copy of the first record of a failure. */
 static void keep_record(void *kept, const dbss_log_record *record)
 {
     dbss_log_record **copy = kept;
-    if (*copy == NULL)
+    if (*copy == NULL && dbss_log_record_status(record) != DBSS_OK)
         *copy = dbss_log_record_copy(record);
 }
 
@@ -351,7 +351,7 @@ static void keep_record(void *kept, const dbss_log_record *record)
 static int copy_until_exhausted(void *argument)
 {
     enum { MOST = 100000 };
-    static dbss_error *errors[MOST];
+    static dbss_error *errors[MOST], *logged[MOST];
     static dbss_log_record *records[MOST], *kept;
     dbss_config *config = new_config(fixture("http"), fixture("token"));
     struct work work = new_work(NULL, new_operation());
@@ -369,7 +369,8 @@ static int copy_until_exhausted(void *argument)
     while (number < MOST && failures < 1000) {
         errors[number] = dbss_operation_error(work.operation);
         records[number] = dbss_log_record_copy(kept);
-        failures += errors[number] == NULL || records[number] == NULL;
+        logged[number] = dbss_log_record_error(kept);
+        failures += errors[number] == NULL || records[number] == NULL || logged[number] == NULL;
         number++;
     }
     got = number - failures;
@@ -377,9 +378,15 @@ static int copy_until_exhausted(void *argument)
         return 5;
     while (number-- > 0) {
         dbss_error_free(errors[number]);
+        dbss_error_free(logged[number]);
         dbss_log_record_free(records[number]);
     }
-    return exhausts || (dbss_operation_error(work.operation) != NULL && dbss_log_record_copy(kept) != NULL) ? 0 : 6;
+    if (exhausts)
+        return 0;
+    return dbss_operation_error(work.operation) != NULL && dbss_log_record_copy(kept) != NULL
+                   && dbss_log_record_error(kept) != NULL
+               ? 0
+               : 6;
 }
 
 /* Getters that return copies return NULL without memory. */
