@@ -10,10 +10,14 @@
  *
  *     int main(int argc, char **argv)
  *     {
+ *         if (argc != 4) {
+ *             fprintf(stderr, "usage: %s PROJECT INSTANCE REPORT\n", argv[0]);
+ *             return 2;
+ *         }
  *         dbss_config *config = NULL;
  *         dbss_context *ctx = NULL;
  *         dbss_buffer report = {0};
- *         if (argc == 4 && dbss_config_new(&config) == DBSS_OK
+ *         if (dbss_config_new(&config) == DBSS_OK
  *             && dbss_config_set_region(config, "cn-north-4") == DBSS_OK
  *             && dbss_config_set_token(config, getenv("DBSS_TOKEN")) == DBSS_OK
  *             && dbss_context_new(config, &ctx) == DBSS_OK
@@ -85,6 +89,9 @@
  *   shared handles, but not from a destructor of thread-local data. A handle
  *   for "one call at a time" refuses a second call with DBSS_ERR_BUSY; its
  *   getters, cancel and close still work.
+ * - fork(). A child may use the contexts that it inherited, but not the streams
+ *   and operations. Of all other objects it should make its own. It may free
+ *   what it inherited, if no other thread used it at the moment of fork().
  * - Blocking. A function with "@blocks network" blocks until it is done, has
  *   failed or is cancelled; "files" reads or writes files; "briefly" may wait
  *   for another thread for a moment. Functions without @blocks do not wait, but
@@ -131,9 +138,11 @@
  *   from the reserve, and the process ends without them, so a call checks
  *   before: 48 bytes for a thread that the library starts, and 32 for each
  *   thread's first call.
- * - Numbers. Durations are int64_t milliseconds and sizes int64_t bytes, -1 for
- *   unknown or none; sizes in memory and counts are size_t. Booleans are int32_t, 0
- *   or 1. An index counts from 0.
+ * - Numbers. Durations are int64_t milliseconds and sizes of reports int64_t
+ *   bytes, -1 for unknown or none. Sizes in memory are size_t, and so are counts
+ *   of what has an index, which begins with 0. Numbers of reports and items at
+ *   the service are int64_t; numbers of attempts, and of items in a page that a
+ *   call requests, are uint32_t. Booleans are int32_t, 0 or 1.
  * - The library does not change the process: no output, no change of the
  *   environment or locale, no SIGPIPE, no exit. Descriptors are close-on-exec,
  *   and never 0, 1 or 2. If the process has closed one of these, the library
@@ -346,7 +355,7 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_INVALID_CREDENTIALS 113
 
 /**
- * The token provider failed, or returned an invalid token.
+ * The token or passcode provider failed, or returned something invalid.
  */
 #define DBSS_ERR_NO_TOKEN 114
 
@@ -472,7 +481,8 @@ typedef int32_t dbss_status;
 #define DBSS_ERR_CONNECTION_LOST 308
 
 /**
- * The body ended or broke before its end; nothing of it is returned.
+ * The body ended or broke before its end. Nothing is left in memory or in a
+ * file; a descriptor, callback or stream may have received its beginning.
  */
 #define DBSS_ERR_TRUNCATED 309
 
@@ -1090,11 +1100,11 @@ dbss_status dbss_config_set_region(dbss_config *config,
  *
  * @param config required.
  * @param endpoint required. https or http, with a host and optionally a port
- *   and a path, but no user, query or fragment. Up to 16 URLs, separated by
- *   commas, in the order of preference. If one cannot be reached (no such
- *   host, no connection), the next one is tried, and used from then on. Plain
- *   http to a host other than this machine also needs the option
- *   "allow_plaintext".
+ *   and a path, but no user, query or fragment. Without a scheme it is https.
+ *   Up to 16 URLs, separated by commas, in the order of preference. If one
+ *   cannot be reached (no such host, no connection), the next one is tried, and
+ *   used from then on. Plain http to a host other than this machine also needs
+ *   the option "allow_plaintext".
  * @errors INVALID_ENDPOINT
  */
 DBSS_API DBSS_WARN_UNUSED
@@ -1121,8 +1131,9 @@ dbss_status dbss_config_set_token(dbss_config *config,
  * instead of other credentials. Unlike a token, a permanent key does not
  * expire.
  *
- * After a rejected signature the request is not retried, because five wrong
- * ones in a row lock a key for five minutes.
+ * A call does not repeat a request whose signature was rejected, but the next
+ * call signs with the same key again. Stop after DBSS_ERR_UNAUTHENTICATED:
+ * five wrong signatures in a row lock a key for five minutes.
  *
  * @param config required.
  * @param access_key required, bytes. 1 to 1024 visible ASCII characters.
@@ -1147,6 +1158,8 @@ dbss_status dbss_config_set_access_key(dbss_config *config,
  *
  * After IAM rejects a login, the same context does not repeat it, because
  * several wrong logins lock a user. Later calls then fail with the same error.
+ * With a passcode provider it is different: the next call logs in again with a
+ * new passcode, so a wrong password is sent again.
  *
  * @param config required.
  * @param user required. 1 to 1024 bytes.
@@ -1208,18 +1221,18 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  *   HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN; with _PROJECT_ID), profile (the
  *   section [basic] of ~/.huaweicloud/credentials, or of the file that
  *   HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of
- *   the instance's agency), pod_identity (the key of a pod's agency:
- *   HC_CONTAINER_CREDENTIALS_FULL_URI, HC_CONTAINER_AUTHORIZATION_TOKEN_FILE),
- *   or default, which tries these in this order. federation uses only the
- *   federated identity of the environment or the profile. The names are those
- *   of the official SDKs.
+ *   the agency of this machine, a cloud server), pod_identity (the key of a
+ *   pod's agency: HC_CONTAINER_CREDENTIALS_FULL_URI,
+ *   HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or default, which tries these in
+ *   this order. federation uses only the federated identity of the environment
+ *   or the profile. The names are those of the official SDKs.
  * - "iam_endpoint" (url): The URL of IAM, for logins and for looking up a
  *   project. Without it, that of the profile, else that of the variable
  *   HUAWEICLOUD_SDK_IAM_ENDPOINT, else the region's own, else
  *   https://iam.myhuaweicloud.com.
  * - "sts_endpoint" (url): The URL of STS, for "credentials" by OIDC. Without
  *   it, that of the variable HUAWEICLOUD_SDK_STS_ENDPOINT, else the region's.
- * - "metadata_endpoint" (url): The URL of the instance's metadata service, if
+ * - "metadata_endpoint" (url): The URL of this machine's metadata service, if
  *   it is not http://169.254.169.254. Plain http may go to a link-local or
  *   private address, for this service alone.
  * - "ca_file" (path): A PEM file of the certificates to trust, instead of the
@@ -1234,7 +1247,10 @@ dbss_status dbss_config_set_iam_user(dbss_config *config,
  * - "max_attempts" (number: 1 to 1000; default 3): The maximum number of
  *   attempts of a call when the connection fails or breaks, or the service
  *   returns 429, 500, 502, 503 or 504. The count restarts after an attempt
- *   that received 1 MiB. 1 means no retries.
+ *   that received 1 MiB beyond what earlier attempts had reached. Between
+ *   attempts the call waits as long as the service asks (Retry-After), else a
+ *   random time: up to 250 ms, doubled with each failure, up to 10 s. 1 means
+ *   no retries.
  * - "max_retry_after_ms" (milliseconds: 0 to 86400000; default 60000): The
  *   maximum wait before another attempt that the service may request
  *   (Retry-After). If it requests more, the call fails immediately.
@@ -1437,7 +1453,8 @@ DBSS_API int64_t dbss_log_record_retry_delay_ms(const dbss_log_record *record);
 /**
  * The failure that the record is about, with all its details.
  *
- * @return owned, nullable. NULL if the record is not about a failure.
+ * @return owned, nullable. NULL if the record is not about a failure, and if
+ *   there is not enough memory.
  */
 DBSS_API dbss_error *dbss_log_record_error(const dbss_log_record *record);
 
@@ -1531,16 +1548,22 @@ DBSS_API
 int32_t dbss_token_request_is_wanted(const dbss_token_request *request);
 
 /**
- * Completes a request with a token.
+ * Completes a request with a token, or with a passcode.
+ *
+ * DBSS_OK and DBSS_ERR_INVALID_TOKEN complete the request; after
+ * DBSS_ERR_INVALID_TOKEN the waiting calls fail with DBSS_ERR_NO_TOKEN. After
+ * DBSS_ERR_NULL_ARGUMENT and DBSS_ERR_INVALID_VALUE the request is still open:
+ * complete it with another call.
  *
  * @param request required.
- * @param token required, bytes, secret. As for dbss_config_set_token().
+ * @param token required, bytes, secret. As for dbss_config_set_token(). For a
+ *   passcode provider, the passcode.
  * @param expires_ms unit unix-ms, none -1. When it expires, by the clock of
  *   this machine, so that the next one is requested in time; -1 if it is not
- *   known.
- * @errors INVALID_TOKEN (also if it has expired: the waiting calls then fail
- *   with DBSS_ERR_NO_TOKEN); INVALID_VALUE (expires_ms); ARGUMENT (the request
- *   was completed before)
+ *   known, and for a passcode, which is sent at once. A time in the past is
+ *   DBSS_ERR_INVALID_TOKEN.
+ * @errors INVALID_TOKEN (malformed, or expired); INVALID_VALUE (expires_ms is
+ *   negative and not -1); ARGUMENT (the request was completed before)
  */
 DBSS_API DBSS_WARN_UNUSED
 dbss_status dbss_token_request_set(dbss_token_request *request,
@@ -1549,7 +1572,8 @@ dbss_status dbss_token_request_set(dbss_token_request *request,
 
 /**
  * Completes a request without a token. The waiting calls fail with
- * DBSS_ERR_NO_TOKEN, and the next call makes a new request.
+ * DBSS_ERR_NO_TOKEN, and the next call makes a new request. After
+ * DBSS_ERR_INVALID_UTF8 the request is still open.
  *
  * @param request required.
  * @param message optional. The reason, for the error message, which includes
@@ -1572,6 +1596,9 @@ DBSS_API void dbss_token_request_free(dbss_token_request *request);
 /**
  * A client of the service, with its credentials and its connections, which
  * stay open between calls. Make one and share it.
+ *
+ * Up to 64 idle connections are kept. One that was idle for longer than 15
+ * seconds is not used again. The number of connections in use has no limit.
  *
  * After fork() a child may use the contexts that it inherited. It opens its
  * own connections and does not use those of the parent.
@@ -1978,7 +2005,8 @@ dbss_status dbss_report_open(dbss_context *ctx,
  * of the transfer, the next reads fail with the same error.
  *
  * @param stream required.
- * @param buf required, room cap.
+ * @param buf required, room cap. Up to `cap` bytes may be written, also past
+ *   the bytes read; their values are unspecified.
  * @param cap unit bytes. At least 1.
  * @param out_len required, unit bytes. The number of bytes read. 0 with
  *   DBSS_OK is the end, and is returned only if the report was complete and
@@ -2058,6 +2086,13 @@ DBSS_API void dbss_report_stream_free(dbss_report_stream *stream);
  * its call. A stream is a running call until it is closed or freed. A child of
  * fork() cannot use the parent's operations.
  *
+ * The strings of dbss_operation_path(), dbss_operation_filename(),
+ * dbss_operation_request_id() and dbss_operation_content_type() are freed when
+ * the next call of the operation begins, by dbss_operation_reset() and by
+ * dbss_operation_free(). A thread may read them only as long as no other
+ * thread can do one of these; otherwise it reads freed memory. The numbers may
+ * be read at any time.
+ *
  * @threads one call at a time.
  */
 struct dbss_operation;
@@ -2113,8 +2148,10 @@ DBSS_API void dbss_operation_free(dbss_operation *operation);
  *   The maximum time for a whole call.
  * - "max_attempts" (number: 1 to 1000): The maximum number of attempts of a
  *   call when the connection fails or breaks, or the service returns 429, 500,
- *   502, 503 or 504. The count restarts after an attempt that received 1 MiB.
- *   1 means no retries.
+ *   502, 503 or 504. The count restarts after an attempt that received 1 MiB
+ *   beyond what earlier attempts had reached. Between attempts the call waits
+ *   as long as the service asks (Retry-After), else a random time: up to 250
+ *   ms, doubled with each failure, up to 10 s. 1 means no retries.
  * - "file_mode" (mode: 600 to 777): The permissions of a saved file,
  *   independent of the umask. The owner can always read and write.
  * - "max_memory_bytes" (bytes: 1 to 9223372036854775807): The maximum size of
@@ -2394,8 +2431,8 @@ dbss_status dbss_instances_list(dbss_context *ctx,
  *
  * @param ctx, project, page_size as dbss_instances_list.
  * @param instance required. The audit instance's id.
- * @param name optional. The name to filter by, 1 to 256 bytes; NULL for all
- *   reports.
+ * @param name optional. A part of the name, as the service searches, 1 to 256
+ *   bytes; NULL for all reports.
  * @param out_cursor required, items report.
  * @errors as dbss_instances_list
  */
@@ -2496,8 +2533,8 @@ dbss_status dbss_databases_list(dbss_context *ctx,
  * @param cursor required.
  * @param out_page required. NULL with DBSS_OK at the end of the list.
  * @errors INVALID_ID (the project of the credentials); UNEXPECTED_RESPONSE
- *   (the list is malformed, or a page is larger than 16 MiB); as
- *   dbss_context_find_credentials
+ *   (the list is malformed, a page is larger than 16 MiB, or the list has more
+ *   than 1000000 items); as dbss_context_find_credentials
  * @blocks network.
  */
 DBSS_API DBSS_WARN_UNUSED
@@ -2614,8 +2651,10 @@ DBSS_API void dbss_report_spec_free(dbss_report_spec *spec);
  * Starts the creation of a report. The service returns no id, and creation
  * takes time: dbss_report_generate() also finds the new report and waits.
  *
- * A request that may have reached the service is not sent again. So a lost
- * connection ends the call, although the report may have been created.
+ * The request is sent again only if it cannot have taken effect: if nothing of
+ * it was sent, if the response was HTTP 429 or 503, or if the credentials were
+ * rejected and could be renewed. After another failure, such as a lost
+ * connection, it is not repeated, because the report may have been created.
  *
  * @param ctx required.
  * @param project optional. The project's id; NULL for the context's.
@@ -2722,8 +2761,8 @@ dbss_status dbss_schedule_changes_new(dbss_schedule_changes **out_changes);
  *   the service's notation, which is sent unchanged.
  * - "notice" (choice: ON, OFF): Whether the service sends a notification when
  *   a report is ready.
- * - "topic_urn" (text: 0 to 4096 bytes): The URN of the SMN topic that
- *   receives the notifications; empty for none.
+ * - "topic_urn" (text: 0 to 4096 bytes): The URN of the topic of SMN (Simple
+ *   Message Notification) that receives the notifications; empty for none.
  * - "db_ids" (text: 0 to 4096 bytes): The ids of the databases that the
  *   reports cover, separated by commas; empty for all.
  *
@@ -2759,8 +2798,8 @@ DBSS_API void dbss_schedule_changes_free(dbss_schedule_changes *changes);
  * - "start_time" (text): When the schedule begins.
  * - "notice" (text: ON, OFF): Whether the service sends a notification when a
  *   report is ready.
- * - "topic_urn" (text): The URN of the SMN topic that receives the
- *   notifications.
+ * - "topic_urn" (text): The URN of the topic of SMN (Simple Message
+ *   Notification) that receives the notifications.
  * - "db_ids" (text): The ids of the databases that the reports cover,
  *   separated by commas.
  * - "smn_effective" (boolean): Whether notifications by SMN are supported.
@@ -2790,9 +2829,9 @@ dbss_status dbss_schedule_show(dbss_context *ctx,
  * changes, including fields that this library does not know. A change that
  * somebody else makes between these two requests is lost.
  *
- * The second request is not sent again if it may have reached the service. So
- * a lost connection ends the call, although the schedule may have been
- * changed; dbss_schedule_show() tells.
+ * The second request is sent again only if it cannot have taken effect, as
+ * that of dbss_report_create(). After another failure, such as a lost
+ * connection, the schedule may have been changed: dbss_schedule_show() tells.
  *
  * @param ctx, project, instance, template_id as dbss_schedule_show.
  * @param changes required. They set at least one value, and may be used again.
@@ -2845,8 +2884,8 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_mirror_options_new(dbss_mirror_option
  * - "type" (text: 1 to 256 bytes): The type of the reports, such as
  *   AUDIT_REPORT_DAY.
  * - "template" (text: 1 to 256 bytes): The template_type of the reports.
- * - "name" (text: 1 to 256 bytes): The name of the reports. The service does
- *   the filtering.
+ * - "name" (text: 1 to 256 bytes): A part of the name of the reports, as the
+ *   service searches.
  * - "locale" (choice: en-us, zh-cn): The language of the reports; by default
  *   the service's choice. Each language of a report is a separate report in
  *   the archive.
@@ -2856,8 +2895,9 @@ DBSS_API DBSS_WARN_UNUSED dbss_status dbss_mirror_options_new(dbss_mirror_option
  *   without an offset are UTC.
  * - "parallel" (number: 1 to 16; default 4): The number of parallel downloads.
  * - "verify" (boolean; default false): Whether existing files are read and
- *   compared with the manifest. A file that differs is downloaded again, and
- *   replaced when the new one is complete.
+ *   compared with the manifest. Without it only the sizes are compared. A file
+ *   that differs is downloaded again, and replaced when the new one is
+ *   complete.
  *
  * @param options required.
  * @param key required, option of mirror.

@@ -772,7 +772,8 @@ class config : public config_option_setters<config>,
 
     /// Sets a function that provides the passcodes of an MFA device, for a login with iam_user_id(). It
     /// is called before each login, in the same way as a token provider; "refused" is whether IAM
-    /// refused the last login. A passcode is sent once.
+    /// refused the last login. A passcode is sent once. After a rejected login the next call logs in again
+    /// with a new passcode, so a wrong password is sent again.
     template <class Function> config &passcode_provider(Function function)
     { return provider(dbss_config_set_passcode_provider, std::move(function)); }
 
@@ -1362,7 +1363,7 @@ struct instances_query {
 
 /// Which reports to list.
 struct reports_query {
-    std::optional<text_view> name = {}; ///< The name to filter by, 1 to 256 bytes; none for all.
+    std::optional<text_view> name = {}; ///< A part of the name, as the service searches, 1 to 256 bytes; none for all.
     std::uint32_t page_size = 0;        ///< The number of items per request, 1 to 1000; 0 for 100.
 };
 
@@ -1731,7 +1732,9 @@ class client {
     // Reports at the service.
 
     /// Starts the creation of a report. The service returns no id: generate_report() finds the report.
-    /// The request is never sent twice, so after a lost connection the report may have been created.
+    /// The request is sent again only if it cannot have taken effect: if nothing of it was sent, if the
+    /// response was HTTP 429 or 503, or if the credentials were rejected and could be renewed. After another
+    /// failure, such as a lost connection, it is not repeated, because the report may have been created.
     ///
     /// Throws not_configured_error (a required value is not set); rejected_error.
     void create_report(const instance_ref &of, const report_spec &spec, const control &under = {}) const
@@ -1791,8 +1794,9 @@ class client {
     }
 
     /// Changes the schedule of a template. It gets the present one, and sends all of it back with the
-    /// changes: what somebody else changes between these two requests is lost. After a lost connection
-    /// the schedule may have been changed.
+    /// changes: what somebody else changes between these two requests is lost. The change is sent again
+    /// only if it cannot have taken effect, as the request of create_report(). After another failure, such
+    /// as a lost connection, the schedule may have been changed.
     ///
     /// Throws not_configured_error (there are no changes); rejected_error.
     void update_schedule(const template_ref &of, const schedule_changes &changes, const control &under = {}) const

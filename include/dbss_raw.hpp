@@ -45,7 +45,7 @@ enum class status_code : std::int32_t {
     /// Credentials in the environment or the profile file are incomplete or malformed, or the profile file is
     /// malformed.
     invalid_credentials = DBSS_ERR_INVALID_CREDENTIALS,
-    /// The token provider failed, or returned an invalid token.
+    /// The token or passcode provider failed, or returned something invalid.
     no_token = DBSS_ERR_NO_TOKEN,
     /// The client or the stream was closed before the call.
     closed = DBSS_ERR_CLOSED,
@@ -95,7 +95,7 @@ enum class status_code : std::int32_t {
     total_timeout = DBSS_ERR_TOTAL_TIMEOUT,
     /// The connection broke before the response's header was complete.
     connection_lost = DBSS_ERR_CONNECTION_LOST,
-    /// The body ended or broke before its end; nothing of it is returned.
+    /// The body ended or broke before its end.
     truncated = DBSS_ERR_TRUNCATED,
     /// The response is not valid HTTP.
     protocol = DBSS_ERR_PROTOCOL,
@@ -232,7 +232,7 @@ using invalid_access_key_error = error_of<status_code::invalid_access_key>;
 /// Credentials in the environment or the profile file are incomplete or malformed, or the profile file is
 /// malformed.
 using invalid_credentials_error = error_of<status_code::invalid_credentials>;
-/// The token provider failed, or returned an invalid token.
+/// The token or passcode provider failed, or returned something invalid.
 using no_token_error = error_of<status_code::no_token>;
 /// The client or the stream was closed before the call.
 using closed_error = error_of<status_code::closed>;
@@ -282,7 +282,7 @@ using stalled_error = error_of<status_code::stalled>;
 using total_timeout_error = error_of<status_code::total_timeout>;
 /// The connection broke before the response's header was complete.
 using connection_lost_error = error_of<status_code::connection_lost>;
-/// The body ended or broke before its end; nothing of it is returned.
+/// The body ended or broke before its end.
 using truncated_error = error_of<status_code::truncated>;
 /// The response is not valid HTTP.
 using protocol_error = error_of<status_code::protocol>;
@@ -707,7 +707,7 @@ template <class Self> class config_option_setters {
     /// _POLICY, _POLICY_IDS), environment (HUAWEICLOUD_SDK_IDP_ID and _ID_TOKEN_FILE for a federated identity,
     /// else HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN; with _PROJECT_ID), profile (the section [basic] of
     /// ~/.huaweicloud/credentials, or of the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the
-    /// temporary key of the instance's agency), pod_identity (the key of a pod's agency:
+    /// temporary key of the agency of this machine, a cloud server), pod_identity (the key of a pod's agency:
     /// HC_CONTAINER_CREDENTIALS_FULL_URI, HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or default, which tries these
     /// in this order. federation uses only the federated identity of the environment or the profile. The names
     /// are those of the official SDKs. One of default, oidc, environment, federation, profile, metadata,
@@ -719,7 +719,7 @@ template <class Self> class config_option_setters {
     /// The URL of STS, for "credentials" by OIDC. Without it, that of the variable HUAWEICLOUD_SDK_STS_ENDPOINT,
     /// else the region's.
     Self &sts_endpoint(text_view value) { return put("sts_endpoint", detail::option_text(value)); }
-    /// The URL of the instance's metadata service, if it is not http://169.254.169.254. Plain http may go to a
+    /// The URL of this machine's metadata service, if it is not http://169.254.169.254. Plain http may go to a
     /// link-local or private address, for this service alone.
     Self &metadata_endpoint(text_view value) { return put("metadata_endpoint", detail::option_text(value)); }
     /// A PEM file of the certificates to trust, instead of the system's and the built-in ones.
@@ -734,8 +734,10 @@ template <class Self> class config_option_setters {
     /// The maximum time for a whole call. 1 ms to 2592000000 ms, or no_limit. The default is no_limit.
     Self &total_timeout(std::chrono::milliseconds value) { return put("total_timeout_ms", detail::option_text(value)); }
     /// The maximum number of attempts of a call when the connection fails or breaks, or the service returns 429,
-    /// 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB. 1 means no retries. 1 to
-    /// 1000. The default is 3.
+    /// 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB beyond what earlier attempts
+    /// had reached. Between attempts the call waits as long as the service asks (Retry-After), else a random
+    /// time: up to 250 ms, doubled with each failure, up to 10 s. 1 means no retries. 1 to 1000. The default is
+    /// 3.
     Self &max_attempts(std::int64_t value) { return put("max_attempts", detail::option_text(value)); }
     /// The maximum wait before another attempt that the service may request (Retry-After). If it requests more,
     /// the call fails immediately. 0 ms to 86400000 ms. The default is 60000 ms.
@@ -801,8 +803,9 @@ template <class Self> class operation_option_setters {
     /// The maximum time for a whole call. 1 ms to 2592000000 ms, or no_limit.
     Self &total_timeout(std::chrono::milliseconds value) { return put("total_timeout_ms", detail::option_text(value)); }
     /// The maximum number of attempts of a call when the connection fails or breaks, or the service returns 429,
-    /// 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB. 1 means no retries. 1 to
-    /// 1000.
+    /// 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB beyond what earlier attempts
+    /// had reached. Between attempts the call waits as long as the service asks (Retry-After), else a random
+    /// time: up to 250 ms, doubled with each failure, up to 10 s. 1 means no retries. 1 to 1000.
     Self &max_attempts(std::int64_t value) { return put("max_attempts", detail::option_text(value)); }
     /// The permissions of a saved file, independent of the umask. The owner can always read and write. 0600 to
     /// 0777.
@@ -872,7 +875,7 @@ template <class Self> class mirror_option_setters {
     Self &type(text_view value) { return put("type", detail::option_text(value)); }
     /// The template_type of the reports. 1 to 256 bytes.
     Self &template_(text_view value) { return put("template", detail::option_text(value)); }
-    /// The name of the reports. The service does the filtering. 1 to 256 bytes.
+    /// A part of the name of the reports, as the service searches. 1 to 256 bytes.
     Self &name(text_view value) { return put("name", detail::option_text(value)); }
     /// The language of the reports; by default the service's choice. Each language of a report is a separate
     /// report in the archive. One of en-us, zh-cn.
@@ -883,8 +886,8 @@ template <class Self> class mirror_option_setters {
     Self &utc_offset(text_view value) { return put("utc_offset", detail::option_text(value)); }
     /// The number of parallel downloads. 1 to 16. The default is 4.
     Self &parallel(std::int64_t value) { return put("parallel", detail::option_text(value)); }
-    /// Whether existing files are read and compared with the manifest. A file that differs is downloaded again,
-    /// and replaced when the new one is complete. The default is false.
+    /// Whether existing files are read and compared with the manifest. Without it only the sizes are compared. A
+    /// file that differs is downloaded again, and replaced when the new one is complete. The default is false.
     Self &verify(bool value) { return put("verify", detail::option_text(value)); }
 
   private:
@@ -914,7 +917,8 @@ template <class Self> class schedule_option_setters {
     Self &start_time(text_view value) { return put("start_time", detail::option_text(value)); }
     /// Whether the service sends a notification when a report is ready. One of ON, OFF.
     Self &notice(text_view value) { return put("notice", detail::option_text(value)); }
-    /// The URN of the SMN topic that receives the notifications; empty for none. 0 to 4096 bytes.
+    /// The URN of the topic of SMN (Simple Message Notification) that receives the notifications; empty for none.
+    /// 0 to 4096 bytes.
     Self &topic_urn(text_view value) { return put("topic_urn", detail::option_text(value)); }
     /// The ids of the databases that the reports cover, separated by commas; empty for all. 0 to 4096 bytes.
     Self &db_ids(text_view value) { return put("db_ids", detail::option_text(value)); }
@@ -1168,7 +1172,7 @@ template <class Self> class schedule_fields {
     [[nodiscard]] std::optional<std::string> start_time() const { return detail::optional_text(native("start_time")); }
     /// Whether the service sends a notification when a report is ready. One of ON, OFF; there may be others.
     [[nodiscard]] std::optional<std::string> notice() const { return detail::optional_text(native("notice")); }
-    /// The URN of the SMN topic that receives the notifications.
+    /// The URN of the topic of SMN (Simple Message Notification) that receives the notifications.
     [[nodiscard]] std::optional<std::string> topic_urn() const { return detail::optional_text(native("topic_urn")); }
     /// The ids of the databases that the reports cover, separated by commas.
     [[nodiscard]] std::optional<std::string> db_ids() const { return detail::optional_text(native("db_ids")); }

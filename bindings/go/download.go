@@ -33,9 +33,9 @@ func (c *Client) DownloadReport(ctx context.Context, instanceID, reportID string
 	return bytes, nil
 }
 
-// DownloadReportToFile downloads a report to a file, and returns its path. In an existing
-// directory, or if the path ends with a slash, the file gets a safe form of the report's own
-// name. It appears only when it is complete and on the disk; after a failure an existing
+// DownloadReportToFile downloads a report to a file, and returns its path. In a directory,
+// or if the path ends with a slash, the file gets a safe form of the report's own name. The
+// directory must exist. The file appears only when it is complete and on the disk; after a failure an existing
 // file is unchanged. Its mode is that of [WithFileMode].
 //
 // Options: [WithReplace], [WithLocale] and those of any call.

@@ -306,7 +306,8 @@ type Schedule struct {
 	// Whether the service sends a notification when a report is ready. One of ON, OFF; there
 	// may be others.
 	Notice string
-	// The URN of the SMN topic that receives the notifications.
+	// The URN of the topic of SMN (Simple Message Notification) that receives the
+	// notifications.
 	TopicURN string
 	// The ids of the databases that the reports cover, separated by commas.
 	DBIDs string

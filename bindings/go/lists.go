@@ -254,8 +254,12 @@ func withSpec(k *call, spec ReportSpec, use func(abi.ReportSpec) *abi.Failure) *
 }
 
 // CreateReport starts the creation of a report. The service returns no id:
-// [Client.GenerateReport] finds the new report and waits for it. A request that may have
-// reached the service is not sent again.
+// [Client.GenerateReport] finds the new report and waits for it.
+//
+// The request is sent again only if it cannot have taken effect: if nothing of it was sent,
+// if the response was HTTP 429 or 503, or if the credentials were rejected and could be
+// renewed. After another failure, such as a lost connection, it is not repeated, because the
+// report may have been created.
 //
 // Errors: [ErrNotConfigured] if a required field of the spec is empty; [ErrRejected]; those
 // of [Client.DownloadReport].
@@ -325,8 +329,10 @@ func (c *Client) Schedule(ctx context.Context, instanceID, templateID string, op
 }
 
 // UpdateSchedule changes the schedule of a template. It gets the present one and sends all of
-// it back with the changes, so a change that somebody else makes in between is lost. A
-// change that may have reached the service is not sent again.
+// it back with the changes, so a change that somebody else makes in between is lost. The
+// change is sent again only if it cannot have taken effect, as the request of
+// [Client.CreateReport]. After another failure, such as a lost connection, the schedule may
+// have been changed.
 //
 // Errors: [ErrNotConfigured] if nothing changes; [ErrRejected]; those of [Client.Schedule].
 func (c *Client) UpdateSchedule(ctx context.Context, instanceID, templateID string, changes ScheduleChanges, options ...CallOption) error {

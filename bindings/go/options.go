@@ -96,7 +96,7 @@ func WithAgencyDuration(value time.Duration) Option {
 // _ID_TOKEN_FILE for a federated identity, else HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN;
 // with _PROJECT_ID), profile (the section [basic] of ~/.huaweicloud/credentials, or of the
 // file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the
-// instance's agency), pod_identity (the key of a pod's agency:
+// agency of this machine, a cloud server), pod_identity (the key of a pod's agency:
 // HC_CONTAINER_CREDENTIALS_FULL_URI, HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or default,
 // which tries these in this order. federation uses only the federated identity of the
 // environment or the profile. The names are those of the official SDKs. One of default,
@@ -118,7 +118,7 @@ func WithSTSEndpoint(value string) Option {
 	return newSetting("sts_endpoint", value)
 }
 
-// WithMetadataEndpoint sets the option "metadata_endpoint": The URL of the instance's
+// WithMetadataEndpoint sets the option "metadata_endpoint": The URL of this machine's
 // metadata service, if it is not http://169.254.169.254. Plain http may go to a link-local
 // or private address, for this service alone.
 func WithMetadataEndpoint(value string) Option {
@@ -151,8 +151,10 @@ func WithTotalTimeout(value time.Duration) Setting {
 
 // WithMaxAttempts sets the option "max_attempts": The maximum number of attempts of a call
 // when the connection fails or breaks, or the service returns 429, 500, 502, 503 or 504.
-// The count restarts after an attempt that received 1 MiB. 1 means no retries. 1 to 1000.
-// The default is 3.
+// The count restarts after an attempt that received 1 MiB beyond what earlier attempts had
+// reached. Between attempts the call waits as long as the service asks (Retry-After), else
+// a random time: up to 250 ms, doubled with each failure, up to 10 s. 1 means no retries.
+// 1 to 1000. The default is 3.
 func WithMaxAttempts(value int) Setting {
 	return newSetting("max_attempts", strconv.Itoa(value))
 }
@@ -356,8 +358,9 @@ type MirrorOptions struct {
 	UTCOffset string
 	// The number of parallel downloads. 1 to 16. The default is 4.
 	Parallel int
-	// Whether existing files are read and compared with the manifest. A file that differs is
-	// downloaded again, and replaced when the new one is complete. The default is false.
+	// Whether existing files are read and compared with the manifest. Without it only the
+	// sizes are compared. A file that differs is downloaded again, and replaced when the new
+	// one is complete. The default is false.
 	Verify bool
 	// Other options by their keys, for those that are newer than this package.
 	Options map[string]string
@@ -430,8 +433,8 @@ type ScheduleChanges struct {
 	StartTime string
 	// Whether the service sends a notification when a report is ready. One of ON, OFF.
 	Notice string
-	// The URN of the SMN topic that receives the notifications; empty for none. 0 to 4096
-	// bytes.
+	// The URN of the topic of SMN (Simple Message Notification) that receives the
+	// notifications; empty for none. 0 to 4096 bytes.
 	TopicURN *string
 	// The ids of the databases that the reports cover, separated by commas; empty for all. 0
 	// to 4096 bytes.

@@ -85,6 +85,7 @@ var credentialKinds = map[string]string{
 
 // WithEndpoint sets the URL of the service instead of the region's, or up to 16 in the order
 // of preference: if one cannot be reached, the next one is tried, and used from then on.
+// Without a scheme it is https.
 func WithEndpoint(urls ...string) Option {
 	return clientOption(func(c *clientSettings) {
 		for _, url := range urls {
@@ -131,7 +132,8 @@ func WithTokenProvider(provide TokenProvider) Option {
 
 // WithPasscodeProvider sets a function that provides passcodes of the MFA device of
 // [WithIAMUserID]. It is called before each login, as that of [WithTokenProvider] is; each
-// passcode is sent once.
+// passcode is sent once. After a rejected login the next call logs in again with a new
+// passcode, so a wrong password is sent again.
 func WithPasscodeProvider(provide PasscodeProvider) Option {
 	return clientOption(func(c *clientSettings) {
 		if provide == nil {

@@ -37,7 +37,7 @@ const (
 	// Credentials in the environment or the profile file are incomplete or malformed, or the
 	// profile file is malformed.
 	ErrInvalidCredentials Status = 113
-	// The token provider failed, or returned an invalid token.
+	// The token or passcode provider failed, or returned something invalid.
 	ErrNoToken Status = 114
 	// The client or the stream was closed before the call.
 	ErrClosed Status = 115
@@ -90,7 +90,7 @@ const (
 	ErrTotalTimeout Status = 307
 	// The connection broke before the response's header was complete.
 	ErrConnectionLost Status = 308
-	// The body ended or broke before its end; nothing of it is returned.
+	// The body ended or broke before its end.
 	ErrTruncated Status = 309
 	// The response is not valid HTTP.
 	ErrProtocol Status = 310

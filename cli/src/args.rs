@@ -38,7 +38,7 @@ const CREDENTIALS: &str = r"  The first of these that is present is used:
       HUAWEICLOUD_SDK_SECURITY_TOKEN), with HUAWEICLOUD_SDK_PROJECT_ID
     profile: the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names, else
       ~/.huaweicloud/credentials
-    metadata: the temporary key of the agency of this machine
+    metadata: the temporary key of the agency of this machine (a cloud server)
     pod_identity: that of the agency of this pod
       (HC_CONTAINER_CREDENTIALS_FULL_URI and
       HC_CONTAINER_AUTHORIZATION_TOKEN_FILE)
@@ -48,8 +48,9 @@ const CREDENTIALS: &str = r"  The first of these that is present is used:
   assume an agency of another account with these credentials. No flag takes a
   secret, because everybody on the machine can read command lines.";
 
-const CONFIGURATION: &str = r"  A flag overrides its environment variable, which overrides the profile of
-  ~/.config/dbss/config.toml. An empty variable counts as unset.";
+const CONFIGURATION: &str = r"  A flag overrides its environment variable, which overrides the profile of the
+  file $XDG_CONFIG_HOME/dbss/config.toml, by default ~/.config/dbss/config.toml.
+  An empty variable counts as unset.";
 
 /// The sections at the end of a command's help and man page, with their titles.
 pub fn sections(command: &clap::Command) -> Vec<(&'static str, String)> {
@@ -244,7 +245,7 @@ pub struct ScheduleArgs {
     /// Set whether the service sends a notification: ON or OFF
     #[arg(long, value_name = "STATUS")]
     pub notice: Option<String>,
-    /// Set the URN of the SMN topic for notifications; empty for none
+    /// Set the URN of the topic of SMN (Simple Message Notification); empty for none
     #[arg(long, value_name = "URN")]
     pub topic_urn: Option<String>,
     /// Set the ids of the databases in the reports, separated by commas; empty for all
@@ -364,7 +365,8 @@ pub struct Mirror {
 
 /// List the keys of --set
 ///
-/// Each key is printed with its type, default, meaning and range.
+/// Each key is printed with its type, default, meaning and range. Run it to see the keys:
+/// this text does not list them.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Print one JSON object a line
@@ -415,8 +417,8 @@ pub struct SavingArgs {
     pub locale: LocaleArgs,
     /// Where to save it: a file, a directory, or - for standard output
     ///
-    /// In a directory the file has the report's own name. 'download' saves in the current
-    /// directory without this flag, or where the variable DBSS_OUTPUT says.
+    /// A directory must exist; in it the file has the report's own name. 'download' saves in
+    /// the current directory without this flag, or where the variable DBSS_OUTPUT says.
     #[arg(long, short, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub output: Option<PathBuf>,
     /// Replace an existing file
@@ -444,7 +446,10 @@ pub struct CommonArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ConnectionArgs {
-    /// The profile of ~/.config/dbss/config.toml [env: DBSS_PROFILE] [default: default]
+    /// The profile of the configuration file [env: DBSS_PROFILE]
+    ///
+    /// Without both, the one that the key 'profile' of the file names, else 'default'. The
+    /// file is $XDG_CONFIG_HOME/dbss/config.toml, by default ~/.config/dbss/config.toml.
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
     /// The region, such as cn-north-4 [env: DBSS_REGION]

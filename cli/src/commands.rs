@@ -542,6 +542,9 @@ pub fn options(args: &Options) -> CommandResult {
             };
             text += &paragraph(&format!("{range}{format}"), width);
         }
+        if let Some(note) = hints::note(row.key()) {
+            text += &paragraph(note, width);
+        }
         if let Some(flag) = hints::flag(row.key()) {
             let unit = match row.kind {
                 Kind::Milliseconds => ", which takes seconds,",

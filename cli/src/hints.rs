@@ -58,6 +58,17 @@ pub fn flag(key: &str) -> Option<&'static str> {
     FLAGS.iter().find(|(name, _)| *name == key).map(|(_, flag)| *flag)
 }
 
+/// What the command does where an option needs something that has no flag.
+pub fn note(key: &str) -> Option<&'static str> {
+    match key {
+        "iam_user" => Some("The command takes the password from the variable DBSS_IAM_PASSWORD."),
+        "iam_user_id" => {
+            Some("The command takes the passcode from the variable DBSS_IAM_PASSCODE, or asks for it.")
+        }
+        _ => None,
+    }
+}
+
 /// What a parameter or an option is called on the command line: the flag that sets it, or
 /// the variable of a secret.
 fn setter(key: &str, set_keys: &[String]) -> String {

@@ -96,11 +96,11 @@ pub unsafe extern "C" fn dbss_config_set_region(
 ///
 /// @param config required.
 /// @param endpoint required. https or http, with a host and optionally a port
-///   and a path, but no user, query or fragment. Up to 16 URLs, separated by
-///   commas, in the order of preference. If one cannot be reached (no such
-///   host, no connection), the next one is tried, and used from then on. Plain
-///   http to a host other than this machine also needs the option
-///   "allow_plaintext".
+///   and a path, but no user, query or fragment. Without a scheme it is https.
+///   Up to 16 URLs, separated by commas, in the order of preference. If one
+///   cannot be reached (no such host, no connection), the next one is tried, and
+///   used from then on. Plain http to a host other than this machine also needs
+///   the option "allow_plaintext".
 /// @errors INVALID_ENDPOINT
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_config_set_endpoint(
@@ -133,8 +133,9 @@ pub unsafe extern "C" fn dbss_config_set_token(
 /// instead of other credentials. Unlike a token, a permanent key does not
 /// expire.
 ///
-/// After a rejected signature the request is not retried, because five wrong
-/// ones in a row lock a key for five minutes.
+/// A call does not repeat a request whose signature was rejected, but the next
+/// call signs with the same key again. Stop after DBSS_ERR_UNAUTHENTICATED:
+/// five wrong signatures in a row lock a key for five minutes.
 ///
 /// @param config required.
 /// @param access_key required, bytes. 1 to 1024 visible ASCII characters.
@@ -174,6 +175,8 @@ pub unsafe extern "C" fn dbss_config_set_access_key(
 ///
 /// After IAM rejects a login, the same context does not repeat it, because
 /// several wrong logins lock a user. Later calls then fail with the same error.
+/// With a passcode provider it is different: the next call logs in again with a
+/// new passcode, so a wrong password is sent again.
 ///
 /// @param config required.
 /// @param user required. 1 to 1024 bytes.

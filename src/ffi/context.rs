@@ -17,6 +17,9 @@ use dbss::{Client, Error};
 /// A client of the service, with its credentials and its connections, which
 /// stay open between calls. Make one and share it.
 ///
+/// Up to 64 idle connections are kept. One that was idle for longer than 15
+/// seconds is not used again. The number of connections in use has no limit.
+///
 /// After fork() a child may use the contexts that it inherited. It opens its
 /// own connections and does not use those of the parent.
 ///

@@ -238,7 +238,8 @@ pub unsafe extern "C" fn dbss_log_record_retry_delay_ms(record: *const dbss_log_
 
 /// The failure that the record is about, with all its details.
 ///
-/// @return owned, nullable. NULL if the record is not about a failure.
+/// @return owned, nullable. NULL if the record is not about a failure, and if
+///   there is not enough memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_log_record_error(record: *const dbss_log_record) -> *mut dbss_error {
     // SAFETY: the header's rules are the contract of `read`.

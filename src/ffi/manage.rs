@@ -91,8 +91,10 @@ unsafe fn creation<'a>(
 /// Starts the creation of a report. The service returns no id, and creation
 /// takes time: dbss_report_generate() also finds the new report and waits.
 ///
-/// A request that may have reached the service is not sent again. So a lost
-/// connection ends the call, although the report may have been created.
+/// The request is sent again only if it cannot have taken effect: if nothing of
+/// it was sent, if the response was HTTP 429 or 503, or if the credentials were
+/// rejected and could be renewed. After another failure, such as a lost
+/// connection, it is not repeated, because the report may have been created.
 ///
 /// @param ctx required.
 /// @param project optional. The project's id; NULL for the context's.

@@ -10,10 +10,14 @@
  *
  *     int main(int argc, char **argv)
  *     {
+ *         if (argc != 4) {
+ *             fprintf(stderr, "usage: %s PROJECT INSTANCE REPORT\n", argv[0]);
+ *             return 2;
+ *         }
  *         dbss_config *config = NULL;
  *         dbss_context *ctx = NULL;
  *         dbss_buffer report = {0};
- *         if (argc == 4 && dbss_config_new(&config) == DBSS_OK
+ *         if (dbss_config_new(&config) == DBSS_OK
  *             && dbss_config_set_region(config, "cn-north-4") == DBSS_OK
  *             && dbss_config_set_token(config, getenv("DBSS_TOKEN")) == DBSS_OK
  *             && dbss_context_new(config, &ctx) == DBSS_OK
@@ -85,6 +89,9 @@
  *   shared handles, but not from a destructor of thread-local data. A handle
  *   for "one call at a time" refuses a second call with DBSS_ERR_BUSY; its
  *   getters, cancel and close still work.
+ * - fork(). A child may use the contexts that it inherited, but not the streams
+ *   and operations. Of all other objects it should make its own. It may free
+ *   what it inherited, if no other thread used it at the moment of fork().
  * - Blocking. A function with "@blocks network" blocks until it is done, has
  *   failed or is cancelled; "files" reads or writes files; "briefly" may wait
  *   for another thread for a moment. Functions without @blocks do not wait, but
@@ -131,9 +138,11 @@
  *   from the reserve, and the process ends without them, so a call checks
  *   before: 48 bytes for a thread that the library starts, and 32 for each
  *   thread's first call.
- * - Numbers. Durations are int64_t milliseconds and sizes int64_t bytes, -1 for
- *   unknown or none; sizes in memory and counts are size_t. Booleans are int32_t, 0
- *   or 1. An index counts from 0.
+ * - Numbers. Durations are int64_t milliseconds and sizes of reports int64_t
+ *   bytes, -1 for unknown or none. Sizes in memory are size_t, and so are counts
+ *   of what has an index, which begins with 0. Numbers of reports and items at
+ *   the service are int64_t; numbers of attempts, and of items in a page that a
+ *   call requests, are uint32_t. Booleans are int32_t, 0 or 1.
  * - The library does not change the process: no output, no change of the
  *   environment or locale, no SIGPIPE, no exit. Descriptors are close-on-exec,
  *   and never 0, 1 or 2. If the process has closed one of these, the library

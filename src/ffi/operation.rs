@@ -22,6 +22,13 @@ use dbss::{Error, Operation};
 /// its call. A stream is a running call until it is closed or freed. A child of
 /// fork() cannot use the parent's operations.
 ///
+/// The strings of dbss_operation_path(), dbss_operation_filename(),
+/// dbss_operation_request_id() and dbss_operation_content_type() are freed when
+/// the next call of the operation begins, by dbss_operation_reset() and by
+/// dbss_operation_free(). A thread may read them only as long as no other
+/// thread can do one of these; otherwise it reads freed memory. The numbers may
+/// be read at any time.
+///
 /// @threads one call at a time.
 pub struct dbss_operation {
     _opaque: [u8; 0],

@@ -101,8 +101,8 @@ pub unsafe extern "C" fn dbss_instances_list(
 ///
 /// @param ctx, project, page_size as dbss_instances_list.
 /// @param instance required. The audit instance's id.
-/// @param name optional. The name to filter by, 1 to 256 bytes; NULL for all
-///   reports.
+/// @param name optional. A part of the name, as the service searches, 1 to 256
+///   bytes; NULL for all reports.
 /// @param out_cursor required, items report.
 /// @errors as dbss_instances_list
 #[unsafe(no_mangle)]
@@ -188,8 +188,8 @@ pub unsafe extern "C" fn dbss_databases_list(
 /// @param cursor required.
 /// @param out_page required. NULL with DBSS_OK at the end of the list.
 /// @errors INVALID_ID (the project of the credentials); UNEXPECTED_RESPONSE
-///   (the list is malformed, or a page is larger than 16 MiB); as
-///   dbss_context_find_credentials
+///   (the list is malformed, a page is larger than 16 MiB, or the list has more
+///   than 1000000 items); as dbss_context_find_credentials
 /// @blocks network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_cursor_next(

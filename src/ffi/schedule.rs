@@ -119,9 +119,9 @@ pub unsafe extern "C" fn dbss_schedule_show(
 /// changes, including fields that this library does not know. A change that
 /// somebody else makes between these two requests is lost.
 ///
-/// The second request is not sent again if it may have reached the service. So
-/// a lost connection ends the call, although the schedule may have been
-/// changed; dbss_schedule_show() tells.
+/// The second request is sent again only if it cannot have taken effect, as
+/// that of dbss_report_create(). After another failure, such as a lost
+/// connection, the schedule may have been changed: dbss_schedule_show() tells.
 ///
 /// @param ctx, project, instance, template_id as dbss_schedule_show.
 /// @param changes required. They set at least one value, and may be used again.

@@ -105,7 +105,8 @@ pub unsafe extern "C" fn dbss_report_open(
 /// of the transfer, the next reads fail with the same error.
 ///
 /// @param stream required.
-/// @param buf required, room cap.
+/// @param buf required, room cap. Up to `cap` bytes may be written, also past
+///   the bytes read; their values are unspecified.
 /// @param cap unit bytes. At least 1.
 /// @param out_len required, unit bytes. The number of bytes read. 0 with
 ///   DBSS_OK is the end, and is returned only if the report was complete and

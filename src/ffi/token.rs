@@ -155,16 +155,22 @@ pub unsafe extern "C" fn dbss_token_request_is_wanted(request: *const dbss_token
     unsafe { dbss_token_request::read(request, 0, |request| request.is_wanted().into()) }
 }
 
-/// Completes a request with a token.
+/// Completes a request with a token, or with a passcode.
+///
+/// DBSS_OK and DBSS_ERR_INVALID_TOKEN complete the request; after
+/// DBSS_ERR_INVALID_TOKEN the waiting calls fail with DBSS_ERR_NO_TOKEN. After
+/// DBSS_ERR_NULL_ARGUMENT and DBSS_ERR_INVALID_VALUE the request is still open:
+/// complete it with another call.
 ///
 /// @param request required.
-/// @param token required, bytes, secret. As for dbss_config_set_token().
+/// @param token required, bytes, secret. As for dbss_config_set_token(). For a
+///   passcode provider, the passcode.
 /// @param expires_ms unit unix-ms, none -1. When it expires, by the clock of
 ///   this machine, so that the next one is requested in time; -1 if it is not
-///   known.
-/// @errors INVALID_TOKEN (also if it has expired: the waiting calls then fail
-///   with DBSS_ERR_NO_TOKEN); INVALID_VALUE (expires_ms); ARGUMENT (the request
-///   was completed before)
+///   known, and for a passcode, which is sent at once. A time in the past is
+///   DBSS_ERR_INVALID_TOKEN.
+/// @errors INVALID_TOKEN (malformed, or expired); INVALID_VALUE (expires_ms is
+///   negative and not -1); ARGUMENT (the request was completed before)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_token_request_set(
     request: *mut dbss_token_request,
@@ -199,7 +205,8 @@ pub unsafe extern "C" fn dbss_token_request_set(
 }
 
 /// Completes a request without a token. The waiting calls fail with
-/// DBSS_ERR_NO_TOKEN, and the next call makes a new request.
+/// DBSS_ERR_NO_TOKEN, and the next call makes a new request. After
+/// DBSS_ERR_INVALID_UTF8 the request is still open.
 ///
 /// @param request required.
 /// @param message optional. The reason, for the error message, which includes

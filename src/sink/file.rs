@@ -5,7 +5,7 @@
 //!
 //! | feature | if it is missing |
 //! | --- | --- |
-//! | files without a name (O_TMPFILE) | a hidden file, `.dbss-*.pending`, which remains if the process is killed |
+//! | files without a name (O_TMPFILE) | a hidden file, `.dbss-*.part`, which remains if the process is killed |
 //! | rename within the directory | an error before any request |
 //! | hard links to a file without a name | the bytes are copied to a hidden file, which is renamed |
 //! | rename that replaces nothing (RENAME_NOREPLACE), or hard links instead | the name is checked again, then the file is renamed; a warning |
@@ -175,7 +175,7 @@ fn rename(
     }
 }
 
-/// Builds the name of a hidden file: `.dbss-*.pending`.
+/// Builds the name of a hidden file: `.dbss-*.part`.
 fn hidden_name() -> Builder<'static, 'static> {
     let mut builder = Builder::new();
     builder.prefix(".dbss-").suffix(".part");

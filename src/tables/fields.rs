@@ -462,7 +462,7 @@ pub static FIELDS: &[FieldRow] = &[
         "schedule",
         "topic_urn",
         Text,
-        "The URN of the SMN topic that receives the notifications.",
+        "The URN of the topic of SMN (Simple Message Notification) that receives the notifications.",
         &[],
     ),
     field(

@@ -387,7 +387,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"credentials",
         Kind::Choice,
         NO_RANGE,
-        c"Where to find credentials, instead of setting them: oidc (an agency for the token of an OIDC provider: HUAWEICLOUD_OIDC_PROVIDER_URN, _AGENCY_URN, _ID_TOKEN or _TOKEN_FILE, _SESSION_NAME, _DURATION_SECONDS, _POLICY, _POLICY_IDS), environment (HUAWEICLOUD_SDK_IDP_ID and _ID_TOKEN_FILE for a federated identity, else HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN; with _PROJECT_ID), profile (the section [basic] of ~/.huaweicloud/credentials, or of the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the instance's agency), pod_identity (the key of a pod's agency: HC_CONTAINER_CREDENTIALS_FULL_URI, HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or default, which tries these in this order. federation uses only the federated identity of the environment or the profile. The names are those of the official SDKs.",
+        c"Where to find credentials, instead of setting them: oidc (an agency for the token of an OIDC provider: HUAWEICLOUD_OIDC_PROVIDER_URN, _AGENCY_URN, _ID_TOKEN or _TOKEN_FILE, _SESSION_NAME, _DURATION_SECONDS, _POLICY, _POLICY_IDS), environment (HUAWEICLOUD_SDK_IDP_ID and _ID_TOKEN_FILE for a federated identity, else HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN; with _PROJECT_ID), profile (the section [basic] of ~/.huaweicloud/credentials, or of the file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the agency of this machine, a cloud server), pod_identity (the key of a pod's agency: HC_CONTAINER_CREDENTIALS_FULL_URI, HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or default, which tries these in this order. federation uses only the federated identity of the environment or the profile. The names are those of the official SDKs.",
     )
     .one_of(c"default,oidc,environment,federation,profile,metadata,pod_identity"),
     config(
@@ -406,7 +406,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"metadata_endpoint",
         Kind::Url,
         NOT_EMPTY,
-        c"The URL of the instance's metadata service, if it is not http://169.254.169.254. Plain http may go to a link-local or private address, for this service alone.",
+        c"The URL of this machine's metadata service, if it is not http://169.254.169.254. Plain http may go to a link-local or private address, for this service alone.",
     ),
     config(
         c"ca_file",
@@ -442,7 +442,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"max_attempts",
         Kind::Number,
         (1, 1000),
-        c"The maximum number of attempts of a call when the connection fails or breaks, or the service returns 429, 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB. 1 means no retries.",
+        c"The maximum number of attempts of a call when the connection fails or breaks, or the service returns 429, 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB beyond what earlier attempts had reached. Between attempts the call waits as long as the service asks (Retry-After), else a random time: up to 250 ms, doubled with each failure, up to 10 s. 1 means no retries.",
     )
     .defaults_to(c"3"),
     config(
@@ -610,7 +610,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"name",
         Kind::Text,
         up_to(MAX_NAME_LENGTH),
-        c"The name of the reports. The service does the filtering.",
+        c"A part of the name of the reports, as the service searches.",
     ),
     mirror(
         c"locale",
@@ -638,7 +638,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"verify",
         Kind::Boolean,
         NO_RANGE,
-        c"Whether existing files are read and compared with the manifest. A file that differs is downloaded again, and replaced when the new one is complete.",
+        c"Whether existing files are read and compared with the manifest. Without it only the sizes are compared. A file that differs is downloaded again, and replaced when the new one is complete.",
     )
     .defaults_to(c"false"),
     schedule(
@@ -685,7 +685,7 @@ pub static OPTIONS: &[OptionRow] = &[
         c"topic_urn",
         Kind::Text,
         (0, MAX_TEXT_LENGTH as i64),
-        c"The URN of the SMN topic that receives the notifications; empty for none.",
+        c"The URN of the topic of SMN (Simple Message Notification) that receives the notifications; empty for none.",
     ),
     schedule(
         c"db_ids",

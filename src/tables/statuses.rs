@@ -117,7 +117,7 @@ statuses! {
     /// Credentials in the environment or the profile file are incomplete or malformed, or
     /// the profile file is malformed.
     InvalidCredentials = 113, c"DBSS_ERR_INVALID_CREDENTIALS", c"the credentials that were found are incomplete or malformed";
-    /// The token provider failed, or returned an invalid token.
+    /// The token or passcode provider failed, or returned something invalid.
     NoToken = 114, c"DBSS_ERR_NO_TOKEN", c"the token provider failed";
     /// The context or the stream was closed before the call.
     Closed = 115, c"DBSS_ERR_CLOSED", c"the context or stream was closed";
@@ -173,7 +173,8 @@ statuses! {
     TotalTimeout = 307, c"DBSS_ERR_TOTAL_TIMEOUT", c"the call took too long";
     /// The connection broke before the response's header was complete.
     ConnectionLost = 308, c"DBSS_ERR_CONNECTION_LOST", c"the connection broke before the response";
-    /// The body ended or broke before its end; nothing of it is returned.
+    /// The body ended or broke before its end. Nothing is left in memory or in a file; a
+    /// descriptor, callback or stream may have received its beginning.
     Truncated = 309, c"DBSS_ERR_TRUNCATED", c"the body is incomplete";
     /// The response is not valid HTTP.
     Protocol = 310, c"DBSS_ERR_PROTOCOL", c"the response is not valid HTTP";

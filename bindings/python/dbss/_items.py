@@ -338,7 +338,9 @@ class ScheduleFields:
     may be others.
     """
     topic_urn: str | None
-    """The URN of the SMN topic that receives the notifications."""
+    """The URN of the topic of SMN (Simple Message Notification) that receives the
+    notifications.
+    """
     db_ids: str | None
     """The ids of the databases that the reports cover, separated by commas."""
     smn_effective: bool | None

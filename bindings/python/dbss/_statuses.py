@@ -115,7 +115,7 @@ class InvalidCredentialsError(ArgumentError):
 
 
 class NoTokenError(ArgumentError):
-    """The token provider failed, or returned an invalid token."""
+    """The token or passcode provider failed, or returned something invalid."""
 
     status = 114
     status_name = "DBSS_ERR_NO_TOKEN"
@@ -289,7 +289,7 @@ class ConnectionLostError(NetworkError):
 
 
 class TruncatedError(NetworkError):
-    """The body ended or broke before its end; nothing of it is returned."""
+    """The body ended or broke before its end."""
 
     status = 309
     status_name = "DBSS_ERR_TRUNCATED"

@@ -209,9 +209,9 @@ class Client(ReportMethods, MirrorMethods):
     Args:
         region: such as "cn-north-4". It selects the service's public endpoint,
             and the default project.
-        endpoint: the URL of the service, instead of the region's. Or several, in
-            the order of preference: if one is unreachable, the client tries the
-            next one, and uses it from then on.
+        endpoint: the URL of the service, instead of the region's; without a
+            scheme it is https. Or several, in the order of preference: if one is
+            unreachable, the client tries the next one, and uses it from then on.
         project_id: the id of the project for calls whose project is None. The
             default is the project of the credentials, or that of the region,
             which is looked up once.
@@ -226,7 +226,9 @@ class Client(ReportMethods, MirrorMethods):
             first call logs in. The token is renewed before it expires, and once
             when it is rejected.
         iam_password: the user's password. If IAM rejects it, the client does not
-            send it again, because several wrong passwords lock a user.
+            send it again, because several wrong passwords lock a user. With
+            passcode_provider the next call logs in again with a new passcode,
+            so a wrong password is sent again.
         iam_domain: the name of the user's account.
         iam_user_id: the user's id, which IAM needs with a passcode.
         passcode_provider: a function, plain or a coroutine function, that returns a
@@ -246,7 +248,7 @@ class Client(ReportMethods, MirrorMethods):
             else HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN; with _PROJECT_ID),
             "profile" (~/.huaweicloud/credentials, or the file that
             HUAWEICLOUD_SDK_CREDENTIALS_FILE names), "metadata" (the temporary
-            key of the instance's agency), "pod_identity" (that of a pod's:
+            key of the agency of this machine, a cloud server), "pod_identity" (that of a pod's:
             HC_CONTAINER_CREDENTIALS_FULL_URI and
             HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or "default": these in this
             order. "federation" uses only the federated identity of the
@@ -265,7 +267,7 @@ class Client(ReportMethods, MirrorMethods):
             HUAWEICLOUD_SDK_IAM_ENDPOINT, or of the region.
         sts_endpoint: the URL of STS, for "oidc". The default is that of the variable
             HUAWEICLOUD_SDK_STS_ENDPOINT, or of the region.
-        metadata_endpoint: the URL of the instance's metadata service; the
+        metadata_endpoint: the URL of this machine's metadata service; the
             default is http://169.254.169.254.
         ca_file: a PEM file of the certificates to trust, instead of those of the
             system and the built-in ones.
@@ -288,7 +290,8 @@ class Client(ReportMethods, MirrorMethods):
         follow_redirects: follow redirects. Credentials never go to another
             origin.
         proxy: the URL of an HTTP proxy for all connections, such as
-            "http://user:password@proxy.example.com:3128".
+            "http://user:password@proxy.example.com:3128"; without a scheme it is
+            http.
         proxy_from_environment: take the proxy from https_proxy, http_proxy,
             all_proxy and no_proxy, as they are now.
         wait_timeout: seconds to wait for a report that the service makes, 0.001 to
@@ -531,8 +534,8 @@ class Client(ReportMethods, MirrorMethods):
         The option ``file_mode`` sets the permissions; the default is 0600.
 
         Args:
-            path: where to save it. In an existing directory, or if the path ends
-                with a slash, the file gets the report's own sanitized name.
+            path: where to save it. If it is a directory, or ends with a slash, the
+                file gets the report's own sanitized name. The directory must exist.
                 It may also be a descriptor or a file object that is open for
                 writing bytes, or any object with a method ``write`` for bytes.
                 Bytes written before a failure stay written, and the call raises

@@ -464,8 +464,9 @@ class ReportMethods(CallRunner):
         What is None stays as it is: the call gets the present schedule, and sends all
         of it back with the changes, including fields that this package does not know.
         A change that somebody else makes between these two requests is lost. The second
-        request is not sent again if it may have reached the service. So a lost
-        connection ends the call, though the schedule may have been changed.
+        request is sent again only if it cannot have taken effect, as that of
+        create_report(). After another failure, such as a lost connection, the schedule
+        may have been changed.
 
         Args:
             instance_id: the id of the audit instance, 32 to 64 characters.
@@ -477,7 +478,8 @@ class ReportMethods(CallRunner):
             mode: the mode of scheduling, in a word of the service.
             start_time: when the schedule begins, in the format of the service.
             notice: "ON" or "OFF": whether the service sends a notification.
-            topic_urn: the URN of the SMN topic for it; "" for none.
+            topic_urn: the URN of the topic of SMN (Simple Message Notification) for
+                it; "" for none.
             db_ids: the ids of the databases: a sequence, or one text with commas;
                 empty for all.
             project_id: the id of the project; None for the client's.
@@ -545,13 +547,15 @@ class ReportMethods(CallRunner):
     ) -> None:
         """Makes the service create a report, and does not wait for it.
 
-        The service returns no id for it; generate_report() finds it and waits. A
-        request that may have reached the service is not sent again. So a lost
-        connection ends the call, though the report may have been created.
+        The service returns no id for it; generate_report() finds it and waits. The
+        request is sent again only if it cannot have taken effect: if nothing of it was
+        sent, if the response was HTTP 429 or 503, or if the credentials were rejected
+        and could be renewed. After another failure, such as a lost connection, it is
+        not repeated, because the report may have been created.
 
         Args:
             instance_id: the id of the audit instance, 32 to 64 characters.
-            template_id: the id of one of its templates(), 16 to 64 characters.
+            template_id: the id of one of its templates(), 1 to 64 characters.
             start_time: the start of the range that the report covers: a datetime
                 with a time zone, or text in the format of the service, such as
                 "2026-11-24 16:00:00", which is UTC.

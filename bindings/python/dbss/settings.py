@@ -54,7 +54,7 @@ class Option:
 
 
 def options() -> list[Option]:
-    """All options that the loaded libdbss knows."""
+    """The options of a Client that the loaded libdbss knows."""
     option_set = abi.OPTIONS_CONFIG
     return [
         Option(

@@ -121,7 +121,7 @@ impl ClientBuilder {
     /// to another thread and return, as a [token provider](ClientBuilder::token_provider).
     ///
     /// A passcode is sent once and then wiped; after a failed login the next call asks for
-    /// another one. [`TokenRequest::is_after_refusal`] tells whether IAM refused the last
+    /// another one, and logs in again: a wrong password is sent again. [`TokenRequest::is_after_refusal`] tells whether IAM refused the last
     /// login.
     pub fn passcode_provider(
         self,

@@ -394,8 +394,9 @@ impl Client {
     /// including fields that this library does not know. A change that somebody else
     /// makes between the two requests is lost.
     ///
-    /// The second request is not sent again if the service may have received it. So a
-    /// lost connection ends the call, although the schedule may have been changed.
+    /// The second request is sent again only if it cannot have taken effect, as that of
+    /// [`Client::create`]. After another failure, such as a lost connection, the schedule
+    /// may have been changed.
     ///
     /// ```no_run
     /// use dbss::{Client, ScheduleChanges};
@@ -427,8 +428,10 @@ impl Client {
     /// Starts the creation of a report. The service returns no id, and creation takes
     /// time: [`Client::generate`] also finds the new report and waits.
     ///
-    /// A request that may have reached the service is not sent again. So a lost
-    /// connection ends the call, although the report may have been created.
+    /// The request is sent again only if it cannot have taken effect: if nothing of it was
+    /// sent, if the response was HTTP 429 or 503, or if the credentials were rejected and
+    /// could be renewed. After another failure, such as a lost connection, it is not
+    /// repeated, because the report may have been created.
     ///
     /// # Errors
     ///

@@ -338,7 +338,7 @@ export interface Functions {
    * "iam_user", for the contexts made from this configuration.
    */
   configSetPasscodeProvider(config: ConfigHandle, provider: number | undefined): void;
-  /** Completes a request with a token. */
+  /** Completes a request with a token, or with a passcode. */
   tokenRequestSet(request: TokenRequestHandle, token: Text, expiresMs: number): void;
   /** Completes a request without a token. */
   tokenRequestFail(request: TokenRequestHandle, message: Text | undefined): void;

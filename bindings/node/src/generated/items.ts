@@ -330,7 +330,10 @@ export interface Schedule {
    * may be others.
    */
   notice?: string;
-  /** The URN of the SMN topic that receives the notifications. */
+  /**
+   * The URN of the topic of SMN (Simple Message Notification) that receives the
+   * notifications.
+   */
   topicUrn?: string;
   /** The ids of the databases that the reports cover, separated by commas. */
   dbIds?: string;

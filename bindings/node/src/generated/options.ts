@@ -66,11 +66,11 @@ export interface ClientSettings {
    * (HUAWEICLOUD_SDK_IDP_ID and _ID_TOKEN_FILE for a federated identity, else
    * HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN; with _PROJECT_ID), profile (the section
    * [basic] of ~/.huaweicloud/credentials, or of the file that
-   * HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the instance's
-   * agency), pod_identity (the key of a pod's agency: HC_CONTAINER_CREDENTIALS_FULL_URI,
-   * HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or default, which tries these in this order.
-   * federation uses only the federated identity of the environment or the profile. The names
-   * are those of the official SDKs.
+   * HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the agency of
+   * this machine, a cloud server), pod_identity (the key of a pod's agency:
+   * HC_CONTAINER_CREDENTIALS_FULL_URI, HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or default,
+   * which tries these in this order. federation uses only the federated identity of the
+   * environment or the profile. The names are those of the official SDKs.
    */
   credentials?: 'default' | 'oidc' | 'environment' | 'federation' | 'profile' | 'metadata' | 'pod_identity' | undefined;
   /**
@@ -85,7 +85,7 @@ export interface ClientSettings {
    */
   stsEndpoint?: string | URL | undefined;
   /**
-   * The URL of the instance's metadata service, if it is not http://169.254.169.254. Plain
+   * The URL of this machine's metadata service, if it is not http://169.254.169.254. Plain
    * http may go to a link-local or private address, for this service alone.
    */
   metadataEndpoint?: string | URL | undefined;
@@ -111,7 +111,9 @@ export interface ClientSettings {
   /**
    * The maximum number of attempts of a call when the connection fails or breaks, or the
    * service returns 429, 500, 502, 503 or 504. The count restarts after an attempt that
-   * received 1 MiB. 1 means no retries. 1 to 1000. The default is 3.
+   * received 1 MiB beyond what earlier attempts had reached. Between attempts the call waits
+   * as long as the service asks (Retry-After), else a random time: up to 250 ms, doubled
+   * with each failure, up to 10 s. 1 means no retries. 1 to 1000. The default is 3.
    */
   maxAttempts?: number | undefined;
   /**
@@ -198,7 +200,9 @@ export interface CallSettings {
   /**
    * The maximum number of attempts of a call when the connection fails or breaks, or the
    * service returns 429, 500, 502, 503 or 504. The count restarts after an attempt that
-   * received 1 MiB. 1 means no retries. 1 to 1000. By default the client's.
+   * received 1 MiB beyond what earlier attempts had reached. Between attempts the call waits
+   * as long as the service asks (Retry-After), else a random time: up to 250 ms, doubled
+   * with each failure, up to 10 s. 1 means no retries. 1 to 1000. By default the client's.
    */
   maxAttempts?: number | undefined;
   /**
@@ -261,7 +265,7 @@ export interface MirrorOptions {
   type?: string | undefined;
   /** The type of the template of the reports. 1 to 256 bytes. */
   templateType?: string | undefined;
-  /** A part of the name of the reports, for which the service searches. 1 to 256 bytes. */
+  /** A part of the name of the reports, as the service searches. 1 to 256 bytes. */
   name?: string | undefined;
   /**
    * The language of the reports; by default the service's choice. Each language of a report
@@ -277,8 +281,9 @@ export interface MirrorOptions {
   /** The number of parallel downloads. 1 to 16. The default is 4. */
   parallel?: number | undefined;
   /**
-   * Whether existing files are read and compared with the manifest. A file that differs is
-   * downloaded again, and replaced when the new one is complete. The default is false.
+   * Whether existing files are read and compared with the manifest. Without it only the
+   * sizes are compared. A file that differs is downloaded again, and replaced when the new
+   * one is complete. The default is false.
    */
   verify?: boolean | undefined;
 }
@@ -304,8 +309,8 @@ export interface ScheduleChanges {
   /** Whether the service sends a notification when a report is ready. */
   notice?: 'ON' | 'OFF' | undefined;
   /**
-   * The URN of the SMN topic that receives the notifications; empty for none. 0 to 4096
-   * bytes.
+   * The URN of the topic of SMN (Simple Message Notification) that receives the
+   * notifications; empty for none. 0 to 4096 bytes.
    */
   topicUrn?: string | undefined;
   /**

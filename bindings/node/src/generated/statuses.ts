@@ -39,7 +39,7 @@ export const STATUSES = {
    * profile file is malformed.
    */
   DBSS_ERR_INVALID_CREDENTIALS: 113,
-  /** The token provider failed, or returned an invalid token. */
+  /** The token or passcode provider failed, or returned something invalid. */
   DBSS_ERR_NO_TOKEN: 114,
   /** The client or the stream was closed before the call. */
   DBSS_ERR_CLOSED: 115,
@@ -98,7 +98,7 @@ export const STATUSES = {
   DBSS_ERR_TOTAL_TIMEOUT: 307,
   /** The connection broke before the response's header was complete. */
   DBSS_ERR_CONNECTION_LOST: 308,
-  /** The body ended or broke before its end; nothing of it is returned. */
+  /** The body ended or broke before its end. */
   DBSS_ERR_TRUNCATED: 309,
   /** The response is not valid HTTP. */
   DBSS_ERR_PROTOCOL: 310,

@@ -166,8 +166,8 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
    * _SESSION_NAME, _DURATION_SECONDS, _POLICY, _POLICY_IDS), environment (HUAWEICLOUD_SDK_IDP_ID
    * and _ID_TOKEN_FILE for a federated identity, else HUAWEICLOUD_SDK_AK, _SK, _SECURITY_TOKEN;
    * with _PROJECT_ID), profile (the section [basic] of ~/.huaweicloud/credentials, or of the
-   * file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the
-   * instance's agency), pod_identity (the key of a pod's agency:
+   * file that HUAWEICLOUD_SDK_CREDENTIALS_FILE names), metadata (the temporary key of the agency
+   * of this machine, a cloud server), pod_identity (the key of a pod's agency:
    * HC_CONTAINER_CREDENTIALS_FULL_URI, HC_CONTAINER_AUTHORIZATION_TOKEN_FILE), or default, which
    * tries these in this order. federation uses only the federated identity of the environment or
    * the profile. The names are those of the official SDKs. One of default, oidc, environment,
@@ -204,7 +204,7 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
   }
 
   /**
-   * The URL of the instance's metadata service, if it is not http://169.254.169.254. Plain http
+   * The URL of this machine's metadata service, if it is not http://169.254.169.254. Plain http
    * may go to a link-local or private address, for this service alone.
    *
    * @param value the value
@@ -259,8 +259,10 @@ abstract class ClientOptions<B extends ClientOptions<B>> extends Options<B> {
 
   /**
    * The maximum number of attempts of a call when the connection fails or breaks, or the service
-   * returns 429, 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB.
-   * 1 means no retries. 1 to 1000. The default is 3.
+   * returns 429, 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB
+   * beyond what earlier attempts had reached. Between attempts the call waits as long as the
+   * service asks (Retry-After), else a random time: up to 250 ms, doubled with each failure, up
+   * to 10 s. 1 means no retries. 1 to 1000. The default is 3.
    *
    * @param value the value
    * @return this

@@ -159,7 +159,9 @@ public final class DbssClient implements AutoCloseable {
     }
 
     /**
-     * Provides the passcodes of the MFA device of {@link #iamUser} and {@link #iamUserId}.
+     * Provides the passcodes of the MFA device of {@link #iamUser} and {@link #iamUserId}. After a
+     * rejected login the next call logs in again with a new passcode, so a wrong password is sent
+     * again.
      *
      * @param value the provider
      * @return this
@@ -592,7 +594,12 @@ public final class DbssClient implements AutoCloseable {
 
   /**
    * Starts the creation of a report. The service returns no id: {@link #generateReport} finds the
-   * new report and waits for it. A request that may have reached the service is not sent again.
+   * new report and waits for it.
+   *
+   * <p>The request is sent again only if it cannot have taken effect: if nothing of it was sent, if
+   * the response was HTTP 429 or 503, or if the credentials were rejected and could be renewed.
+   * After another failure, such as a lost connection, it is not repeated, because the report may
+   * have been created.
    *
    * @param instanceId the id of the audit instance
    * @param spec what to create
@@ -724,8 +731,9 @@ public final class DbssClient implements AutoCloseable {
 
   /**
    * Changes the schedule of a template. It gets the present one and sends all of it back with the
-   * changes, so a change that somebody else makes in between is lost. A change that may have
-   * reached the service is not sent again.
+   * changes, so a change that somebody else makes in between is lost. The change is sent again only
+   * if it cannot have taken effect, as the request of {@link #createReport}. After another failure,
+   * such as a lost connection, the schedule may have been changed.
    *
    * @param instanceId the id of the audit instance
    * @param templateId the id of the template, 16 to 64 characters

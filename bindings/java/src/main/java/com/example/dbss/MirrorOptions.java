@@ -105,8 +105,9 @@ public final class MirrorOptions extends Options<MirrorOptions> {
   }
 
   /**
-   * Whether existing files are read and compared with the manifest. A file that differs is
-   * downloaded again, and replaced when the new one is complete. The default is false.
+   * Whether existing files are read and compared with the manifest. Without it only the sizes
+   * are compared. A file that differs is downloaded again, and replaced when the new one is
+   * complete. The default is false.
    *
    * @param value the value
    * @return this

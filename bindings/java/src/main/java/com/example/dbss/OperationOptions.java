@@ -45,8 +45,10 @@ abstract class OperationOptions<B extends OperationOptions<B>> extends Options<B
 
   /**
    * The maximum number of attempts of a call when the connection fails or breaks, or the service
-   * returns 429, 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB.
-   * 1 means no retries. 1 to 1000. The default is the client's.
+   * returns 429, 500, 502, 503 or 504. The count restarts after an attempt that received 1 MiB
+   * beyond what earlier attempts had reached. Between attempts the call waits as long as the
+   * service asks (Retry-After), else a random time: up to 250 ms, doubled with each failure, up
+   * to 10 s. 1 means no retries. 1 to 1000. The default is the client's.
    *
    * @param value the value
    * @return this

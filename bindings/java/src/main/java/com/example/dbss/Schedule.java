@@ -79,7 +79,7 @@ public final class Schedule extends Item {
   }
 
   /**
-   * The URN of the SMN topic that receives the notifications.
+   * The URN of the topic of SMN (Simple Message Notification) that receives the notifications.
    *
    * @return the value, or null
    */

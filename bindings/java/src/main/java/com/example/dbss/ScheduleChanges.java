@@ -74,7 +74,8 @@ public final class ScheduleChanges extends Options<ScheduleChanges> {
   }
 
   /**
-   * The URN of the SMN topic that receives the notifications; empty for none. 0 to 4096 bytes.
+   * The URN of the topic of SMN (Simple Message Notification) that receives the notifications;
+   * empty for none. 0 to 4096 bytes.
    *
    * @param value the value
    * @return this

@@ -55,7 +55,7 @@ public enum Status {
    */
   INVALID_CREDENTIALS(113),
 
-  /** The token provider failed, or returned an invalid token. */
+  /** The token or passcode provider failed, or returned something invalid. */
   NO_TOKEN(114),
 
   /** The client or the stream was closed before the call. */
@@ -136,7 +136,7 @@ public enum Status {
   /** The connection broke before the response's header was complete. */
   CONNECTION_LOST(308),
 
-  /** The body ended or broke before its end; nothing of it is returned. */
+  /** The body ended or broke before its end. */
   TRUNCATED(309),
 
   /** The response is not valid HTTP. */

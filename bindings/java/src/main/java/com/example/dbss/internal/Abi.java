@@ -356,7 +356,7 @@ public interface Abi extends Memory {
   /** Whether a call or the context may still use the token. */
   int dbss_token_request_is_wanted(long request);
 
-  /** Completes a request with a token. */
+  /** Completes a request with a token, or with a passcode. */
   int dbss_token_request_set(long request, long token, long expires_ms);
 
   /** Completes a request without a token. */
