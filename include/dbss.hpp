@@ -323,7 +323,8 @@ class DBSS_API error : public std::runtime_error, public error_getters<error> {
         });
     }
 
-    /// The ids of the reports that may be the created one, for ambiguous_error.
+    /// The ids of the reports that may be the created one, for ambiguous_error; one if generate_report()
+    /// failed after it found the report.
     [[nodiscard]] std::vector<std::string> candidates() const
     {
         return detail::collect(dbss_error_candidate_count(native_handle()),
@@ -1749,6 +1750,7 @@ class client {
     /// "poll_interval" apply; the operation's percent() reports the progress.
     ///
     /// Throws as create_report(); ambiguous_error (its candidates() may be the report); not_ready_error.
+    /// If it fails after it found the report, candidates() has its id, for wait_for_report().
     [[nodiscard]] std::string generate_report(const instance_ref &of, const report_spec &spec,
                                               const control &under = {}) const
     {

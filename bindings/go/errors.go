@@ -69,7 +69,8 @@ type Error struct {
 	Details []Detail
 	// What cancelled the call, for [ErrCancelled]; else 0.
 	CancelledBy CancelledBy
-	// The ids of the reports that may be the created one, for [ErrAmbiguous].
+	// The ids of the reports that may be the created one, for [ErrAmbiguous]; one if
+	// [Client.GenerateReport] failed after it found the report.
 	Candidates []string
 	// Where the service redirected to, for [ErrRedirected].
 	RedirectTarget string

@@ -271,7 +271,8 @@ func (c *Client) CreateReport(ctx context.Context, instanceID string, spec Repor
 	})
 }
 
-// GenerateReport creates a report, waits until it is ready, and returns its id.
+// GenerateReport creates a report, waits until it is ready, and returns its id. If it fails
+// after it found the report, Candidates of the [Error] has its id, for [Client.WaitForReport].
 //
 // Options: [WithWaitTimeout], [WithPollInterval] and those of any call.
 //

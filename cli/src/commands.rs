@@ -379,6 +379,14 @@ fn spec_of(args: &Generate) -> Result<ReportSpec, Error> {
     Ok(spec)
 }
 
+/// The id of the report that was created before the failure, if it is known.
+fn only_candidate(failure: &Failure) -> Option<String> {
+    match failure.error.as_ref()?.candidates() {
+        [id] => Some(id.clone()),
+        _ => None,
+    }
+}
+
 pub fn generate(settings: &mut Settings, args: Generate) -> CommandResult {
     let instance = settings.required_instance(args.instance.instance.clone())?;
     settings.flag("template_id", &args.template);
@@ -418,9 +426,18 @@ pub fn generate(settings: &mut Settings, args: Generate) -> CommandResult {
         USAGE | REFUSED | NOT_FOUND if session.operation.percent().is_none() => failure,
         // Such as of the connection, before anything was to be generated.
         _ if failure.error.as_ref().is_some_and(Error::is_retryable) => failure,
-        _ => failure.hint(format!(
-            "the service may have generated the report, or may still generate it: dbss reports --instance {instance}"
-        )),
+        _ => {
+            let hint = match only_candidate(&failure) {
+                Some(id) => format!(
+                    "when the report is ready: dbss download --instance {instance} --report {}",
+                    printable(&id)
+                ),
+                None => format!(
+                    "the service may have generated the report, or may still generate it: dbss reports --instance {instance}"
+                ),
+            };
+            failure.hint(hint)
+        }
     })?;
     let there = |failure: Failure| {
         failure.hint(format!(

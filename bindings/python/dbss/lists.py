@@ -619,7 +619,8 @@ class ReportMethods(CallRunner):
             AmbiguousError: several new reports may be this one; ``candidates``
                 has their ids.
             Error: the call failed otherwise, as create_report() does. A report
-                that was created is not deleted.
+                that was created is not deleted. If it was found before the
+                failure, ``candidates`` has its id, for wait_for_report().
             ClosedError: the client is closed.
         """
         ids = self._encode_instance(project_id, instance_id)

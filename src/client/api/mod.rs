@@ -449,8 +449,9 @@ impl Client {
     /// The new report is the one that is new in the list and has this time range and, if
     /// several do, this template. If several reports remain, the call does not guess: it
     /// fails with [`Ambiguous`](crate::Status::Ambiguous), and [`Error::candidates`] has
-    /// their ids. A report that was created is never deleted. The options
-    /// `wait_timeout_ms` and `poll_interval_ms` apply; [`Operation::percent`] reports the
+    /// their ids. A report that was created is never deleted. If the call fails after it found
+    /// the report, such as when that is not ready in time, the only candidate is its id, for
+    /// [`Client::wait`]. The options `wait_timeout_ms` and `poll_interval_ms` apply; [`Operation::percent`] reports the
     /// progress.
     ///
     /// ```no_run

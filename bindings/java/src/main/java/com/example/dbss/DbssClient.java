@@ -629,7 +629,9 @@ public final class DbssClient implements AutoCloseable {
   }
 
   /**
-   * {@return the id of a new report, when it is ready} Options: waitTimeout, pollInterval.
+   * {@return the id of a new report, when it is ready} If it fails after it found the report,
+   * {@link DbssException#candidates} has its id, for {@link #waitForReport}. Options: waitTimeout,
+   * pollInterval.
    *
    * @param instanceId the id of the audit instance
    * @param spec what to create

@@ -193,7 +193,10 @@ public abstract class DbssException extends RuntimeException {
     return CancelledBy.of(details.fields.cancelledBy);
   }
 
-  /** {@return the ids of the reports that may be the created one, for {@link Status#AMBIGUOUS}} */
+  /**
+   * {@return the ids of the reports that may be the created one, for {@link Status#AMBIGUOUS}; one
+   * if the generation failed after it found the report}
+   */
   public final List<String> candidates() {
     return Collections.unmodifiableList(details.candidates);
   }
