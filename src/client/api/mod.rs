@@ -240,7 +240,8 @@ impl Client {
     /// Downloads a report to a descriptor: a file, from its current position, or a pipe,
     /// a socket, a terminal.
     ///
-    /// It must be open for writing, blocking or not; its mode is not changed. If the
+    /// It must be open for writing, blocking or not; its mode is not changed. The call writes
+    /// to a copy, so that the descriptor may be closed meanwhile. If the
     /// reader has closed its end, the error is [`BrokenPipe`](crate::Status::BrokenPipe),
     /// and SIGPIPE is never raised. Bytes written before a failure cannot be taken back.
     pub fn download_to_fd(&self, report: &Report, fd: impl AsFd) -> Result<ReportInfo, Error> {
