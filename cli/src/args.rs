@@ -349,8 +349,9 @@ pub struct Mirror {
     /// Read existing files, and download again those that differ from the manifest
     #[arg(long)]
     pub verify: bool,
-    /// Print the days, weeks and months without a report, from --since to --until, else from the
-    /// first to the last report
+    /// Print the days, weeks and months without a report
+    ///
+    /// From --since to --until, without these from the first to the last report.
     #[arg(long)]
     pub gaps: bool,
     /// A file for monitoring, replaced by each run without failures

@@ -1,6 +1,7 @@
 //! Tokens that a callback of the caller provides.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -13,8 +14,9 @@ use crate::text::sanitize;
 /// The maximum length of a failure reason in error messages, in bytes.
 const REASON_LIMIT: usize = 512;
 
-/// Times of today, in seconds, are before this one, if they are taken for milliseconds.
-const SECONDS_AS_MILLISECONDS: Duration = Duration::from_secs(4_000_000);
+/// The milliseconds since 1970 that are rather seconds: those of the years 2001 to 2096.
+const SECONDS_AS_MILLISECONDS: Range<Duration> =
+    Duration::from_secs(1_000_000)..Duration::from_secs(4_000_000);
 
 /// A function that provides tokens. It receives a request and completes it now or later.
 pub(crate) type TokenProvider = dyn Fn(TokenRequest) + Send + Sync;
@@ -57,13 +59,14 @@ impl TokenRequest {
     pub fn set(&self, token: impl AsRef<[u8]>, expires: Option<SystemTime>) -> Result<(), Error> {
         let completion = self.take()?;
         let life = expires.map(|expires| expires.duration_since(SystemTime::now()));
-        let are_seconds =
-            expires.is_some_and(|expires| expires < SystemTime::UNIX_EPOCH + SECONDS_AS_MILLISECONDS);
+        let are_seconds = expires
+            .and_then(|expires| expires.duration_since(SystemTime::UNIX_EPOCH).ok())
+            .is_some_and(|since| SECONDS_AS_MILLISECONDS.contains(&since));
         let checked = Token::new(token.as_ref()).and_then(|token| match life {
             Some(Err(_)) if are_seconds => Err(Error::argument(
                 Status::InvalidToken,
                 "expires_ms",
-                "is in early 1970, so the token has expired; are these seconds in place of milliseconds?",
+                "is in the past, in 1970, so the token has expired; are these seconds in place of milliseconds?",
             )),
             Some(Err(_)) => Err(Error::argument(
                 Status::InvalidToken,

@@ -74,7 +74,7 @@ WAYS: dict[str, list[Wrong]] = {
     "template_id": [*ID, ("handles.unknown_id", "DBSS_ERR_NOT_FOUND", "")],
     "stream": [
         ("closed(stream)", "DBSS_ERR_CLOSED", None),
-        ("of_closed_context(stream)", "DBSS_ERR_CLOSED", None),
+        ("of_closed_context(stream)", "DBSS_ERR_CANCELLED", ""),
     ],
 }
 
