@@ -45,7 +45,7 @@ export function list(raw: Fields, ...names: string[]): unknown[] | undefined {
 }
 
 // A text, or a whole number with its fraction and exponent.
-const TOKENS = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 // The only name in an object that stands for a large integer. No service can know it.
 const MARK = randomUUID();
 
@@ -94,6 +94,8 @@ export class List<T> implements AsyncIterable<T> {
   #items: T[] = [];
   #atEnd = false;
   #total: number | undefined;
+  /** The call that runs: libdbss has one of a list at a time. */
+  #running: Promise<void> | undefined;
 
   /** @internal */
   constructor(
@@ -112,11 +114,24 @@ export class List<T> implements AsyncIterable<T> {
   }
 
   /**
-   * The next page: the items that no loop has got yet; none at the end.
+   * The next page: the items that no loop has got yet; none at the end. Calls at the same time
+   * get one page after the other.
    *
    * @throws {@link DbssError}; another call fetches the same page again.
    */
   async nextPage(): Promise<T[]> {
+    while (this.#running) await this.#running;
+    let end = (): void => {};
+    this.#running = new Promise((resolve) => (end = resolve));
+    try {
+      return await this.#nextPage();
+    } finally {
+      this.#running = undefined;
+      end();
+    }
+  }
+
+  async #nextPage(): Promise<T[]> {
     if (this.#items.length === 0 && !this.#atEnd) {
       this.#cursor ??= this.#open();
       const page = this.#unread ?? (await this.#fetch(this.#cursor));
