@@ -44,17 +44,21 @@ export function list(raw: Fields, ...names: string[]): unknown[] | undefined {
   return Array.isArray(found) ? found : undefined;
 }
 
-// A text, or a whole number with its fraction and exponent.
-const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+// What is escaped in a text, the quotes of texts, and whole numbers with fraction and exponent.
+// A whole text as one token would need a stack as long as the text.
+const TOKENS = /(?:\\.){1,99}|"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 // The only name in an object that stands for a large integer. No service can know it.
 const MARK = randomUUID();
 
 /** Parses JSON; an integer that a number cannot hold exactly becomes a bigint. */
 export function parse(json: string): unknown {
   if (!/\d{16}/.test(json)) return JSON.parse(json);
-  const marked = json.replace(TOKENS, (token) =>
-    /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)) ? `{"${MARK}":"${token}"}` : token,
-  );
+  let inText = false;
+  const marked = json.replace(TOKENS, (token) => {
+    if (token === '"') inText = !inText;
+    const isInteger = !inText && /^-?\d+$/.test(token);
+    return isInteger && !Number.isSafeInteger(Number(token)) ? `{"${MARK}":"${token}"}` : token;
+  });
   return JSON.parse(marked, (_, one: unknown) => {
     const digits = typeof one === 'object' && one !== null ? (one as Fields)[MARK] : undefined;
     return typeof digits === 'string' ? BigInt(digits) : one;

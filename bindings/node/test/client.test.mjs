@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { AsyncLocalStorage } from 'node:async_hooks';
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
 import { existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -282,6 +282,109 @@ test('closing ends calls, and later ones fail', async (t) => {
   client.cancelAll();
 });
 
+test('calls that were made before they are stopped are cancelled', async (t) => {
+  const lost = await silent();
+  await fault('@reports.delete', { no_response: true });
+  t.after(() => control('DELETE', '/faults'));
+  for (let i = 0; i < 100; i++) {
+    const client = newClient(t);
+    const calls = () => [client.download, client.open, client.delete].map((call) => call.call(client, lost));
+    for (const [how, by] of [
+      ['cancelAll', 'client'],
+      ['close', 'close'],
+    ]) {
+      const made = calls();
+      client[how]();
+      for (const { reason } of await Promise.allSettled(made))
+        assert.deepEqual(
+          [reason.code, reason.cancelledBy, reason.parameter],
+          ['DBSS_ERR_CANCELLED', by, undefined],
+        );
+    }
+    for (const { reason } of await Promise.allSettled(calls()))
+      assert.deepEqual([reason.code, reason.parameter], ['DBSS_ERR_CLOSED', 'client']);
+  }
+});
+
+test('the limit of a whole call counts its wait for a thread', async (t) => {
+  dbss.setMaxThreads(1);
+  t.after(() => dbss.setMaxThreads(64));
+  const client = newClient(t);
+  const lost = await silent();
+  const controller = new AbortController();
+  const running = client.download({ ...lost, signal: controller.signal }).catch(() => {});
+  const limited = newClient(t, { totalTimeoutMs: 40 });
+  const calls = [
+    [client.download({ ...report, totalTimeoutMs: 50 }), 50],
+    [client.download({ ...report, settings: [['total_timeout_ms', '60']] }), 60],
+    [limited.open(report), 40],
+  ];
+  const rejections = calls.map(([call, limit]) =>
+    assert.rejects(call, {
+      name: 'NetworkError',
+      code: 'DBSS_ERR_TOTAL_TIMEOUT',
+      message: `the call took longer than totalTimeoutMs (${limit} ms)`,
+      cancelledBy: undefined,
+      retryable: true,
+    }),
+  );
+  await Promise.all(rejections);
+  const unlimited = limited.download({ ...report, totalTimeoutMs: Infinity });
+  const started = performance.now();
+  const late = client.download({ ...lost, totalTimeoutMs: 1000 });
+  setTimeout(() => controller.abort(), 700);
+  await assert.rejects(late, { message: 'the call took longer than totalTimeoutMs (1000 ms)' });
+  assert.ok(performance.now() - started < 1500);
+  await Promise.all([running, unlimited]);
+});
+
+test('a signal that fails ends its call', async (t) => {
+  const client = newClient(t);
+  const reportId = 'unsent-0123456789abcdef';
+  const mine = new Error('mine');
+  const fails = () => {
+    throw mine;
+  };
+  const given = {
+    instanceId,
+    reportId,
+    signal: { aborted: false, addEventListener: fails, removeEventListener() {} },
+  };
+  for (const call of [client.download, client.open])
+    await assert.rejects(call.call(client, given), (error) => error === mine);
+  assert.deepEqual(await requests(reportId), []);
+  const listeners = process.listeners('uncaughtException');
+  const uncaught = new Promise((resolve) => {
+    process.removeAllListeners('uncaughtException').once('uncaughtException', resolve);
+  });
+  t.after(() => listeners.forEach((one) => process.on('uncaughtException', one)));
+  await client.download({
+    ...report,
+    signal: { aborted: false, addEventListener() {}, removeEventListener: fails },
+  });
+  assert.equal(await uncaught, mine);
+});
+
+test('setters that all objects inherit are not run', async (t) => {
+  const client = newClient(t);
+  const names = ['received', 'attempts', 'requestId'];
+  t.after(() => names.forEach((name) => delete Object.prototype[name]));
+  for (const name of names)
+    Object.defineProperty(Object.prototype, name, {
+      configurable: true,
+      set() {
+        throw new Error(`${name} was set`);
+      },
+    });
+  let result;
+  await client.download({ ...report, onResult: (one) => (result = one) });
+  assert.equal(result.attempts, 1);
+  await assert.rejects(client.download({ instanceId, reportId: 'missing-0123456789' }), {
+    code: 'DBSS_ERR_NOT_FOUND',
+    attempts: 1,
+  });
+});
+
 test('disposing of a client closes it', async () => {
   const client = new Client(options);
   client[Symbol.dispose]();
@@ -491,6 +594,23 @@ test('a token provider may use another client, when all threads wait for it', as
   await Promise.all([client.check(), client.check(), client.check()]);
 });
 
+test('what a token provider leaves behind waits for a thread as others do', async (t) => {
+  dbss.setMaxThreads(1);
+  t.after(() => dbss.setMaxThreads(64));
+  const other = newClient(t);
+  let later;
+  const client = tokens(t, () => {
+    later = AsyncResource.bind(() => other.check({ totalTimeoutMs: 50 }));
+    return mock.token;
+  });
+  await client.check();
+  const controller = new AbortController();
+  const running = client.download({ ...(await silent()), signal: controller.signal }).catch(() => {});
+  await assert.rejects(later(), { code: 'DBSS_ERR_TOTAL_TIMEOUT' });
+  controller.abort();
+  await running;
+});
+
 test('the exception of a token provider is the cause', async (t) => {
   const mine = new Error('the vault\nis closed' + '\u00e9'.repeat(600));
   const client = tokens(t, async () => {
@@ -551,8 +671,7 @@ test('a signal ends a call that waits for a token provider', async (t) => {
   await assert.rejects(client.check({ signal: AbortSignal.timeout(50) }), { name: 'AbortError' });
   const running = client.check().catch((thrown) => thrown);
   client.close();
-  // It may not have begun.
-  assert.match((await running).code, /CANCELLED|CLOSED/);
+  assert.equal((await running).cancelledBy, 'close');
 });
 
 test('a passcode provider logs in', async (t) => {
