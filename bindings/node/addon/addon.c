@@ -23,8 +23,8 @@
 
 /* A call of libdbss needs 64 KiB; the rest is for the C library. */
 #define STACK_SIZE ((size_t)256 << 10)
-/* What a thread needs besides, when it begins: the C library ends the process if it cannot have that. */
-#define FRESH_SIZE ((size_t)128 << 10)
+/* The address space that a new thread leaves: the C library ends the process if a thread cannot have its data. */
+#define RESERVE ((size_t)32 << 20)
 #define IDLE_SECONDS 10
 #define DEFAULT_THREADS 64
 #define MAX_THREADS 1024
@@ -147,7 +147,7 @@ struct environment {
     bool alive, posted;
     job *jobs, *last_job;
     message *messages, **messages_end;
-    int threads, fresh, idle, queued, limit;
+    int threads, idle, queued, limit;
     /* On the thread of the environment. */
     napi_env env;
     napi_threadsafe_function poster;
@@ -943,7 +943,6 @@ static void *run_thread(void *data)
     pthread_mutex_lock(&e->lock);
     /* The data of libdbss for this thread, which it makes now, and not while others do, too. */
     dbss_error_free(dbss_error_take());
-    e->fresh--;
     for (;;) {
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
@@ -979,7 +978,7 @@ static bool start_thread(environment *e)
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
-    size_t size = STACK_SIZE + (size_t)(e->fresh + 1) * FRESH_SIZE;
+    size_t size = STACK_SIZE + RESERVE;
     void *probe = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (probe == MAP_FAILED || munmap(probe, size) != 0 || pthread_attr_init(&attributes) != 0)
         return false;
@@ -992,7 +991,6 @@ static bool start_thread(environment *e)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     e->threads += started;
-    e->fresh += started;
     if (!started)
         atomic_fetch_sub(&e->references, 1);
     return started;
