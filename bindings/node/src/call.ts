@@ -288,8 +288,9 @@ export class Call {
   end(fields: OperationFields | undefined): void {
     stopWatching(this.#id);
     try {
-      const found = fields ?? this.#fields();
-      if (found) this.#onResult?.(resultOf(found));
+      const onResult = this.#onResult;
+      const found = onResult && (fields ?? this.#fields());
+      if (found) onResult(resultOf(found));
     } catch (error) {
       throwLater(error);
     }

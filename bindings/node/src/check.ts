@@ -127,8 +127,9 @@ export function optionsOf<T extends object>(
   if (Object(options) !== options || Array.isArray(options) || typeof options === 'function')
     mustBe(what, `an object such as ${example}`, options);
   const given = Object.entries(options!).filter(([, value]) => value !== undefined);
-  const known = [...own, ...Object.keys(table)];
-  for (const [name] of given) if (!known.includes(name)) refuseName(name, known, what);
+  for (const [name] of given)
+    if (!own.includes(name) && !Object.hasOwn(table, name))
+      refuseName(name, [...own, ...Object.keys(table)], what);
   for (const [name, value] of given)
     if (own.includes(name) && Object.hasOwn(TEXTS, name)) stringOf(name, value, TEXTS[name]);
   return Object.fromEntries(given) as T;

@@ -114,7 +114,8 @@ export interface LogRecord extends Omit<LogRecordFields, 'status'> {
 export interface ClientOptions extends ClientSettings {
   /**
    * The URL of the service, or up to 16 in the order of preference: if one cannot be reached,
-   * the next one is tried, and used from then on. It takes precedence over the region's.
+   * the next one is tried, and used from then on. It takes precedence over the region's. Without
+   * a scheme it is https.
    */
   endpoint?: string | URL | readonly (string | URL)[] | undefined;
   /**
@@ -260,6 +261,7 @@ const OF_INSTANCES = [...OF_CALLS, 'instanceId'];
 const OF_REPORTS = [...OF_INSTANCES, 'reportId'];
 const OF_TEMPLATES = [...OF_INSTANCES, 'templateId'];
 const OF_DOWNLOADS = [...OF_REPORTS, 'locale'];
+const OF_SAVES = [...OF_DOWNLOADS, 'file', 'directory', 'fd', 'replace'];
 const SPEC = "{ templateId, startTime: '2026-11-23 00:00:00', endTime: '2026-11-24 00:00:00' }";
 
 function integerOf(name: string, number: unknown, least: number, most: number, of = ''): number {
@@ -498,9 +500,9 @@ export class Client {
   }> {
     return new Promise((resolve) => {
       call.begin<T>(begin, flags, (failure, result, fields) => {
-        atEnd?.(fields);
         resolve({ failure, result, fields });
         this.#ended();
+        atEnd?.(fields);
       });
       this.#running++;
     });
@@ -559,11 +561,10 @@ export class Client {
       fd?: number | undefined;
     },
   ): Promise<unknown> {
-    const own = [...OF_DOWNLOADS, 'file', 'directory', 'fd', 'replace'];
     const { instanceId, reportId, locale, file, directory, fd, replace, ...rest } = optionsOf(
       options,
       IDS,
-      own,
+      OF_SAVES,
     );
     if (replace !== undefined && typeof replace !== 'boolean') mustBe('replace', 'true or false', replace);
     if (replace && file === undefined && directory === undefined)
@@ -919,8 +920,8 @@ export class Client {
 
   /**
    * Closes the client: calls that run, and open streams, end with `DBSS_ERR_CANCELLED`, and
-   * later ones with `DBSS_ERR_CLOSED`. A stream without a listener for 'error' is no exception:
-   * that is an uncaught one. It does not wait, and does nothing the second time.
+   * later ones with `DBSS_ERR_CLOSED`. A stream emits 'error', also if nobody reads it. It does
+   * not wait, and does nothing the second time.
    */
   close(): void {
     if (this.#closing.signal.aborted) return;
