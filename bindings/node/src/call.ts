@@ -203,7 +203,7 @@ export class Call {
       flags |= CANCELLED;
       this.#by = 'operation';
     }
-    for (const stops of [signal && stopsOf(signal), this.#owner.stops])
+    for (const stops of [this.#owner.stops, signal && stopsOf(signal)])
       if (stops) this.#leave.push(stops.add(this.#stop));
     try {
       this.#operation = begin(this.#id, flags | flagsOfCaller(), settings, projectId);
@@ -252,28 +252,26 @@ export class Call {
 
   /** The error with which the call rejects. */
   errorOf(failure: Failure | undefined): Error | undefined {
+    const { DBSS_ERR_CANCELLED, DBSS_ERR_CLOSED, DBSS_ERR_TOTAL_TIMEOUT } = STATUSES;
     if (this.#thrown) {
       this.#told = true;
-      const own = { status: STATUSES.DBSS_ERR_CANCELLED, message: 'onProgress ended the call' };
-      const attempts = failure?.attempts ?? 0;
-      return makeError({ ...own, attempts, cancelledBy: 'callback' }, { cause: this.#thrown.error });
+      const { attempts = 0, candidates = [] } = failure ?? {};
+      const own = { status: DBSS_ERR_CANCELLED, message: 'onProgress ended the call', attempts, candidates };
+      return makeError({ ...own, cancelledBy: 'callback' }, { cause: this.#thrown.error });
     }
     if (!failure) return undefined;
-    const { DBSS_ERR_CANCELLED, DBSS_ERR_CLOSED, DBSS_ERR_TOTAL_TIMEOUT } = STATUSES;
     const by = this.#by;
-    const status = by === 'limit' ? DBSS_ERR_TOTAL_TIMEOUT : failure.status;
-    if (status === DBSS_ERR_TOTAL_TIMEOUT) {
-      const { cancelledBy: _, ...rest } = failure;
-      const limit = `totalTimeoutMs (${this.#limit} ms)`;
-      // libdbss tells what the wait for a thread has left of it.
-      const told = by === 'limit' ? `the call took longer than ${limit}` : (failure.message ?? '');
-      const message = told.replace(/totalTimeoutMs \(\d+ ms\)/, limit);
-      return makeError({ ...rest, status, retryable: true, message });
+    const limit = `totalTimeoutMs (${this.#limit} ms)`;
+    if (by === 'limit') {
+      const message = `the call took longer than ${limit}`;
+      return makeError({ status: DBSS_ERR_TOTAL_TIMEOUT, message, retryable: true });
     }
+    const { status, parameter: _, ...rest } = failure;
+    // libdbss tells what the wait for a thread has left of it.
+    if (status === DBSS_ERR_TOTAL_TIMEOUT)
+      return makeError({ ...failure, message: failure.message!.replace(/totalTimeoutMs \(\d+ ms\)/, limit) });
     // A call that was made before its client was closed may begin after that.
-    if (!by || by === 'limit' || (status !== DBSS_ERR_CANCELLED && status !== DBSS_ERR_CLOSED))
-      return makeError(failure);
-    const { parameter: _, ...rest } = failure;
+    if (!by || (status !== DBSS_ERR_CANCELLED && status !== DBSS_ERR_CLOSED)) return makeError(failure);
     const message = `the call was cancelled${by === 'close' ? ': its client was closed' : ''}`;
     const error = makeError({ ...rest, status: DBSS_ERR_CANCELLED, message, cancelledBy: by });
     return by === 'operation' ? new AbortError(error, this.#options.signal?.reason) : error;

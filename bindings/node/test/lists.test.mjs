@@ -177,7 +177,14 @@ test('a report is generated, waited for and deleted', async (t) => {
     })
     .catch((thrown) => thrown);
   assert.equal(aborted.name, 'AbortError');
-  for (const { candidates } of [late, aborted]) {
+  const onLate = ({ attempts }) => {
+    if (attempts > 9) throw new Error('mine');
+  };
+  const thrown = await client
+    .generate({ instanceId: instance, spec, onProgress: onLate })
+    .catch((error) => error);
+  assert.equal(thrown.cancelledBy, 'callback');
+  for (const { candidates } of [late, aborted, thrown]) {
     assert.equal(candidates.length, 1);
     const found = { instanceId: instance, reportId: candidates[0] };
     await assert.rejects(client.wait({ ...found, waitTimeoutMs: 50 }), { code: 'DBSS_ERR_NOT_READY' });
