@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 import { test } from 'node:test';
 
@@ -90,15 +91,14 @@ test('pages of a list at the same time come one after the other', async (t) => {
   assert.deepEqual([first.status, second.status], ['rejected', 'fulfilled']);
 });
 
-test('a page with long texts is read in a short time', async (t) => {
-  const client = newClient(t);
-  const instance = await addInstance();
-  const long = '\\"'.repeat(200_000) + 'x'.repeat(2_000_000);
-  const number = 1234567890123456;
-  await addReport({ format: 'pdf', instance, extra: { long, number } });
-  const [{ raw }] = await client.reports({ instanceId: instance }).toArray();
-  assert.ok(raw.long === long);
-  assert.equal(raw.number, number);
+test('long texts in a list need no stack', () => {
+  const { parse } = createRequire(import.meta.url)('../dist/lists.js');
+  for (const text of ['x', '\\"']) {
+    const long = text.repeat(8_000_000);
+    const read = parse(`{"long":${JSON.stringify(long)},"number":1234567890123456789}`);
+    assert.ok(read.long === long);
+    assert.equal(read.number, 1234567890123456789n);
+  }
 });
 
 test('fields are converted leniently, and large numbers exactly', async (t) => {
