@@ -292,7 +292,7 @@ def handle_type(name: str) -> str:
 def field_type(description: Item, returns: Item) -> tuple[str, bool]:
     """The type of a field, and whether it may be missing."""
     if returns["kind"] == "handle":
-        return "Error", returns.get("nullable", False)
+        return "ErrorFields", returns.get("nullable", False)
     if returns["kind"] == "string":
         kind = "string | Buffer" if returns["encoding"] == "bytes" else "string"
         return kind, returns.get("nullable", False)

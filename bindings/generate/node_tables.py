@@ -177,9 +177,9 @@ def items_file(description: Item) -> str:
             values = row.get("values") or []
             choices = f" One of {', '.join(values)}; there may be others." if values else ""
             field_type = FIELD_TYPES[row["type"]]
-            missing = "" if row["name"] == "id" else "?"
+            missing = "" if row["name"] == "id" else " | undefined"
             lines += doc(row["help"] + choices)
-            lines.append(f"  {camel(row['name'])}{missing}: {field_type};")
+            lines.append(f"  {camel(row['name'])}: {field_type}{missing};")
         lines += [
             *doc(
                 "All fields as the service sent them. An integer that a number cannot "

@@ -1,1 +1,19 @@
-export * from './dist/index.js';
+// By name: `export *` would export __esModule, too.
+export {
+  AbortError,
+  ArgumentError,
+  CancelledError,
+  Client,
+  DbssError,
+  FileError,
+  InternalError,
+  List,
+  NetworkError,
+  ReportStream,
+  ResourceError,
+  STATUSES,
+  ServiceError,
+  features,
+  setMaxThreads,
+  version,
+} from './dist/index.js';

@@ -67,6 +67,36 @@ call.then(async (bytes) => {
 """
 
 
+# What compiles, and what does not.
+TYPES = """import { Client, DbssError, type CallResult, type Report, type SavedReport } from 'dbss';
+
+declare const client: Client;
+declare const ids: { instanceId: string; reportId: string };
+declare const file: string | undefined;
+declare const fd: number | undefined;
+const saved: Promise<SavedReport> = client.download({ ...ids, file: 'x', replace: true });
+const either = { ...ids, directory: file, replace: true };
+const perhaps: Promise<SavedReport | Buffer> = client.download(either);
+const written: Promise<CallResult | Buffer> = client.download({ ...ids, fd });
+const undefinedFile: Promise<Buffer> = client.download({ ...ids, file: undefined });
+// @ts-expect-error Two targets.
+void client.download({ ...ids, file: 'x', directory: 'y' });
+// @ts-expect-error Two targets.
+void client.download({ ...ids, file: 'x', fd: 1 });
+// @ts-expect-error Nothing to replace.
+void client.download({ ...ids, replace: true });
+// @ts-expect-error It is replaced only where it is saved.
+void client.download({ ...ids, fd: 1, replace: true });
+// @ts-expect-error The credentials are not of a project.
+void client.findCredentials({ projectId: 'x' });
+// A field without a value is undefined.
+const report: Report = (await client.reports(ids).toArray())[0]!;
+const copy: { name: string | undefined } = report;
+const parameter: string | undefined = new Error() instanceof DbssError ? '' : undefined;
+void [saved, perhaps, written, undefinedFile, copy, parameter];
+"""
+
+
 class Registry(BaseHTTPRequestHandler):
     """A registry of npm with the packages in a directory."""
 
@@ -249,6 +279,10 @@ def test_node_readme_blocks_run(project, mock, tmp_path):
     assert saved.read_bytes().startswith(b"%PDF-")
 
 
+def test_node_types_refuse_what_the_package_refuses(project):
+    project.compile(types_mts=TYPES)
+
+
 @pytest.mark.usefixtures("service")
 def test_node_package_works_from_commonjs(project, mock):
     project.compile(common_cts=COMMONJS)
@@ -285,7 +319,7 @@ def test_node_samples_run(project, mock, tmp_path):
     expect_samples_work(run, mock, tmp_path, "has no template")
 
 
-@pytest.mark.parametrize("name", ["client", "lists", "streams", "torture"])
+@pytest.mark.parametrize("name", ["client", "copies", "lists", "streams", "torture"])
 def test_node_addon_with_address_sanitizer_passes(name, tmp_path):
     if not (BUILD / "asan").exists():
         pytest.skip("AddressSanitizer: make asan runs it")

@@ -4,8 +4,9 @@
  * the requests for tokens are messages to the event loop, which passes them to one function
  * of JavaScript, `dispatch`. No thread waits for the event loop.
  *
- * Each environment (the main thread or a worker) has its own threads and messages. When it
- * ends, its contexts are closed, and its threads end by themselves, without it.
+ * Each copy of the package in each thread of JavaScript has an environment, with its own
+ * threads and messages. When that thread ends, the contexts of the environment are closed, and
+ * its threads end by themselves, without it.
  */
 #define _GNU_SOURCE
 #include "addon.h"
@@ -17,14 +18,17 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 /* A call of libdbss needs 64 KiB; the rest is for the C library. */
 #define STACK_SIZE ((size_t)256 << 10)
+/* The address space that a new thread leaves: the C library ends the process if a thread cannot have its data. */
+#define RESERVE ((size_t)32 << 20)
 #define IDLE_SECONDS 10
 #define DEFAULT_THREADS 64
 #define MAX_THREADS 1024
-/* How many log records may wait for the event loop; more are dropped. */
+/* How many log records of a client may wait for the event loop; more are dropped. */
 #define LOG_RECORDS 1000
 /* How many messages are passed on before other events get their turn. */
 #define TURN 256
@@ -35,6 +39,8 @@
 #define READ_MS 5
 /* A part of so many bytes, or of several times as many, is a whole one, behind which there is probably more. */
 #define WHOLE ((size_t)16 << 10)
+/* The option for the limit of a whole call. */
+#define TOTAL_TIMEOUT "total_timeout_ms"
 #define SAFE_INTEGER (((int64_t)1 << 53) - 1)
 
 /* What a message is about: the first argument of `dispatch`. */
@@ -42,15 +48,29 @@ enum { DONE, PROGRESS, LOG, ASK };
 
 /* How a call is made: `flags`. */
 enum {
-    WITH_OPERATION = 1,
-    WITH_PROGRESS = 2,
-    CANCELLED = 4,
-    WITH_RESULT = 8,
+    WITH_PROGRESS = 1,
+    CANCELLED = 2,
+    WITH_RESULT = 4,
     /* By a provider, for which calls on all threads may wait: it gets a thread of its own. */
-    BY_PROVIDER = 16,
+    BY_PROVIDER = 8,
 };
 
 typedef struct environment environment;
+
+/* A function of libdbss for one environment: the data of the function of JavaScript. */
+typedef struct {
+    environment *environment;
+    const dbss_node_function *function;
+} binding;
+
+/* The user data of a stored callback. */
+typedef struct {
+    atomic_int references;
+    environment *environment;
+    double id;
+    /* Under the lock: the log records that wait, and those that were dropped since the last one. */
+    size_t waiting, dropped;
+} owner;
 
 struct job;
 
@@ -79,8 +99,11 @@ typedef struct box {
 typedef struct message {
     struct message *next;
     int kind;
-    double owner;
+    double id;
     void *pointer;
+    /* Of a log record: whose it is, and how many before it were dropped. */
+    owner *owner;
+    size_t dropped;
 } message;
 
 typedef struct {
@@ -105,9 +128,11 @@ typedef struct job {
     dbss_node_value values[1 + DBSS_NODE_PARAMETERS];
     handle *handles[1 + DBSS_NODE_PARAMETERS];
     box *operation;
-    /* What cancels it, from the handles: either may be NULL. */
-    handle *by_context, *by_operation;
+    /* What cancels it, from the handles, or NULL. */
+    handle *by_operation;
     int flags;
+    /* The limit of the whole call, or 0, and when it was made. */
+    int64_t total_ms, made_ms;
     dbss_status status;
     dbss_error *error;
     /* Of a call that was cancelled before it began. */
@@ -123,7 +148,6 @@ struct environment {
     job *jobs, *last_job;
     message *messages, **messages_end;
     int threads, idle, queued, limit;
-    size_t logs, dropped;
     /* On the thread of the environment. */
     napi_env env;
     napi_threadsafe_function poster;
@@ -134,13 +158,8 @@ struct environment {
     /* The buffer for the next read, or NULL. */
     void *spare;
     box *contexts;
+    binding bindings[];
 };
-
-/* The user data of a stored callback. */
-typedef struct owner {
-    environment *environment;
-    double id;
-} owner;
 
 /* Overwrites what may be a secret, which the compiler must not leave out. */
 static void wipe(char *text, size_t length)
@@ -166,13 +185,6 @@ static environment *reference_environment(environment *e)
     return e;
 }
 
-static environment *environment_of(napi_env env)
-{
-    void *data = NULL;
-    napi_get_instance_data(env, &data);
-    return data;
-}
-
 /* Messages to the event loop */
 
 /* With the lock held. False if nobody will receive it. */
@@ -188,12 +200,20 @@ static bool post(environment *e, message *m)
     return true;
 }
 
-static message *new_message(int kind, double owner, void *pointer)
+static message *new_message(int kind, double id, void *pointer)
 {
     message *m = calloc(1, sizeof *m);
     if (m)
-        *m = (message){NULL, kind, owner, pointer};
+        *m = (message){.kind = kind, .id = id, .pointer = pointer};
     return m;
+}
+
+static void unreference_owner(owner *o)
+{
+    if (atomic_fetch_sub(&o->references, 1) != 1)
+        return;
+    unreference_environment(o->environment);
+    free(o);
 }
 
 void dbss_node_log_fn(void *user_data, const dbss_log_record *record)
@@ -201,9 +221,9 @@ void dbss_node_log_fn(void *user_data, const dbss_log_record *record)
     owner *o = user_data;
     environment *e = o->environment;
     pthread_mutex_lock(&e->lock);
-    bool room = e->alive && e->logs < LOG_RECORDS;
-    e->logs += room;
-    e->dropped += e->alive && !room;
+    bool room = o->waiting < LOG_RECORDS;
+    o->waiting += room;
+    o->dropped += !room;
     pthread_mutex_unlock(&e->lock);
     if (!room)
         return;
@@ -211,8 +231,15 @@ void dbss_node_log_fn(void *user_data, const dbss_log_record *record)
     message *m = copy ? new_message(LOG, o->id, copy) : NULL;
     pthread_mutex_lock(&e->lock);
     bool posted = m && post(e, m);
-    e->logs -= !posted;
-    e->dropped += !posted;
+    if (posted) {
+        m->owner = o;
+        m->dropped = o->dropped;
+        o->dropped = 0;
+        atomic_fetch_add(&o->references, 1);
+    } else {
+        o->waiting--;
+        o->dropped++;
+    }
     pthread_mutex_unlock(&e->lock);
     if (!posted) {
         dbss_log_record_free(copy);
@@ -236,9 +263,7 @@ void dbss_node_token_provider_fn(void *user_data, dbss_token_request *request)
 
 void dbss_node_destroy_fn(void *user_data)
 {
-    owner *o = user_data;
-    unreference_environment(o->environment);
-    free(o);
+    unreference_owner(user_data);
 }
 
 /* Handles */
@@ -299,7 +324,7 @@ static dbss_status watch(environment *e, double id, dbss_operation *operation)
     watcher *w = calloc(1, sizeof *w);
     if (!w)
         return DBSS_ERR_OUT_OF_MEMORY;
-    w->message = (message){NULL, PROGRESS, id, w};
+    w->message = (message){.kind = PROGRESS, .id = id, .pointer = w};
     atomic_init(&w->references, 1);
     w->environment = reference_environment(e);
     return dbss_operation_set_progress(operation, on_progress, w, unreference_watcher);
@@ -366,10 +391,19 @@ static napi_value external_of(napi_env env, box *b)
 
 /* Values for JavaScript */
 
+/* Defines a field: to set it would run the setters that a program has given to all objects. */
 static void set(napi_env env, napi_value object, const char *name, napi_value value)
 {
+    napi_property_descriptor field = {.utf8name = name, .value = value, .attributes = napi_default_jsproperty};
     if (value)
-        napi_set_named_property(env, object, name, value);
+        napi_define_properties(env, object, 1, &field);
+}
+
+static void set_element(napi_env env, napi_value list, size_t index, napi_value value)
+{
+    char name[24];
+    snprintf(name, sizeof name, "%zu", index);
+    set(env, list, name, value);
 }
 
 static napi_value text_value(napi_env env, const char *text)
@@ -454,14 +488,13 @@ napi_value dbss_node_item(napi_env env, napi_value list, size_t index)
 {
     napi_value item = NULL;
     napi_create_object(env, &item);
-    napi_set_element(env, list, (uint32_t)index, item);
+    set_element(env, list, index, item);
     return item;
 }
 
 void dbss_node_add_text(napi_env env, napi_value list, size_t index, const char *text)
 {
-    if (text)
-        napi_set_element(env, list, (uint32_t)index, text_value(env, text));
+    set_element(env, list, index, text_value(env, text));
 }
 
 static napi_value call_stored(napi_env env, napi_ref function, size_t count, napi_value *given)
@@ -489,24 +522,17 @@ static napi_value failure_value(napi_env env, dbss_status status, dbss_error *er
     return fields;
 }
 
-/* The Error of JavaScript for the fields of a failure. */
-static napi_value error_of(napi_env env, napi_value fields)
+static void throw_failure(environment *e, napi_value fields)
 {
-    environment *e = environment_of(env);
-    return e && e->make_error ? call_stored(env, e->make_error, 1, &fields) : NULL;
-}
-
-static void throw_failure(napi_env env, napi_value fields)
-{
-    napi_value error = error_of(env, fields);
+    napi_value error = call_stored(e->env, e->make_error, 1, &fields);
     if (error)
-        napi_throw(env, error);
+        napi_throw(e->env, error);
 }
 
 void dbss_node_set_error(napi_env env, napi_value object, const char *name, dbss_error *error)
 {
     if (error)
-        set(env, object, name, error_of(env, failure_value(env, 0, error)));
+        set(env, object, name, failure_value(env, 0, error));
 }
 
 /* The fields of what the addon refuses itself. The message has no parts, and not the parameter's name. */
@@ -520,9 +546,20 @@ static napi_value own_failure(napi_env env, dbss_status status, const char *para
     return fields;
 }
 
-static void throw_own_error(napi_env env, dbss_status status, const char *parameter, const char *what)
+static void throw_own_error(environment *e, dbss_status status, const char *parameter, const char *what)
 {
-    throw_failure(env, own_failure(env, status, parameter, what));
+    throw_failure(e, own_failure(e->env, status, parameter, what));
+}
+
+/* Clears an exception; NULL if there is none. */
+static napi_value take_exception(napi_env env)
+{
+    napi_value exception = NULL;
+    bool pending = false;
+    napi_is_exception_pending(env, &pending);
+    if (pending)
+        napi_get_and_clear_last_exception(env, &exception);
+    return exception;
 }
 
 static void free_bytes(napi_env env, void *data, void *hint)
@@ -553,11 +590,7 @@ static napi_value buffer_value(napi_env env, void *data, size_t length)
 /* The failure of a function whose results have no value in JavaScript. */
 static napi_value no_value(napi_env env, environment *e, size_t length)
 {
-    napi_value exception = NULL;
-    bool pending = false;
-    napi_is_exception_pending(env, &pending);
-    if (pending)
-        napi_get_and_clear_last_exception(env, &exception);
+    take_exception(env);
     if ((int64_t)length <= e->most)
         return own_failure(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory for the result");
     char message[160];
@@ -675,20 +708,20 @@ static box *box_of(napi_env env, napi_value value, unsigned char type)
     return b && (!type || b->type == type) ? b : NULL;
 }
 
-static bool get_handle(napi_env env, napi_value value, const dbss_node_parameter *p, handle **out, dbss_node_value *v)
+static bool get_handle(environment *e, napi_value value, const dbss_node_parameter *p, handle **out, dbss_node_value *v)
 {
     napi_valuetype kind = napi_undefined;
-    napi_typeof(env, value, &kind);
+    napi_typeof(e->env, value, &kind);
     v->handle = NULL;
     if (p->kind == OPTIONAL_HANDLE && kind == napi_undefined)
         return true;
-    box *b = box_of(env, value, p->handle);
+    box *b = box_of(e->env, value, p->handle);
     if (!b) {
-        napi_throw_type_error(env, NULL, p->name);
+        napi_throw_type_error(e->env, NULL, p->name);
         return false;
     }
     if (!b->handle) {
-        throw_own_error(env, DBSS_ERR_CLOSED, p->name, "is closed");
+        throw_own_error(e, DBSS_ERR_CLOSED, p->name, "is closed");
         return false;
     }
     *out = reference_handle(b->handle);
@@ -715,8 +748,9 @@ static dbss_status invalid_status(const char *subject)
 }
 
 /* A string, or bytes that need not be UTF-8. `subject` is what the error names. */
-static bool get_text(napi_env env, napi_value value, const char *subject, bool of_option, dbss_node_value *v)
+static bool get_text(environment *e, napi_value value, const char *subject, dbss_node_value *v)
 {
+    napi_env env = e->env;
     char small[256];
     size_t length = 0;
     napi_valuetype kind = napi_undefined;
@@ -724,8 +758,8 @@ static bool get_text(napi_env env, napi_value value, const char *subject, bool o
     char *text = NULL;
     v->text = NULL;
     napi_typeof(env, value, &kind);
-    if (kind == napi_null || (of_option && kind == napi_undefined)) {
-        throw_own_error(env, DBSS_ERR_NULL_ARGUMENT, subject, "must not be null");
+    if (kind == napi_null) {
+        throw_own_error(e, DBSS_ERR_NULL_ARGUMENT, subject, "must not be null");
         return false;
     }
     if (kind == napi_undefined)
@@ -736,7 +770,7 @@ static bool get_text(napi_env env, napi_value value, const char *subject, bool o
         napi_get_buffer_info(env, value, &data, &length);
         text = copy_text(data ? data : "", length);
     } else if (napi_get_value_string_utf8(env, value, small, sizeof small, &length) != napi_ok) {
-        throw_own_error(env, invalid_status(subject), subject, "must be a string");
+        throw_own_error(e, invalid_status(subject), subject, "must be a string");
         return false;
     } else if (length + 4 < sizeof small) {
         text = copy_text(small, length);
@@ -747,34 +781,36 @@ static bool get_text(napi_env env, napi_value value, const char *subject, bool o
     }
     wipe(small, sizeof small);
     if (!text) {
-        throw_own_error(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
+        throw_own_error(e, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
         return false;
     }
     v->text = text;
     if (!memchr(text, 0, length))
         return true;
-    throw_own_error(env, invalid_status(subject), subject, "must not hold a NUL byte");
+    throw_own_error(e, invalid_status(subject), subject, "must not hold a NUL byte");
     return false;
 }
 
-static bool get_callback(napi_env env, environment *e, napi_value value, dbss_node_value *v)
+static bool get_callback(environment *e, napi_value value, dbss_node_value *v)
 {
     double id = 0;
     v->handle = NULL;
-    if (napi_get_value_double(env, value, &id) != napi_ok)
+    if (napi_get_value_double(e->env, value, &id) != napi_ok)
         return true;
-    owner *o = malloc(sizeof *o);
+    owner *o = calloc(1, sizeof *o);
     if (!o) {
-        throw_own_error(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
+        throw_own_error(e, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
         return false;
     }
-    *o = (owner){reference_environment(e), id};
+    atomic_init(&o->references, 1);
+    o->environment = reference_environment(e);
+    o->id = id;
     v->handle = o;
     return true;
 }
 
-static bool get_values(napi_env env, environment *e, const dbss_node_function *f, const napi_value *given,
-                       dbss_node_value *values, handle **handles)
+static bool get_values(environment *e, const dbss_node_function *f, const napi_value *given, dbss_node_value *values,
+                       handle **handles)
 {
     for (int i = 1; i <= f->count; i++) {
         const dbss_node_parameter *p = &f->parameters[i - 1];
@@ -783,21 +819,21 @@ static bool get_values(napi_env env, environment *e, const dbss_node_function *f
         bool fine = true;
         switch (p->kind) {
         case HANDLE:
-        case OPTIONAL_HANDLE: fine = get_handle(env, *given++, p, &handles[i], v); break;
+        case OPTIONAL_HANDLE: fine = get_handle(e, *given++, p, &handles[i], v); break;
         case TEXT:
-        case OPTIONAL_TEXT: fine = get_text(env, *given++, by_key ? values[i - 1].text : p->name, by_key, v); break;
+        case OPTIONAL_TEXT: fine = get_text(e, *given++, by_key ? values[i - 1].text : p->name, v); break;
         case NUMBER:
-            if (napi_get_value_int64(env, *given++, &v->number) != napi_ok) {
-                napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", p->name);
+            if (napi_get_value_int64(e->env, *given++, &v->number) != napi_ok) {
+                napi_throw_type_error(e->env, "ERR_INVALID_ARG_TYPE", p->name);
                 fine = false;
             }
             break;
-        case CALLBACK: fine = get_callback(env, e, *given++, v); break;
+        case CALLBACK: fine = get_callback(e, *given++, v); break;
         case OUT_BYTES:
             v->handle = e->spare ? e->spare : malloc(READ_SIZE);
             e->spare = NULL;
             if (!v->handle) {
-                throw_own_error(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
+                throw_own_error(e, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
                 fine = false;
             }
             break;
@@ -856,14 +892,22 @@ static void run_job(job *j)
 {
     const dbss_node_function *f = j->function;
     int bytes = 0;
+    /* The wait for this thread counts to the limit of the whole call. */
+    int64_t waited = milliseconds() - j->made_ms;
+    if (j->total_ms && waited > 0) {
+        char rest[24];
+        snprintf(rest, sizeof rest, "%lld", (long long)(waited < j->total_ms ? j->total_ms - waited : 1));
+        j->status = dbss_operation_set(j->by_operation->pointer, TOTAL_TIMEOUT, rest);
+    }
     for (int i = 1; i <= f->count; i++)
         if (f->parameters[i - 1].kind == OUT_BYTES)
             bytes = i;
     if (bytes)
         read_parts(f, j->values, bytes);
-    else
+    else if (!j->status)
         f->call(j->values);
-    j->status = (dbss_status)j->values[0].number;
+    if (!j->status)
+        j->status = (dbss_status)j->values[0].number;
     if (j->status)
         j->error = dbss_error_take();
 }
@@ -897,6 +941,8 @@ static void *run_thread(void *data)
 {
     environment *e = data;
     pthread_mutex_lock(&e->lock);
+    /* The data of libdbss for this thread, which it makes now, and not while others do, too. */
+    dbss_error_free(dbss_error_take());
     for (;;) {
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
@@ -932,7 +978,9 @@ static bool start_thread(environment *e)
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
-    if (pthread_attr_init(&attributes) != 0)
+    size_t size = STACK_SIZE + RESERVE;
+    void *probe = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (probe == MAP_FAILED || munmap(probe, size) != 0 || pthread_attr_init(&attributes) != 0)
         return false;
     pthread_attr_setstacksize(&attributes, STACK_SIZE);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -942,9 +990,8 @@ static bool start_thread(environment *e)
     bool started = pthread_create(&thread, &attributes, run_thread, reference_environment(e)) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    if (started)
-        e->threads++;
-    else
+    e->threads += started;
+    if (!started)
         atomic_fetch_sub(&e->references, 1);
     return started;
 }
@@ -954,8 +1001,8 @@ static void submit(job *j)
     environment *e = j->environment;
     if (e->running++ == 0)
         napi_ref_threadsafe_function(e->env, e->poster);
+    j->made_ms = milliseconds();
     pthread_mutex_lock(&e->lock);
-    j->by_context = owner_of(j->handles, j->function->count, HANDLE_CONTEXT);
     j->by_operation = owner_of(j->handles, j->function->count, HANDLE_OPERATION);
     if (j->by_operation)
         j->by_operation->waiting = j;
@@ -966,14 +1013,16 @@ static void submit(job *j)
     *(j->next ? &j->next->previous : &e->last_job) = j;
     e->queued++;
     bool has_idle = e->queued <= e->idle;
+    bool has_room = e->threads < (first ? 2 * MAX_THREADS : e->limit);
     if (has_idle) {
         /* It is woken below, so that it does not have to wait for the lock. */
-    } else if (e->threads < (first ? 2 * MAX_THREADS : e->limit)) {
-        if (!start_thread(e) && e->threads == 0) {
-            remove_job(e, j);
-            j->status = DBSS_ERR_RESOURCE;
-            post(e, &j->done);
-        }
+    } else if (has_room && start_thread(e)) {
+        /* It takes the call. */
+    } else if (first || e->threads == 0) {
+        /* Nobody may ever take it: all threads may wait for this provider. */
+        remove_job(e, j);
+        j->status = DBSS_ERR_RESOURCE;
+        post(e, &j->done);
     } else if (j->by_operation && j->by_operation->cancelled)
         cancel_job(e, j, "operation");
     pthread_mutex_unlock(&e->lock);
@@ -981,28 +1030,26 @@ static void submit(job *j)
         pthread_cond_signal(&e->wake);
 }
 
-/* Ends the calls of a context, or that of an operation, that no thread has begun. */
-static void cancel_queued(environment *e, const handle *context, const handle *operation, const char *cancelled_by)
+/* Ends the call of an operation, if no thread has begun it. */
+static bool cancel_queued(environment *e, const handle *operation, const char *cancelled_by)
 {
     pthread_mutex_lock(&e->lock);
-    if (operation && operation->waiting)
-        cancel_job(e, operation->waiting, cancelled_by);
-    for (job *j = context ? e->jobs : NULL, *next; j; j = next) {
-        next = j->next;
-        if (j->by_context == context)
-            cancel_job(e, j, cancelled_by);
-    }
+    job *waiting = operation ? operation->waiting : NULL;
+    if (waiting)
+        cancel_job(e, waiting, cancelled_by);
     pthread_mutex_unlock(&e->lock);
+    return waiting != NULL;
 }
 
 /* The operation of a call with its options; false after an exception. */
-static bool make_operation(napi_env env, job *j, napi_value settings)
+static bool make_operation(environment *e, job *j, napi_value settings)
 {
+    napi_env env = e->env;
     dbss_operation *operation = NULL;
     dbss_status status = dbss_operation_new(&operation);
     uint32_t count = 0;
     if (status == DBSS_OK) {
-        j->operation = new_box(j->environment, HANDLE_OPERATION, operation);
+        j->operation = new_box(e, HANDLE_OPERATION, operation);
         status = j->operation ? DBSS_OK : DBSS_ERR_OUT_OF_MEMORY;
     }
     napi_get_array_length(env, settings, &count);
@@ -1010,20 +1057,25 @@ static bool make_operation(napi_env env, job *j, napi_value settings)
         dbss_node_value key = {NULL}, text = {NULL};
         napi_value element = NULL;
         napi_get_element(env, settings, i, &element);
-        bool fine = get_text(env, element, "key", false, &key);
+        bool fine = get_text(e, element, "key", &key);
         napi_get_element(env, settings, i + 1, &element);
-        fine = fine && get_text(env, element, key.text ? key.text : "value", key.text, &text);
+        fine = fine && get_text(e, element, key.text ? key.text : "value", &text);
         if (fine)
             status = dbss_operation_set(operation, key.text, text.text);
+        if (fine && status == DBSS_OK && strcmp(key.text, TOTAL_TIMEOUT) == 0)
+            j->total_ms = strtoll(text.text, NULL, 10);
         free((char *)key.text);
         free((char *)text.text);
         if (!fine)
             return false;
     }
+    /* It has no limit. */
+    if (j->total_ms < 0)
+        j->total_ms = 0;
     if (status == DBSS_OK && j->flags & WITH_PROGRESS)
-        status = watch(j->environment, j->done.owner, operation);
+        status = watch(e, j->done.id, operation);
     if (status != DBSS_OK) {
-        throw_failure(env, failure_value(env, status, dbss_error_take()));
+        throw_failure(e, failure_value(env, status, dbss_error_take()));
         return false;
     }
     if (j->flags & CANCELLED) {
@@ -1033,12 +1085,13 @@ static bool make_operation(napi_env env, job *j, napi_value settings)
     return true;
 }
 
-/* (id, flags, settings, ...parameters): the operation, if the call has one. */
-static napi_value start_job(napi_env env, environment *e, const dbss_node_function *f, napi_value *given)
+/* (id, flags, settings, ...parameters): the operation, unless the call is a read of a stream. */
+static napi_value start_job(environment *e, const dbss_node_function *f, napi_value *given)
 {
+    napi_env env = e->env;
     job *j = calloc(1, sizeof *j);
     if (!j) {
-        throw_own_error(env, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
+        throw_own_error(e, DBSS_ERR_OUT_OF_MEMORY, NULL, "there is not enough memory");
         return NULL;
     }
     double id = 0;
@@ -1046,25 +1099,24 @@ static napi_value start_job(napi_env env, environment *e, const dbss_node_functi
     napi_get_value_int32(env, given[1], &j->flags);
     j->function = f;
     j->environment = reference_environment(e);
-    j->done = (message){NULL, DONE, id, j};
+    j->done = (message){.kind = DONE, .id = id, .pointer = j};
     napi_value external = NULL;
-    bool fine = get_values(env, e, f, given + 3, j->values, j->handles);
-    if (fine && j->flags & WITH_OPERATION) {
-        fine = make_operation(env, j, given[2]);
-        if (fine)
-            external = external_of(env, j->operation);
-        else if (j->operation)
-            finalize_box(env, j->operation, NULL);
-    }
-    if (!fine || (j->flags & WITH_OPERATION && !external)) {
+    bool fine = get_values(e, f, given + 3, j->values, j->handles);
+    for (int i = 1; fine && i <= f->count; i++)
+        if (f->parameters[i - 1].kind == OPERATION) {
+            fine = make_operation(e, j, given[2]);
+            if (fine) {
+                j->handles[i] = reference_handle(j->operation->handle);
+                j->values[i].handle = j->operation->handle->pointer;
+                external = external_of(env, j->operation);
+                fine = external != NULL;
+            } else if (j->operation)
+                finalize_box(env, j->operation, NULL);
+        }
+    if (!fine) {
         free_job(j);
         return NULL;
     }
-    for (int i = 1; j->operation && i <= f->count; i++)
-        if (f->parameters[i - 1].kind == OPERATION) {
-            j->handles[i] = reference_handle(j->operation->handle);
-            j->values[i].handle = j->operation->handle->pointer;
-        }
     submit(j);
     return external;
 }
@@ -1080,10 +1132,8 @@ static bool dispatch(environment *e, int kind, double id, napi_value *more)
         given[i] = given[i] ? given[i] : undefined;
     if (call_stored(e->env, e->dispatch, 5, given))
         return true;
-    bool pending = false;
-    napi_value exception = NULL;
-    napi_is_exception_pending(e->env, &pending);
-    if (pending && napi_get_and_clear_last_exception(e->env, &exception) == napi_ok)
+    napi_value exception = take_exception(e->env);
+    if (exception)
         napi_fatal_exception(e->env, exception);
     return false;
 }
@@ -1111,6 +1161,9 @@ static bool deliver_done(environment *e, job *j, double id)
         napi_create_object(e->env, &more[2]);
         dbss_node_read_operation(e->env, operation->pointer, more[2]);
     }
+    /* Whatever went wrong here, the call ends. */
+    if (take_exception(e->env) && !more[0])
+        more[0] = no_value(e->env, e, 0);
     free_job(j);
     if (--e->running == 0)
         napi_unref_threadsafe_function(e->env, e->poster);
@@ -1142,23 +1195,21 @@ static bool deliver_progress(environment *e, watcher *w, double id)
 static bool deliver(environment *e, message *m)
 {
     napi_value more[3] = {NULL, NULL, NULL};
-    double id = m->owner;
+    double id = m->id;
     watcher *w = m->pointer;
     int kind = m->kind;
-    size_t dropped = 0;
     dbss_error *error = NULL;
     switch (kind) {
     case DONE: return deliver_done(e, m->pointer, id);
     case PROGRESS: return deliver_progress(e, w, id);
     case LOG:
         pthread_mutex_lock(&e->lock);
-        e->logs--;
-        dropped = e->dropped;
-        e->dropped = 0;
+        m->owner->waiting--;
         pthread_mutex_unlock(&e->lock);
+        unreference_owner(m->owner);
         napi_create_object(e->env, &more[0]);
         dbss_node_read_log_record(e->env, m->pointer, more[0]);
-        napi_create_int64(e->env, (int64_t)dropped, &more[1]);
+        napi_create_int64(e->env, (int64_t)m->dropped, &more[1]);
         error = dbss_log_record_error(m->pointer);
         if (error)
             more[2] = failure_value(e->env, 0, error);
@@ -1234,6 +1285,8 @@ static void on_end(void *data)
         else {
             int type = m->kind == LOG ? HANDLE_LOG_RECORD : HANDLE_TOKEN_REQUEST;
             dbss_node_handle_types[type].free(m->pointer);
+            if (m->owner)
+                unreference_owner(m->owner);
             free(m);
         }
     }
@@ -1242,31 +1295,28 @@ static void on_end(void *data)
 
 /* The functions of the addon */
 
-static napi_value run_now(napi_env env, environment *e, const dbss_node_function *f, napi_value *given)
+static napi_value run_now(environment *e, const dbss_node_function *f, napi_value *given)
 {
+    napi_env env = e->env;
     dbss_node_value values[1 + DBSS_NODE_PARAMETERS] = {{NULL}};
     handle *handles[1 + DBSS_NODE_PARAMETERS] = {NULL};
     napi_value result = NULL;
-    if (get_values(env, e, f, given, values, handles)) {
+    if (get_values(e, f, given, values, handles)) {
         f->call(values);
         if (f->returns == RETURNS_STATUS && values[0].number) {
-            throw_failure(env, failure_value(env, (dbss_status)values[0].number, dbss_error_take()));
+            throw_failure(e, failure_value(env, (dbss_status)values[0].number, dbss_error_take()));
         } else {
             napi_value failure = NULL;
             result = result_value(env, e, f, values, handles, &failure);
             if (failure)
-                throw_failure(env, failure);
+                throw_failure(e, failure);
         }
         /* Calls that wait for a thread are calls that run. */
-        if (strcmp(f->name, "contextClose") == 0)
-            cancel_queued(e, handles[1], NULL, "close");
-        else if (strcmp(f->name, "contextCancelAll") == 0)
-            cancel_queued(e, handles[1], NULL, "context");
-        else if (strcmp(f->name, "reportStreamClose") == 0)
-            cancel_queued(e, NULL, handles[1]->operation, "close");
+        if (strcmp(f->name, "reportStreamClose") == 0)
+            cancel_queued(e, handles[1]->operation, "close");
         else if (strcmp(f->name, "operationCancel") == 0) {
             handles[1]->cancelled = true;
-            cancel_queued(e, NULL, handles[1], "operation");
+            cancel_queued(e, handles[1], "operation");
         }
     }
     free_values(f, values, handles);
@@ -1279,22 +1329,20 @@ static napi_value call_function(napi_env env, napi_callback_info info)
     size_t count = sizeof given / sizeof *given;
     void *data = NULL;
     napi_get_cb_info(env, info, &count, given, NULL, &data);
-    const dbss_node_function *f = data;
-    environment *e = environment_of(env);
-    return f->blocks ? start_job(env, e, f, given) : run_now(env, e, f, given);
+    const binding *b = data;
+    return (b->function->blocks ? start_job : run_now)(b->environment, b->function, given);
 }
 
-/* (dispatch, makeError, the length of the largest Buffer) */
-static napi_value set_up(napi_env env, napi_callback_info info)
+/* (operation): whether its call waited for a thread, which is ended then. */
+static napi_value end_waiting(napi_env env, napi_callback_info info)
 {
-    napi_value given[3];
-    size_t count = 3;
-    napi_get_cb_info(env, info, &count, given, NULL, NULL);
-    environment *e = environment_of(env);
-    napi_create_reference(env, given[0], 1, &e->dispatch);
-    napi_create_reference(env, given[1], 1, &e->make_error);
-    napi_get_value_int64(env, given[2], &e->most);
-    return NULL;
+    napi_value given[1], ended = NULL;
+    size_t count = 1;
+    void *data = NULL;
+    napi_get_cb_info(env, info, &count, given, NULL, &data);
+    box *b = box_of(env, given[0], HANDLE_OPERATION);
+    napi_get_boolean(env, b && cancel_queued(data, b->handle, "operation"), &ended);
+    return ended;
 }
 
 /* (handle): its fields. */
@@ -1328,15 +1376,11 @@ static napi_value set_threads(napi_env env, napi_callback_info info)
 {
     napi_value given[1];
     size_t count = 1;
-    int64_t limit = 0;
-    napi_get_cb_info(env, info, &count, given, NULL, NULL);
-    if (napi_get_value_int64(env, given[0], &limit) != napi_ok || limit < 1 || limit > MAX_THREADS) {
-        napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "the number of threads is 1 to 1024");
-        return NULL;
-    }
-    environment *e = environment_of(env);
+    void *data = NULL;
+    napi_get_cb_info(env, info, &count, given, NULL, &data);
+    environment *e = data;
     pthread_mutex_lock(&e->lock);
-    e->limit = (int)limit;
+    napi_get_value_int32(env, given[0], &e->limit);
     for (int more = e->queued - e->idle; more > 0 && e->threads < e->limit && start_thread(e); more--)
         ;
     pthread_cond_broadcast(&e->wake);
@@ -1344,16 +1388,9 @@ static napi_value set_threads(napi_env env, napi_callback_info info)
     return NULL;
 }
 
-static void drop_instance(napi_env env, void *data, void *hint)
-{
-    (void)env;
-    (void)hint;
-    unreference_environment(data);
-}
-
 static environment *new_environment(napi_env env)
 {
-    environment *e = calloc(1, sizeof *e);
+    environment *e = calloc(1, sizeof *e + dbss_node_function_count * sizeof *e->bindings);
     pthread_condattr_t attributes;
     if (!e || pthread_condattr_init(&attributes) != 0)
         return NULL;
@@ -1361,43 +1398,59 @@ static environment *new_environment(napi_env env)
     pthread_cond_init(&e->wake, &attributes);
     pthread_condattr_destroy(&attributes);
     pthread_mutex_init(&e->lock, NULL);
-    /* One for the instance data, one for the end of the environment. */
-    atomic_init(&e->references, 2);
+    /* Its functions can be called until it ends. */
+    atomic_init(&e->references, 1);
     e->alive = true;
     e->limit = DEFAULT_THREADS;
     e->messages_end = &e->messages;
     e->env = env;
+    for (size_t i = 0; i < dbss_node_function_count; i++)
+        e->bindings[i] = (binding){e, &dbss_node_functions[i]};
     napi_value name = NULL;
     napi_create_string_utf8(env, "dbss", NAPI_AUTO_LENGTH, &name);
     if (napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, NULL, NULL, e, on_posted, &e->poster) != napi_ok)
         return NULL;
     /* It keeps the event loop running only while calls run. */
     napi_unref_threadsafe_function(env, e->poster);
-    napi_set_instance_data(env, e, drop_instance, NULL);
     /* After the threadsafe function, so that it runs before that one's end. */
     napi_add_env_cleanup_hook(env, on_end, e);
     return e;
 }
 
-static void define(napi_env env, napi_value exports, const char *name, napi_callback callback, const void *data)
+static void define(napi_env env, napi_value object, const char *name, napi_callback callback, void *data)
 {
     napi_value function = NULL;
-    napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, (void *)data, &function);
-    set(env, exports, name, function);
+    napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, data, &function);
+    set(env, object, name, function);
+}
+
+/* (dispatch, makeError, the length of the largest Buffer): the functions, for one copy of the package. */
+static napi_value set_up(napi_env env, napi_callback_info info)
+{
+    napi_value given[3], functions = NULL;
+    size_t count = 3;
+    napi_get_cb_info(env, info, &count, given, NULL, NULL);
+    environment *e = new_environment(env);
+    if (!e) {
+        napi_throw_error(env, NULL, "the addon of dbss could not start");
+        return NULL;
+    }
+    napi_create_reference(env, given[0], 1, &e->dispatch);
+    napi_create_reference(env, given[1], 1, &e->make_error);
+    napi_get_value_int64(env, given[2], &e->most);
+    napi_create_object(env, &functions);
+    for (size_t i = 0; i < dbss_node_function_count; i++)
+        define(env, functions, dbss_node_functions[i].name, call_function, &e->bindings[i]);
+    set(env, functions, "builtFor", number_value(env, DBSS_VERSION_NUMBER));
+    define(env, functions, "readFields", read_fields, NULL);
+    define(env, functions, "release", release, NULL);
+    define(env, functions, "endWaiting", end_waiting, e);
+    define(env, functions, "setThreads", set_threads, e);
+    return functions;
 }
 
 NAPI_MODULE_INIT()
 {
-    if (!new_environment(env)) {
-        napi_throw_error(env, NULL, "the addon of dbss could not start");
-        return NULL;
-    }
-    for (size_t i = 0; i < dbss_node_function_count; i++)
-        define(env, exports, dbss_node_functions[i].name, call_function, &dbss_node_functions[i]);
-    set(env, exports, "builtFor", number_value(env, DBSS_VERSION_NUMBER));
     define(env, exports, "setUp", set_up, NULL);
-    define(env, exports, "readFields", read_fields, NULL);
-    define(env, exports, "release", release, NULL);
-    define(env, exports, "setThreads", set_threads, NULL);
     return exports;
 }

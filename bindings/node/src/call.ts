@@ -15,7 +15,6 @@ import {
   onDone,
   stopWatching,
   throwLater,
-  WITH_OPERATION,
   WITH_PROGRESS,
   WITH_RESULT,
   type Settings,
@@ -44,7 +43,7 @@ export interface CallResult extends Progress {
   filename: string | undefined;
   /** The header Content-Type. */
   contentType: string | undefined;
-  /** The service's id of the request. */
+  /** The service's id of the request for a report that has begun to arrive. */
   requestId: string | undefined;
   /** The format of the report, by its first bytes. */
   format: 'pdf' | 'zip' | 'unknown';
@@ -63,7 +62,10 @@ export interface CallOptions extends CallSettings {
    * succeeded already, it resolves, and the exception is an uncaught one.
    */
   onProgress?: ((progress: Progress) => void | Promise<void>) | undefined;
-  /** Is called when the call is over, also if it failed; for a stream, when it is closed. */
+  /**
+   * Is called when a call that has begun is over, also if it failed; for a stream, when it is
+   * closed. A call whose options are refused does not begin.
+   */
   onResult?: ((result: CallResult) => void) | undefined;
   /** Other options by their keys in libdbss, as in {@link ClientOptions.settings}. */
   settings?: Iterable<readonly [key: string, value: string | Uint8Array]> | undefined;
@@ -78,42 +80,70 @@ export function resultOf(fields: OperationFields): CallResult {
   return { ...progressOf(fields), path, filename, contentType, requestId, format };
 }
 
-// A signal gets one listener for all calls: many would look like a leak. It does not keep the
-// calls: who forgets a stream may have a signal that lives on.
-const aborting = new WeakMap<AbortSignal, Set<Listener>>();
-const forgotten = new FinalizationRegistry<{ signal: AbortSignal; listener: Listener }>(
-  ({ signal, listener }) => removeListener(signal, listener),
-);
+/** What stopped a call: its signal, its client, closing that, onProgress, or its limit of time. */
+type By = 'operation' | 'context' | 'close' | 'callback' | 'limit';
+type Stop = (by: By) => void;
 
-/** A function that its owner keeps. */
-export type Listener = WeakRef<() => void>;
+const forgotten = new FinalizationRegistry<() => void>((remove) => remove());
 
-function runAll(this: AbortSignal): void {
-  for (const listener of [...(aborting.get(this) ?? [])]) listener.deref()?.();
+/** What stops calls. It does not keep them: who forgets a stream may keep its client and its signal. */
+export class Stops {
+  readonly #all = new Set<WeakRef<Stop>>();
+  readonly #whenEmpty: (() => void) | undefined;
+
+  constructor(whenEmpty?: () => void) {
+    this.#whenEmpty = whenEmpty;
+  }
+
+  /** Adds what stops a call; the result removes it. */
+  add(stop: Stop): () => void {
+    const one = new WeakRef(stop);
+    const remove = (): void => {
+      this.#all.delete(one);
+      forgotten.unregister(one);
+      if (this.#all.size === 0) this.#whenEmpty?.();
+    };
+    this.#all.add(one);
+    forgotten.register(stop, remove, one);
+    return remove;
+  }
+
+  run(by: By): void {
+    for (const one of [...this.#all]) one.deref()?.(by);
+  }
 }
 
-/** Calls a function when a signal aborts, until it is removed, or nobody has it any more. */
-export function addListener(signal: AbortSignal, run: () => void): Listener {
-  const listener = new WeakRef(run);
-  let listeners = aborting.get(signal);
-  if (!listeners) {
-    listeners = new Set();
-    aborting.set(signal, listeners);
-    signal.addEventListener('abort', runAll);
-  }
-  listeners.add(listener);
-  forgotten.register(run, { signal, listener }, listener);
-  return listener;
+const ofSignals = new WeakMap<AbortSignal, Stops>();
+
+/** A signal gets one listener for all calls: many would look like a leak. */
+function stopsOf(signal: AbortSignal): Stops {
+  const known = ofSignals.get(signal);
+  if (known) return known;
+  const run = (): void => stops.run('operation');
+  const stops = new Stops(() => {
+    ofSignals.delete(signal);
+    signal.removeEventListener('abort', run);
+  });
+  signal.addEventListener('abort', run);
+  ofSignals.set(signal, stops);
+  return stops;
 }
 
-export function removeListener(signal: AbortSignal, listener: Listener): void {
-  const listeners = aborting.get(signal);
-  listeners?.delete(listener);
-  forgotten.unregister(listener);
-  if (listeners?.size === 0) {
-    aborting.delete(signal);
-    signal.removeEventListener('abort', runAll);
-  }
+const TOTAL_TIMEOUT = 'total_timeout_ms';
+
+/** The limit of whole calls that settings have: -1 for none, undefined if they do not set it. */
+export function limitOf(settings: readonly Text[]): number | undefined {
+  let limit: number | undefined;
+  for (let i = 0; i < settings.length; i += 2)
+    if (settings[i] === TOTAL_TIMEOUT) limit = Number(Buffer.from(settings[i + 1]!));
+  return limit;
+}
+
+/** What a call has of its client, which it keeps. */
+export interface Owner {
+  readonly client: object;
+  readonly stops: Stops;
+  readonly limit: number | undefined;
 }
 
 /** What begins a call in the addon. */
@@ -124,55 +154,81 @@ export type Begin<T> = (
   project: string | undefined,
 ) => Started<T>;
 
-/** A call that runs. It keeps its client. */
+/** What is called at the end of a call. */
+export type Done<T> = (
+  failure: Failure | undefined,
+  result: T | undefined,
+  fields: OperationFields | undefined,
+) => void;
+
+/** A call that runs. */
 export class Call {
-  readonly #client: object;
-  readonly #signal: AbortSignal | undefined;
+  /** Of a stream: what ends it when the call is stopped. */
+  onStop: (() => void) | undefined;
+  readonly #owner: Owner;
+  readonly #options: CallOptions;
   readonly #onProgress: CallOptions['onProgress'];
   readonly #onResult: CallOptions['onResult'];
   readonly #id = newId();
   #operation: OperationHandle | undefined;
   #thrown: { error: unknown } | undefined;
   #told = false;
-  #listener: Listener | undefined;
+  #by: By | undefined;
+  #limit = -1;
+  #leave: (() => void)[] = [];
 
-  constructor(client: object, { signal, onProgress, onResult }: CallOptions) {
+  constructor(owner: Owner, options: CallOptions) {
+    const { signal, onProgress, onResult } = options;
     checkSignal(signal);
     checkFunction('onProgress', onProgress);
     checkFunction('onResult', onResult);
-    this.#client = client;
-    this.#signal = signal;
+    this.#owner = owner;
+    this.#options = options;
     // With the context of the caller, such as that of AsyncLocalStorage.
     this.#onProgress = onProgress && AsyncResource.bind(onProgress);
     this.#onResult = onResult && AsyncResource.bind(onResult);
   }
 
-  get signal(): AbortSignal | undefined {
-    return this.#signal;
+  /** Begins the call; `done` is called once. It throws if the call cannot begin. */
+  begin<T>(begin: Begin<T>, flags: number, done: Done<T>): void {
+    const { projectId, signal, onProgress, onResult, settings: more, ...rest } = this.#options;
+    const settings = pairs(rest, OPTIONS.operation, more);
+    const limit = limitOf(settings);
+    this.#limit = limit ?? this.#owner.limit ?? -1;
+    // The addon takes from it what the call waits for a thread.
+    if (limit === undefined && this.#limit > 0) settings.push(TOTAL_TIMEOUT, String(this.#limit));
+    if (onProgress) flags |= WITH_PROGRESS;
+    if (onResult) flags |= WITH_RESULT;
+    if (signal?.aborted) {
+      flags |= CANCELLED;
+      this.#by = 'operation';
+    }
+    for (const stops of [this.#owner.stops, signal && stopsOf(signal)])
+      if (stops) this.#leave.push(stops.add(this.#stop));
+    try {
+      this.#operation = begin(this.#id, flags | flagsOfCaller(), settings, projectId);
+    } catch (error) {
+      this.#end();
+      throw error;
+    }
+    const timer =
+      this.#limit > 0 && this.#limit < 2 ** 31 ? setTimeout(this.#expire, this.#limit) : undefined;
+    const atEnd: Done<T> = (...given) => {
+      clearTimeout(timer);
+      done(...given);
+    };
+    onDone(this.#id, atEnd as never, onProgress && this.#watch);
   }
 
-  /** Begins the call; `done` is called once. It throws if the call cannot begin. */
-  begin<T>(
-    begin: Begin<T>,
-    { projectId, signal, onProgress, onResult, settings: more, ...rest }: CallOptions,
-    flags: number,
-    done: (failure: Failure | undefined, result: T | undefined, fields: OperationFields | undefined) => void,
-  ): void {
-    const settings: Text[] = pairs(rest, OPTIONS.operation, more);
-    if (settings.length > 0) flags |= WITH_OPERATION;
-    if (onProgress) flags |= WITH_PROGRESS | WITH_OPERATION;
-    if (onResult) flags |= WITH_RESULT | WITH_OPERATION;
-    if (signal) flags |= signal.aborted ? CANCELLED | WITH_OPERATION : WITH_OPERATION;
-    this.#operation = begin(this.#id, flags | flagsOfCaller(), settings, projectId);
-    if (signal) this.#listener = addListener(signal, this.cancel);
-    onDone(this.#id, done as never, onProgress && this.#watch);
-  }
+  readonly #expire = (): void => {
+    if (this.#operation && native.endWaiting(this.#operation)) this.#by ??= 'limit';
+  };
 
   readonly #watch = (fields: OperationFields): void => {
     if (this.#thrown) return;
     const fail = (error: unknown): void => {
       this.#thrown ??= { error };
-      this.cancel();
+      this.#stop('callback');
     };
     try {
       void Promise.resolve(this.#onProgress?.(progressOf(fields))).catch(fail);
@@ -181,22 +237,44 @@ export class Call {
     }
   };
 
-  readonly cancel = (): void => {
+  readonly #stop: Stop = (by) => {
+    this.#by ??= by;
     if (this.#operation) native.operationCancel(this.#operation);
+    this.onStop?.();
   };
+
+  /** The failure of a call that was stopped, although nothing of libdbss failed. */
+  get stopped(): Failure | undefined {
+    if (!this.#by) return undefined;
+    const { attempts } = this.#fields() ?? {};
+    return { status: STATUSES.DBSS_ERR_CANCELLED, ...(attempts !== undefined && { attempts }) };
+  }
 
   /** The error with which the call rejects. */
   errorOf(failure: Failure | undefined): Error | undefined {
+    const { DBSS_ERR_CANCELLED, DBSS_ERR_CLOSED, DBSS_ERR_TOTAL_TIMEOUT } = STATUSES;
     if (this.#thrown) {
       this.#told = true;
-      const own = { status: STATUSES.DBSS_ERR_CANCELLED, message: 'onProgress ended the call' };
-      const attempts = failure?.attempts ?? 0;
-      return makeError({ ...own, attempts, cancelledBy: 'callback' }, { cause: this.#thrown.error });
+      const { attempts = 0, candidates = [] } = failure ?? {};
+      const own = { status: DBSS_ERR_CANCELLED, message: 'onProgress ended the call', attempts, candidates };
+      return makeError({ ...own, cancelledBy: 'callback' }, { cause: this.#thrown.error });
     }
     if (!failure) return undefined;
-    const error = makeError(failure);
-    const signal = this.#signal;
-    return error.cancelledBy === 'signal' && signal?.aborted ? new AbortError(error, signal.reason) : error;
+    const by = this.#by;
+    const limit = `totalTimeoutMs (${this.#limit} ms)`;
+    if (by === 'limit') {
+      const message = `the call took longer than ${limit}`;
+      return makeError({ status: DBSS_ERR_TOTAL_TIMEOUT, message, retryable: true });
+    }
+    const { status, parameter: _, ...rest } = failure;
+    // libdbss tells what the wait for a thread has left of it.
+    if (status === DBSS_ERR_TOTAL_TIMEOUT)
+      return makeError({ ...failure, message: failure.message!.replace(/totalTimeoutMs \(\d+ ms\)/, limit) });
+    // A call that was made before its client was closed may begin after that.
+    if (!by || (status !== DBSS_ERR_CANCELLED && status !== DBSS_ERR_CLOSED)) return makeError(failure);
+    const message = `the call was cancelled${by === 'close' ? ': its client was closed' : ''}`;
+    const error = makeError({ ...rest, status: DBSS_ERR_CANCELLED, message, cancelledBy: by });
+    return by === 'operation' ? new AbortError(error, this.#options.signal?.reason) : error;
   }
 
   /** When no error of the call will come any more: what onProgress threw too late for it. */
@@ -206,16 +284,28 @@ export class Call {
 
   /** Ends what the call has; of a stream, when it is closed. */
   end(fields: OperationFields | undefined): void {
-    if (this.#signal && this.#listener) removeListener(this.#signal, this.#listener);
     stopWatching(this.#id);
     try {
-      const found = fields ?? (this.#operation && (native.readFields(this.#operation) as OperationFields));
-      if (found) this.#onResult?.(resultOf(found));
+      const onResult = this.#onResult;
+      const found = onResult && (fields ?? this.#fields());
+      if (found) onResult(resultOf(found));
+    } catch (error) {
+      throwLater(error);
+    }
+    this.#end();
+  }
+
+  #fields(): OperationFields | undefined {
+    return this.#operation && (native.readFields(this.#operation) as OperationFields);
+  }
+
+  #end(): void {
+    try {
+      for (const leave of this.#leave.splice(0)) leave();
     } catch (error) {
       throwLater(error);
     }
     if (this.#operation) native.release(this.#operation);
     this.#operation = undefined;
-    void this.#client;
   }
 }

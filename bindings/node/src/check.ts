@@ -6,7 +6,7 @@ import { types } from 'node:util';
 import { makeError } from './errors.js';
 import { OPTIONS } from './generated/options.js';
 import { STATUSES } from './generated/statuses.js';
-import { NO_OPTION } from './words.js';
+import { inOwnWords } from './words.js';
 
 /** Text for libdbss: a string, or bytes that need not be UTF-8. */
 export type Text = string | Uint8Array;
@@ -15,18 +15,26 @@ export type Text = string | Uint8Array;
 export type Table = Readonly<Record<string, { readonly key: string; readonly kind: Kind }>>;
 type Kind = 'text' | 'url' | 'path' | 'number' | 'limit' | 'bytes' | 'mode' | 'day' | 'boolean';
 
-// What is no option of libdbss, for the hints to a name that is wrong.
-const PARAMETERS = [
-  ...['instanceId', 'reportId', 'templateId', 'projectId', 'pageSize', 'directory', 'replace'],
-  ...['highWaterMark', 'signal', 'onProgress', 'onResult', 'settings'],
-];
+/** The options that only this package has: of any call, of some, and of a client. */
+export const OF_CALLS = ['projectId', 'signal', 'onProgress', 'onResult', 'settings'];
+const OF_SOME = ['instanceId', 'reportId', 'templateId', 'locale', 'file', 'directory', 'fd', 'replace'];
+OF_SOME.push('highWaterMark', 'pageSize', 'name', 'status', 'spec', 'changes');
+export const OF_CLIENTS = ['endpoint', 'log', 'tokenProvider', 'passcodeProvider', 'settings'];
+
+// Those that are text, with the status of what is none.
+const { DBSS_ERR_INVALID_ID, DBSS_ERR_INVALID_LOCALE, DBSS_ERR_INVALID_VALUE } = STATUSES;
+const TEXTS: Readonly<Record<string, number>> = {
+  projectId: DBSS_ERR_INVALID_ID,
+  instanceId: DBSS_ERR_INVALID_ID,
+  reportId: DBSS_ERR_INVALID_ID,
+  templateId: DBSS_ERR_INVALID_ID,
+  locale: DBSS_ERR_INVALID_LOCALE,
+  name: DBSS_ERR_INVALID_VALUE,
+  status: DBSS_ERR_INVALID_VALUE,
+};
 
 /** Throws the error for an argument. */
-export function refuse(
-  parameter: string,
-  what: string,
-  status: number = STATUSES.DBSS_ERR_INVALID_VALUE,
-): never {
+export function refuse(parameter: string, what: string, status: number = DBSS_ERR_INVALID_VALUE): never {
   throw makeError({ status, parameter, message: `${parameter}: ${what}` });
 }
 
@@ -34,25 +42,97 @@ export function refuse(
 export function shown(value: unknown): string {
   if (typeof value === 'string') return 'a string';
   if (typeof value === 'function') return 'a function';
+  if (typeof value === 'bigint') return `${value}n`;
   if (typeof value !== 'object' || value === null) return String(value);
   const { name } = (value as { constructor?: { name?: string } }).constructor ?? {};
   return `an object${name && name !== 'Object' ? ` (${name})` : ''}`;
 }
 
 /** Throws the error for a value that is not what it must be. */
-export function mustBe(parameter: string, what: string, value: unknown): never {
+export function mustBe(
+  parameter: string,
+  what: string,
+  value: unknown,
+  status: number = DBSS_ERR_INVALID_VALUE,
+): never {
   if (value === null) refuse(parameter, 'must not be null', STATUSES.DBSS_ERR_NULL_ARGUMENT);
-  const { DBSS_ERR_NULL_ARGUMENT, DBSS_ERR_INVALID_VALUE } = STATUSES;
-  const status = value === undefined ? DBSS_ERR_NULL_ARGUMENT : DBSS_ERR_INVALID_VALUE;
+  if (value === undefined) status = STATUSES.DBSS_ERR_NULL_ARGUMENT;
   refuse(parameter, `must be ${what}, but is ${shown(value)}`, status);
 }
 
-/** The options that are given, which may be none. */
-export function optionsOf<T extends object>(options: T | undefined, example: string, name = 'options'): T {
-  if (options === undefined && name === 'options') return {} as T;
+/** A string: bytes may not be UTF-8. */
+function stringOf(name: string, value: unknown, status?: number): string {
+  if (types.isUint8Array(value)) status = STATUSES.DBSS_ERR_INVALID_UTF8;
+  return typeof value === 'string' ? value : mustBe(name, 'a string', value, status);
+}
+
+/** In how many letters two names differ. */
+function distance(one: string, other: string): number {
+  let row = Array.from({ length: other.length + 1 }, (_, index) => index);
+  for (let i = 0; i < one.length; i++) {
+    const next = [i + 1];
+    for (let j = 0; j < other.length; j++)
+      next.push(Math.min(row[j + 1]! + 1, next[j]! + 1, row[j]! + Number(one[i] !== other[j])));
+    row = next;
+  }
+  return row.at(-1)!;
+}
+
+/** What was perhaps meant by a name. */
+function nearest(name: string, known: readonly string[]): string | undefined {
+  const plain = name.toLowerCase().replaceAll('_', '');
+  // Of names that differ more in length, no letter is compared.
+  const far = (one: string): number =>
+    Math.abs(one.length - plain.length) > 2 ? 3 : distance(plain, one.toLowerCase());
+  const most = Math.min(2, Math.floor(plain.length / 3));
+  return (
+    known.find((one) => one.toLowerCase() === plain) ??
+    known.find((one) => plain.length > 2 && one.toLowerCase().startsWith(plain)) ??
+    known.find((one) => far(one) <= Math.min(1, most)) ??
+    known.find((one) => far(one) <= most)
+  );
+}
+
+/** Refuses a name that is no option. */
+function refuseName(name: string, known: readonly string[], what: string): never {
+  const near = nearest(name, known);
+  const nested = [
+    ['spec', OPTIONS.reportSpec],
+    ['changes', OPTIONS.schedule],
+  ] as const;
+  const place = nested.find(([one, table]) => known.includes(one) && Object.hasOwn(table, name));
+  const isOfClient = Object.hasOwn(OPTIONS.config, name) || OF_CLIENTS.includes(name);
+  const isOfCall = [...OF_CALLS, ...OF_SOME].includes(name);
+  const ofCall = known.includes('onResult');
+  let hint = near && `did you mean ${near}?`;
+  if (place) hint = `it is an option of ${place[0]}`;
+  else if (isOfClient && ofCall) hint = 'it is an option of a client, not of one call';
+  else if (isOfCall && known.includes('log')) hint = 'it is an option of a call, not of a client';
+  const message = `${what}: there is no option ${JSON.stringify(name)}${hint ? `; ${hint}` : ''}`;
+  throw makeError({ status: STATUSES.DBSS_ERR_UNKNOWN_KEY, parameter: name, message });
+}
+
+/**
+ * A copy of the options that are given, which may be none: those of their own, each read once.
+ * `own` and `table` have the names that there are.
+ */
+export function optionsOf<T extends object>(
+  options: T | undefined,
+  example: string,
+  own: readonly string[] = OF_CALLS,
+  table: Table = OPTIONS.operation,
+  what = 'options',
+): T {
+  if (options === undefined && what === 'options') return {} as T;
   if (Object(options) !== options || Array.isArray(options) || typeof options === 'function')
-    mustBe(name, `an object such as ${example}`, options);
-  return options!;
+    mustBe(what, `an object such as ${example}`, options);
+  const given = Object.entries(options!).filter(([, value]) => value !== undefined);
+  for (const [name] of given)
+    if (!own.includes(name) && !Object.hasOwn(table, name))
+      refuseName(name, [...own, ...Object.keys(table)], what);
+  for (const [name, value] of given)
+    if (own.includes(name) && Object.hasOwn(TEXTS, name)) stringOf(name, value, TEXTS[name]);
+  return Object.fromEntries(given) as T;
 }
 
 export function checkFunction(name: string, value: unknown): void {
@@ -60,9 +140,10 @@ export function checkFunction(name: string, value: unknown): void {
 }
 
 export function checkSignal(signal: unknown): void {
-  const { aborted, addEventListener } = Object(signal) as Partial<AbortSignal>;
-  if (signal !== undefined && (typeof aborted !== 'boolean' || typeof addEventListener !== 'function'))
-    mustBe('signal', 'an AbortSignal', signal);
+  if (signal === undefined) return;
+  const { aborted, addEventListener, removeEventListener } = Object(signal) as Partial<AbortSignal>;
+  const isTarget = typeof addEventListener === 'function' && typeof removeEventListener === 'function';
+  if (typeof aborted !== 'boolean' || !isTarget) mustBe('signal', 'an AbortSignal', signal);
 }
 
 const isText = (value: unknown): value is Text => typeof value === 'string' || types.isUint8Array(value);
@@ -99,26 +180,16 @@ function textOf(name: string, kind: Kind, value: unknown): Text {
       return mustBe(name, 'an octal number such as 0o640', value);
     case 'day':
       // Not a Date, which is another day in another time zone.
-      return isText(value) ? value : mustBe(name, "a day as text, such as '2026-11-24'", value);
+      return typeof value === 'string' ? value : mustBe(name, "a day as text, such as '2026-11-24'", value);
     case 'path':
       return pathOf(name, value);
     case 'url':
       if (value instanceof URL) return value.href;
-      return isText(value) ? value : mustBe(name, 'a string or a URL', value);
+      return typeof value === 'string' ? value : mustBe(name, 'a string or a URL', value);
     case 'text':
-      return isText(value) ? value : mustBe(name, 'a string', value);
+      // A token may be the contents of a file.
+      return name === 'token' && isText(value) ? value : stringOf(name, value);
   }
-}
-
-/** Refuses the name of an option of a client, or nearly of a parameter, given to one call. */
-function refuseParameter(name: string): void {
-  const plain = name.toLowerCase().replaceAll('_', '');
-  const near = PARAMETERS.find((one) => one !== name && [plain, `${plain}id`].includes(one.toLowerCase()));
-  const isOfClient = Object.hasOwn(OPTIONS.config, name);
-  if (!near && !isOfClient) return;
-  const hint = near ? `did you mean ${near}?` : 'it is an option of a client, not of one call';
-  const message = `options: there is no option "${name}"; ${hint}`;
-  throw makeError({ status: STATUSES.DBSS_ERR_UNKNOWN_KEY, parameter: name, message });
 }
 
 /** Other options by their keys in libdbss. */
@@ -127,24 +198,23 @@ export function settingsOf(settings: unknown): (readonly [string, Text])[] {
   const what = "pairs such as [['max_attempts', '3']]";
   const isIterable = typeof (Object(settings) as Iterable<unknown>)[Symbol.iterator] === 'function';
   if (!isIterable || isText(settings)) mustBe('settings', what, settings);
-  const made = [...(settings as Iterable<unknown>)];
-  for (const pair of made) {
+  return [...(settings as Iterable<unknown>)].map((pair) => {
     if (!Array.isArray(pair) || pair.length !== 2) mustBe('settings', what, pair);
-    // The addon refuses null, with the key.
-    for (const one of pair as unknown[]) if (!isText(one ?? '')) mustBe('settings', what, one);
-  }
-  return made as [string, Text][];
+    const [key, value] = pair as unknown[];
+    if (typeof key !== 'string') mustBe('settings', what, key);
+    const status = STATUSES.DBSS_ERR_NULL_ARGUMENT;
+    if (value === undefined || value === null)
+      throw makeError(inOwnWords({ status, parameter: key, message: `must not be ${String(value)}` }));
+    return [key, isText(value) ? value : mustBe('settings', what, value)] as const;
+  });
 }
 
 /** Options as libdbss takes them: keys and values in turn. */
 export function pairs(options: object, table: Table, settings?: unknown): Text[] {
   const made: Text[] = [];
   for (const [name, value] of Object.entries(options)) {
-    const known = Object.hasOwn(table, name) ? table[name] : undefined;
-    if (!known && table === OPTIONS.operation) refuseParameter(name);
-    // libdbss refuses what is no option, and finds what was perhaps meant.
-    if (!known) made.push(NO_OPTION + name, '');
-    else if (value !== undefined) made.push(known.key, textOf(name, known.kind, value));
+    const { key, kind } = table[name]!;
+    made.push(key, textOf(name, kind, value));
   }
   for (const [key, value] of settingsOf(settings)) made.push(key, value);
   return made;

@@ -1,10 +1,21 @@
 import { setMaxListeners } from 'node:events';
 import { types } from 'node:util';
 
-import { Call, resultOf, type Begin, type CallOptions, type CallResult } from './call.js';
+import {
+  Call,
+  limitOf,
+  resultOf,
+  Stops,
+  type Begin,
+  type CallOptions,
+  type CallResult,
+  type Owner,
+} from './call.js';
 import {
   checkFunction,
   mustBe,
+  OF_CALLS,
+  OF_CLIENTS,
   optionsOf,
   pairs,
   pathOf,
@@ -63,7 +74,6 @@ import {
   native,
   provide,
   throwLater,
-  WITH_OPERATION,
   WITH_RESULT,
   type Receiver,
   type Started,
@@ -104,7 +114,8 @@ export interface LogRecord extends Omit<LogRecordFields, 'status'> {
 export interface ClientOptions extends ClientSettings {
   /**
    * The URL of the service, or up to 16 in the order of preference: if one cannot be reached,
-   * the next one is tried, and used from then on. It takes precedence over the region's.
+   * the next one is tried, and used from then on. It takes precedence over the region's. Without
+   * a scheme it is https.
    */
   endpoint?: string | URL | readonly (string | URL)[] | undefined;
   /**
@@ -120,8 +131,8 @@ export interface ClientOptions extends ClientSettings {
    */
   tokenProvider?: ((request: ProviderRequest) => string | Token | Promise<string | Token>) | undefined;
   /**
-   * Provides passcodes of the MFA device of `iamUserId`, one before each login. It may use
-   * another client, but not this one.
+   * Provides passcodes of the MFA device of the user, one before each login. It needs `iamUser`
+   * and `iamUserId`. It may use another client, but not this one.
    */
   passcodeProvider?: ((request: ProviderRequest) => string | Promise<string>) | undefined;
   /**
@@ -223,7 +234,7 @@ export interface Gap {
 
 /** The result of a mirror. */
 export interface MirrorResult extends MirrorCounts {
-  /** The reports that failed to download. */
+  /** The reports, and lists of reports, that failed. */
   failures: MirrorFailure[];
   /** The days, weeks and months without a report. */
   gaps: Gap[];
@@ -245,17 +256,19 @@ const CREDENTIALS: Readonly<Record<string, string>> = {
 };
 
 const IDS = '{ instanceId, reportId }';
+// The names of the options of calls.
+const OF_INSTANCES = [...OF_CALLS, 'instanceId'];
+const OF_REPORTS = [...OF_INSTANCES, 'reportId'];
+const OF_TEMPLATES = [...OF_INSTANCES, 'templateId'];
+const OF_DOWNLOADS = [...OF_REPORTS, 'locale'];
+const OF_SAVES = [...OF_DOWNLOADS, 'file', 'directory', 'fd', 'replace'];
 const SPEC = "{ templateId, startTime: '2026-11-23 00:00:00', endTime: '2026-11-24 00:00:00' }";
 
-/** A number that libdbss checks; it gets only those that it can represent. */
-function integerOf(name: string, number: unknown): number {
-  if (typeof number !== 'number' || !Number.isInteger(number) || number < 0 || number >= 2 ** 31)
-    mustBe(name, 'a whole number from 0', number);
+function integerOf(name: string, number: unknown, least: number, most: number, of = ''): number {
+  if (typeof number !== 'number' || !Number.isInteger(number) || number < least || number > most)
+    mustBe(name, `a whole number${of} from ${least} to ${most}`, number);
   return number;
 }
-
-// A stream may hold as much.
-const MOST_AHEAD = 1 << 30;
 
 /** A descriptor; libdbss checks whether it is open. */
 function descriptorOf(fd: unknown): number {
@@ -264,7 +277,7 @@ function descriptorOf(fd: unknown): number {
   return fd;
 }
 
-const pageSizeOf = (size = 0): number => integerOf('pageSize', size);
+const pageSizeOf = (size = 0, most = 1000): number => integerOf('pageSize', size, 0, most);
 
 function urlsOf(endpoint: unknown): string {
   const urls: unknown[] = Array.isArray(endpoint) ? endpoint : [endpoint];
@@ -335,6 +348,8 @@ export class Client {
   readonly #log: ClientOptions['log'];
   readonly #provide: ((request: ProviderRequest) => unknown) | undefined;
   readonly #closing = new AbortController();
+  readonly #stops = new Stops();
+  readonly #owner: Owner;
   // It lives as long as the client, which every call keeps.
   readonly #receiver: Receiver = {
     receiveLog: (record, dropped, failure) => this.#receiveLog(record, dropped, failure),
@@ -353,22 +368,27 @@ export class Client {
    * endpoint; {@link FileError} if a file cannot be read.
    */
   constructor(options: ClientOptions) {
-    const given = optionsOf(options, "{ region: 'cn-north-4', credentials: 'default' }");
+    const example = "{ region: 'cn-north-4', credentials: 'default' }";
+    const given = optionsOf(options, example, OF_CLIENTS, OPTIONS.config);
     const { endpoint, log, tokenProvider, passcodeProvider, settings, ...rest } = given;
     checkFunction('log', log);
     checkFunction('tokenProvider', tokenProvider);
     checkFunction('passcodeProvider', passcodeProvider);
     const texts = pairs(rest, OPTIONS.config, settings);
     const kinds = new Set(
-      Object.entries(given)
-        .filter(([, value]) => value !== undefined)
-        .map(([name]) => CREDENTIALS[name])
+      Object.keys(given)
+        .map((name) => CREDENTIALS[name])
         .filter(Boolean),
     );
     if (kinds.size > 1) {
       const message = `${[...kinds].join(' and ')} exclude each other; give one of them`;
       throw makeError({ status: STATUSES.DBSS_ERR_ARGUMENT, message });
     }
+    if (passcodeProvider && !texts.includes('iam_user_id')) {
+      const what = 'needs iamUser, and iamUserId, the id of the user whose passcodes it provides';
+      refuse('passcodeProvider', what, STATUSES.DBSS_ERR_NOT_CONFIGURED);
+    }
+    this.#owner = { client: this, stops: this.#stops, limit: limitOf(texts) };
     this.#log = log;
     this.#provide = tokenProvider ?? passcodeProvider;
     this.#ofTokens = tokenProvider !== undefined;
@@ -412,7 +432,7 @@ export class Client {
           `it must return a string${this.#ofTokens ? ', or a token as { token, expiresAt }' : ''}, ` +
             `but returned ${shown(given)}`,
         );
-      native.tokenRequestSet(request, token, expiryOf(expiresAt));
+      this.#complete(request, token, expiryOf(expiresAt));
     } catch (error) {
       const message = reasonOf(error);
       this.#failure = { message, error };
@@ -423,6 +443,17 @@ export class Client {
       }
     } finally {
       native.release(request);
+    }
+  }
+
+  #complete(request: TokenRequestHandle, token: string, expires: number): void {
+    try {
+      native.tokenRequestSet(request, token, expires);
+    } catch (error) {
+      if (this.#ofTokens || !(error instanceof DbssError)) throw error;
+      // libdbss has one function for both.
+      const message = error.message.replace('token', 'passcode');
+      throw makeError({ status: error.codeNumber, parameter: 'passcode', message });
     }
   }
 
@@ -440,20 +471,17 @@ export class Client {
     begin: (context: ContextHandle, ...given: Parameters<Begin<T>>) => Started<T>,
     collect?: (result: T | undefined, fields: OperationFields) => void,
   ): Promise<T> {
-    const call = new Call(this, options);
+    const call = new Call(this.#owner, options);
     const context = this.#context;
-    const flags = collect ? WITH_OPERATION | WITH_RESULT : 0;
+    const flags = collect ? WITH_RESULT : 0;
     // The error is made here, so that its stack has the caller.
-    const { failure, result } = await this.#begin<T>(
+    const { failure, result, fields } = await this.#begin<T>(
       call,
       (...given) => begin(context, ...given),
-      options,
       flags,
-      (got, fields) => {
-        call.end(fields);
-        if (fields) collect?.(got, fields);
-      },
+      (got) => call.end(got),
     );
+    if (fields) collect?.(result, fields);
     const error = failure && call.errorOf(failure);
     call.settle();
     if (error) throw this.#explain(error);
@@ -463,15 +491,18 @@ export class Client {
   #begin<T>(
     call: Call,
     begin: Begin<T>,
-    options: CallOptions,
     flags: number,
-    atEnd?: (result: T | undefined, fields: OperationFields | undefined) => void,
-  ): Promise<{ failure: Failure | undefined; result: T | undefined }> {
+    atEnd?: (fields: OperationFields | undefined) => void,
+  ): Promise<{
+    failure: Failure | undefined;
+    result: T | undefined;
+    fields: OperationFields | undefined;
+  }> {
     return new Promise((resolve) => {
-      call.begin<T>(begin, options, flags, (failure, result, fields) => {
-        atEnd?.(result, fields);
-        resolve({ failure, result });
+      call.begin<T>(begin, flags, (failure, result, fields) => {
+        resolve({ failure, result, fields });
         this.#ended();
+        atEnd?.(fields);
       });
       this.#running++;
     });
@@ -483,8 +514,8 @@ export class Client {
 
   /**
    * Downloads an audit report, a PDF or a ZIP file: into memory; or to `file`, or into
-   * `directory` under a safe form of its own name, where it appears only when it is complete
-   * and on the disk; or to the descriptor `fd`, as it arrives. Anything less than the whole
+   * `directory`, which must exist, under a safe form of its own name, where it appears only when
+   * it is complete and on the disk; or to the descriptor `fd`, as it arrives. Anything less than the whole
    * report is an error. A transfer that breaks is resumed or restarted.
    *
    * @throws {@link ArgumentError} before any request; {@link ServiceError} such as
@@ -492,15 +523,37 @@ export class Client {
    * `DBSS_ERR_FILE_EXISTS` without `replace`; {@link ResourceError} such as
    * `DBSS_ERR_LIMIT_EXCEEDED` above `maxMemoryBytes`; {@link AbortError}.
    */
-  download(options: SaveOptions & { file: PathLike }): Promise<SavedReport>;
-  download(options: SaveOptions & { directory: PathLike }): Promise<SavedReport>;
-  download(options: DownloadOptions & { fd: number }): Promise<CallResult>;
   download(
-    options: DownloadOptions & { file?: undefined; directory?: undefined; fd?: undefined },
+    options: SaveOptions & { file: PathLike; directory?: undefined; fd?: undefined },
+  ): Promise<SavedReport>;
+  download(
+    options: SaveOptions & { directory: PathLike; file?: undefined; fd?: undefined },
+  ): Promise<SavedReport>;
+  download(
+    options: DownloadOptions & { fd: number; file?: undefined; directory?: undefined; replace?: undefined },
+  ): Promise<CallResult>;
+  download(
+    options: DownloadOptions & {
+      file?: undefined;
+      directory?: undefined;
+      fd?: undefined;
+      replace?: undefined;
+    },
   ): Promise<Buffer>;
   download(
-    options: SaveOptions & { file?: PathLike | undefined; directory?: PathLike | undefined },
+    options: SaveOptions & { file: PathLike | undefined; directory?: undefined; fd?: undefined },
   ): Promise<SavedReport | Buffer>;
+  download(
+    options: SaveOptions & { directory: PathLike | undefined; file?: undefined; fd?: undefined },
+  ): Promise<SavedReport | Buffer>;
+  download(
+    options: DownloadOptions & {
+      fd: number | undefined;
+      file?: undefined;
+      directory?: undefined;
+      replace?: undefined;
+    },
+  ): Promise<CallResult | Buffer>;
   async download(
     options: SaveOptions & {
       file?: PathLike | undefined;
@@ -508,7 +561,11 @@ export class Client {
       fd?: number | undefined;
     },
   ): Promise<unknown> {
-    const { instanceId, reportId, locale, file, directory, fd, replace, ...rest } = optionsOf(options, IDS);
+    const { instanceId, reportId, locale, file, directory, fd, replace, ...rest } = optionsOf(
+      options,
+      IDS,
+      OF_SAVES,
+    );
     if (replace !== undefined && typeof replace !== 'boolean') mustBe('replace', 'true or false', replace);
     if (replace && file === undefined && directory === undefined)
       refuse('replace', 'is only for file and directory', STATUSES.DBSS_ERR_ARGUMENT);
@@ -573,19 +630,25 @@ export class Client {
    * @throws as {@link Client.download}.
    */
   async open(options: OpenOptions): Promise<ReportStream> {
-    const { instanceId, reportId, locale, highWaterMark = 256 << 10, ...rest } = optionsOf(options, IDS);
-    if (!Number.isInteger(highWaterMark) || highWaterMark < 1 || highWaterMark > MOST_AHEAD)
-      mustBe('highWaterMark', `a whole number of bytes from 1 to ${MOST_AHEAD}`, highWaterMark);
-    const call = new Call(this, rest);
+    const {
+      instanceId,
+      reportId,
+      locale,
+      highWaterMark = 256 << 10,
+      ...rest
+    } = optionsOf(options, IDS, [...OF_DOWNLOADS, 'highWaterMark']);
+    // A stream may hold as much.
+    integerOf('highWaterMark', highWaterMark, 1, 1 << 30, ' of bytes');
+    const call = new Call(this.#owner, rest);
     const context = this.#context;
     const { failure, result: stream } = await this.#begin<ReportStreamHandle>(
       call,
       (id, how, settings, project) =>
         native.reportOpen(id, how, settings, context, project, instanceId, reportId, locale),
-      rest,
-      WITH_OPERATION,
+      0,
     );
-    const error = call.errorOf(failure);
+    // What stopped the call after it was done would end the stream before anybody has it.
+    const error = call.errorOf(failure ?? call.stopped);
     if (!error) {
       return new ReportStream(stream!, call, highWaterMark, (reading) => {
         if (reading) this.#running++;
@@ -616,7 +679,8 @@ export class Client {
    * `DBSS_ERR_NO_TOKEN` if the provider failed; else as {@link Client.download}.
    */
   async findCredentials(options: Omit<CallOptions, 'projectId'> = {}): Promise<Credentials> {
-    const found = await this.#run(optionsOf(options, '{ signal }'), (context, id, how, settings) =>
+    const names = OF_CALLS.filter((name) => name !== 'projectId');
+    const found = await this.#run(optionsOf(options, '{ signal }', names), (context, id, how, settings) =>
       native.contextFindCredentials(id, how, settings, context),
     );
     const { source, description, name, project, expiresMs } = native.readFields(found) as CredentialsFields;
@@ -647,9 +711,12 @@ export class Client {
   /**
    * Lists the audit instances of the project. The options are those of each page's call, which
    * rejects as {@link Client.download} does.
+   *
+   * @throws {@link ArgumentError} at once for an unknown option, or one of a wrong type; any
+   * other error is that of the page, also of the first one.
    */
   instances(options: CallOptions & PageOptions = {}): List<Instance> {
-    const { pageSize, ...rest } = optionsOf(options, '{ pageSize: 100 }');
+    const { pageSize, ...rest } = optionsOf(options, '{ pageSize: 100 }', [...OF_CALLS, 'pageSize']);
     return this.#list(
       rest,
       (context, project) => native.instancesList(context, project, pageSizeOf(pageSize)),
@@ -662,7 +729,8 @@ export class Client {
    * contain it, as the service searches. See {@link Client.instances}.
    */
   reports(options: InstanceOptions & PageOptions & { name?: string | undefined }): List<Report> {
-    const { instanceId, name, pageSize, ...rest } = optionsOf(options, '{ instanceId }');
+    const own = [...OF_INSTANCES, 'name', 'pageSize'];
+    const { instanceId, name, pageSize, ...rest } = optionsOf(options, '{ instanceId }', own);
     return this.#list(
       rest,
       (context, project) => native.reportsList(context, project, instanceId, name, pageSizeOf(pageSize)),
@@ -672,7 +740,7 @@ export class Client {
 
   /** Lists the report templates of an instance; see {@link Client.instances}. */
   templates(options: InstanceOptions): List<Template> {
-    const { instanceId, ...rest } = optionsOf(options, '{ instanceId }');
+    const { instanceId, ...rest } = optionsOf(options, '{ instanceId }', OF_INSTANCES);
     return this.#list(
       rest,
       (context, project) => native.templatesList(context, project, instanceId),
@@ -685,25 +753,28 @@ export class Client {
    * {@link Client.instances}.
    */
   databases(options: InstanceOptions & PageOptions & { status?: 'ON' | 'OFF' | undefined }): List<Database> {
-    const { instanceId, status, pageSize, ...rest } = optionsOf(options, '{ instanceId }');
+    const own = [...OF_INSTANCES, 'status', 'pageSize'];
+    const { instanceId, status, pageSize, ...rest } = optionsOf(options, '{ instanceId }', own);
     return this.#list(
       rest,
-      (context, project) => native.databasesList(context, project, instanceId, status, pageSizeOf(pageSize)),
+      (context, project) =>
+        native.databasesList(context, project, instanceId, status, pageSizeOf(pageSize, 10_000)),
       toDatabase,
     );
   }
 
   /**
    * Starts the creation of a report. The service returns no id: {@link Client.generate} finds
-   * the new report and waits for it. A request that may have reached the service is not sent
-   * again.
+   * the new report and waits for it. The request is sent again only if it took no effect: if no
+   * connection was made, or the response was 429 or 503.
    *
    * @throws {@link ArgumentError} such as `DBSS_ERR_NOT_CONFIGURED` without a required field of
    * `spec`; {@link ServiceError} such as `DBSS_ERR_REJECTED`; else as {@link Client.download}.
    */
   async create(options: InstanceOptions & { spec: ReportSpec }): Promise<void> {
-    const { instanceId, spec, ...rest } = optionsOf(options, '{ instanceId, spec }');
-    optionsOf(spec, SPEC, 'spec');
+    const own = [...OF_INSTANCES, 'spec'];
+    const { instanceId, spec: given, ...rest } = optionsOf(options, '{ instanceId, spec }', own);
+    const spec = optionsOf(given, SPEC, [], OPTIONS.reportSpec, 'spec');
     await this.#run(rest, (context, id, how, settings, project) =>
       filled(native.reportSpecNew(), native.reportSpecSet, spec, OPTIONS.reportSpec, (made) =>
         native.reportCreate(id, how, settings, context, project, instanceId, made),
@@ -712,14 +783,17 @@ export class Client {
   }
 
   /**
-   * Creates a report, waits until it is ready, and resolves to its id.
+   * Creates a report, waits until it is ready, and resolves to its id. If it fails, or is
+   * aborted, when the id is known already, `candidates` of the error has that id: go on with
+   * {@link Client.wait}, as another call would create another report.
    *
    * @throws as {@link Client.download}, and `DBSS_ERR_AMBIGUOUS`, `DBSS_ERR_NOT_READY` after
    * `waitTimeoutMs`, `DBSS_ERR_REJECTED`.
    */
   async generate(options: InstanceOptions & { spec: ReportSpec }): Promise<string> {
-    const { instanceId, spec, ...rest } = optionsOf(options, '{ instanceId, spec }');
-    optionsOf(spec, SPEC, 'spec');
+    const own = [...OF_INSTANCES, 'spec'];
+    const { instanceId, spec: given, ...rest } = optionsOf(options, '{ instanceId, spec }', own);
+    const spec = optionsOf(given, SPEC, [], OPTIONS.reportSpec, 'spec');
     return this.#run(rest, (context, id, how, settings, project) =>
       filled(native.reportSpecNew(), native.reportSpecSet, spec, OPTIONS.reportSpec, (made) =>
         native.reportGenerate(id, how, settings, context, project, instanceId, made),
@@ -734,7 +808,7 @@ export class Client {
    * `DBSS_ERR_NOT_FOUND` also if it is deleted meanwhile; else as {@link Client.download}.
    */
   async wait(options: ReportOptions): Promise<void> {
-    const { instanceId, reportId, ...rest } = optionsOf(options, IDS);
+    const { instanceId, reportId, ...rest } = optionsOf(options, IDS, OF_REPORTS);
     await this.#run(rest, (context, id, how, settings, project) =>
       native.reportWait(id, how, settings, context, project, instanceId, reportId),
     );
@@ -747,7 +821,7 @@ export class Client {
    * {@link Client.download}.
    */
   async delete(options: ReportOptions): Promise<void> {
-    const { instanceId, reportId, ...rest } = optionsOf(options, IDS);
+    const { instanceId, reportId, ...rest } = optionsOf(options, IDS, OF_REPORTS);
     await this.#run(rest, (context, id, how, settings, project) =>
       native.reportDelete(id, how, settings, context, project, instanceId, reportId),
     );
@@ -759,7 +833,11 @@ export class Client {
    * @throws as {@link Client.download}.
    */
   async schedule(options: TemplateOptions): Promise<Schedule> {
-    const { instanceId, templateId, ...rest } = optionsOf(options, '{ instanceId, templateId }');
+    const { instanceId, templateId, ...rest } = optionsOf(
+      options,
+      '{ instanceId, templateId }',
+      OF_TEMPLATES,
+    );
     const page = await this.#run<PageHandle>(rest, (context, id, how, settings, project) =>
       native.scheduleShow(id, how, settings, context, project, instanceId, templateId),
     );
@@ -775,11 +853,10 @@ export class Client {
    * {@link Client.download}.
    */
   async updateSchedule(options: TemplateOptions & { changes: ScheduleChanges }): Promise<void> {
-    const { instanceId, templateId, changes, ...rest } = optionsOf(
-      options,
-      '{ instanceId, templateId, changes }',
-    );
-    optionsOf(changes, "{ status: 'OFF' }", 'changes');
+    const example = '{ instanceId, templateId, changes }';
+    const { instanceId, templateId, ...all } = optionsOf(options, example, [...OF_TEMPLATES, 'changes']);
+    const { changes: given, ...rest } = all;
+    const changes = optionsOf(given, "{ status: 'OFF' }", [], OPTIONS.schedule, 'changes');
     await this.#run(rest, (context, id, how, settings, project) =>
       filled(native.scheduleChangesNew(), native.scheduleChangesSet, changes, OPTIONS.schedule, (made) =>
         native.scheduleUpdate(id, how, settings, context, project, instanceId, templateId, made),
@@ -793,11 +870,13 @@ export class Client {
    * writes manifest.jsonl and SHA256SUMS. It deletes nothing. After a failure or an abort the
    * next call continues.
    *
-   * @throws {@link DbssError} with the partial `result`: `DBSS_ERR_PARTIAL` if some reports
-   * failed and the others are there.
+   * @throws {@link DbssError} or {@link AbortError} with the partial `result`: `DBSS_ERR_PARTIAL`
+   * if some reports failed and the others are there.
    */
   async mirror(options: CallOptions & MirrorOptions & { directory: PathLike }): Promise<MirrorResult> {
-    const { directory, ...others } = optionsOf(options, '{ directory, instanceId }');
+    const table = { ...OPTIONS.operation, ...OPTIONS.mirror };
+    const given = optionsOf(options, '{ directory, instanceId }', [...OF_CALLS, 'directory'], table);
+    const { directory, ...others } = given;
     const all = Object.entries(others);
     const isOwn = ([name]: [string, unknown]): boolean => Object.hasOwn(OPTIONS.mirror, name);
     const own = Object.fromEntries(all.filter(isOwn));
@@ -827,23 +906,29 @@ export class Client {
    * @throws {@link ArgumentError}: `DBSS_ERR_INVALID_TOKEN`, `DBSS_ERR_CLOSED`.
    */
   setToken(token: string): void {
+    if (typeof token !== 'string' && !types.isUint8Array(token))
+      mustBe('token', 'a string', token, STATUSES.DBSS_ERR_INVALID_TOKEN);
     native.contextSetToken(this.#context, token);
   }
 
-  /** Cancels all calls of the client that run, including open streams. */
+  /** Cancels all calls of the client that run, and its open streams; after `close`, nothing. */
   cancelAll(): void {
+    if (this.#closing.signal.aborted) return;
     native.contextCancelAll(this.#context);
+    this.#stops.run('context');
   }
 
   /**
    * Closes the client: calls that run, and open streams, end with `DBSS_ERR_CANCELLED`, and
-   * later ones with `DBSS_ERR_CLOSED`. It does not wait, and does nothing the second time.
+   * later ones with `DBSS_ERR_CLOSED`. A stream emits 'error', also if nobody reads it. It does
+   * not wait, and does nothing the second time.
    */
   close(): void {
     if (this.#closing.signal.aborted) return;
     native.contextClose(this.#context);
     native.release(this.#context);
     this.#closing.abort();
+    this.#stops.run('close');
   }
 
   /** Closes the client, and does not wait, as {@link Client.close}. */
@@ -866,7 +951,7 @@ function toMirrorResult(handle: MirrorResultHandle): MirrorResult {
     failures: failures.map(({ id, instance, error }) => ({
       instanceId: instance ?? '',
       reportId: id === '' ? undefined : id,
-      error: error as DbssError,
+      error: makeError(inOwnWords(error!)),
     })),
     gaps: gaps.map(({ instance, type, period }) => ({
       instanceId: instance ?? '',
@@ -889,8 +974,8 @@ export function features(): Record<string, string> {
 
 /**
  * How many calls of this thread run at once: 1 to 1024, 64 at first. Others wait, which counts
- * to none of their timeouts; a signal ends it.
+ * to `totalTimeoutMs`, but to none of the other timeouts; a signal ends it.
  */
 export function setMaxThreads(count: number): void {
-  native.setThreads(count);
+  native.setThreads(integerOf('count', count, 1, 1024));
 }

@@ -34,52 +34,47 @@ export class DbssError extends Error {
   /** The number of the code in libdbss, also of one that is newer than this package. */
   declare readonly codeNumber: number;
   /** The parameter or option at fault, such as `maxAttempts`. */
-  declare readonly parameter: string | undefined;
+  readonly parameter: string | undefined;
   /** The HTTP status of the response. */
-  declare readonly httpStatus: number | undefined;
+  readonly httpStatus: number | undefined;
   /** The service's own code, such as `DBSS.10021004`. */
-  declare readonly serviceCode: string | undefined;
+  readonly serviceCode: string | undefined;
   /** The service's own message. It may have control characters. */
-  declare readonly serviceMessage: string | undefined;
+  readonly serviceMessage: string | undefined;
   /** The service's id of the request, for its support. */
-  declare readonly requestId: string | undefined;
+  readonly requestId: string | undefined;
   /** The encoded message that explains a refused authorization. */
-  declare readonly encodedAuthorizationMessage: string | undefined;
+  readonly encodedAuthorizationMessage: string | undefined;
   /** The entries of "details" in the response. */
-  declare readonly details: readonly ErrorDetail[];
+  readonly details: readonly ErrorDetail[] = [];
   /** What cancelled the call, for `DBSS_ERR_CANCELLED`. Newer versions may add values. */
-  declare readonly cancelledBy: 'signal' | 'client' | 'close' | 'callback' | undefined;
-  /** The ids of the reports that may be the created one, for `DBSS_ERR_AMBIGUOUS`. */
-  declare readonly candidates: readonly string[];
+  readonly cancelledBy: 'signal' | 'client' | 'close' | 'callback' | undefined;
+  /**
+   * After {@link Client.generate} has failed, the ids of the reports that may be the created
+   * one: one id if it is known, several with `DBSS_ERR_AMBIGUOUS`.
+   */
+  readonly candidates: readonly string[] = [];
   /** Where the service redirected to, for `DBSS_ERR_REDIRECTED`. */
-  declare readonly redirectTarget: string | undefined;
+  readonly redirectTarget: string | undefined;
   /** The file or directory at fault. */
-  declare readonly path: SystemPath | undefined;
+  readonly path: SystemPath | undefined;
   /** The number (errno) of the operating system's error. */
-  declare readonly osCode: number | undefined;
+  readonly osCode: number | undefined;
   /** Whether the cause is temporary, so that the same call may succeed later. */
-  declare readonly retryable: boolean;
+  readonly retryable: boolean = false;
   /** The wait before the next attempt that the service requests, in milliseconds. */
-  declare readonly retryAfterMs: number | undefined;
+  readonly retryAfterMs: number | undefined;
   /** The number of requests before the call gave up. */
-  declare readonly attempts: number;
+  readonly attempts: number = 0;
   /** What a mirror that failed has done. */
-  declare readonly result: MirrorResult | undefined;
+  readonly result: MirrorResult | undefined;
 
   /** @internal */
   constructor(failure: Failure, options?: ErrorOptions) {
     super(failure.message ?? codeOf(failure.status), options);
     const { message: _, status: codeNumber, cancelledBy: by, ...rest } = failure;
     const cancelledBy = by === 'operation' ? 'signal' : by === 'context' ? 'client' : by;
-    const defaults = {
-      code: codeOf(failure.status),
-      codeNumber,
-      details: [],
-      candidates: [],
-      retryable: false,
-      attempts: 0,
-    };
-    Object.assign(this, defaults, rest, cancelledBy && { cancelledBy });
+    Object.assign(this, { code: codeOf(failure.status), codeNumber }, rest, { cancelledBy });
   }
 
   /** The name of the class, unless it is set. */
@@ -124,21 +119,33 @@ export function makeError(failure: Failure, options?: ErrorOptions): DbssError {
   return new group(failure, options);
 }
 
-/** The signal of the call aborted it. The cause is the error of libdbss. */
+/**
+ * The signal of the call aborted it. It is no {@link DbssError}, but its cause is one.
+ */
 export class AbortError extends Error {
-  /** Always `AbortError`, as in Node.js. */
+  /** Always `AbortError`, as in Node.js, also if the signal is one of `AbortSignal.timeout`. */
   override readonly name = 'AbortError';
   /** Always `ABORT_ERR`, as in Node.js. */
   readonly code = 'ABORT_ERR';
   /** The error of libdbss, `DBSS_ERR_CANCELLED`. */
   declare readonly cause: DbssError;
-  /** The reason of the signal. */
+  /** The reason of the signal; its `name` is `TimeoutError` for `AbortSignal.timeout`. */
   readonly reason: unknown;
 
   /** @internal */
   constructor(cause: DbssError, reason: unknown) {
     super('The operation was aborted', { cause });
     this.reason = reason;
+  }
+
+  /** See {@link DbssError.candidates}. */
+  get candidates(): readonly string[] {
+    return this.cause.candidates;
+  }
+
+  /** What a mirror has done before it was aborted. */
+  get result(): MirrorResult | undefined {
+    return this.cause.result;
   }
 }
 

@@ -44,17 +44,21 @@ export function list(raw: Fields, ...names: string[]): unknown[] | undefined {
   return Array.isArray(found) ? found : undefined;
 }
 
-// A text, or a whole number with its fraction and exponent.
-const TOKENS = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+// What is escaped in a text, the quotes of texts, and whole numbers with fraction and exponent.
+// A whole text as one token would need a stack as long as the text.
+const TOKENS = /(?:\\.){1,99}|"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 // The only name in an object that stands for a large integer. No service can know it.
 const MARK = randomUUID();
 
 /** Parses JSON; an integer that a number cannot hold exactly becomes a bigint. */
 export function parse(json: string): unknown {
   if (!/\d{16}/.test(json)) return JSON.parse(json);
-  const marked = json.replace(TOKENS, (token) =>
-    /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)) ? `{"${MARK}":"${token}"}` : token,
-  );
+  let inText = false;
+  const marked = json.replace(TOKENS, (token) => {
+    if (token === '"') inText = !inText;
+    const isInteger = !inText && /^-?\d+$/.test(token);
+    return isInteger && !Number.isSafeInteger(Number(token)) ? `{"${MARK}":"${token}"}` : token;
+  });
   return JSON.parse(marked, (_, one: unknown) => {
     const digits = typeof one === 'object' && one !== null ? (one as Fields)[MARK] : undefined;
     return typeof digits === 'string' ? BigInt(digits) : one;
@@ -94,6 +98,8 @@ export class List<T> implements AsyncIterable<T> {
   #items: T[] = [];
   #atEnd = false;
   #total: number | undefined;
+  /** The call that runs: libdbss has one of a list at a time. */
+  #running: Promise<void> | undefined;
 
   /** @internal */
   constructor(
@@ -112,11 +118,24 @@ export class List<T> implements AsyncIterable<T> {
   }
 
   /**
-   * The next page: the items that no loop has got yet; none at the end.
+   * The next page: the items that no loop has got yet; none at the end. Calls at the same time
+   * get one page after the other.
    *
    * @throws {@link DbssError}; another call fetches the same page again.
    */
   async nextPage(): Promise<T[]> {
+    while (this.#running) await this.#running;
+    let end = (): void => {};
+    this.#running = new Promise((resolve) => (end = resolve));
+    try {
+      return await this.#nextPage();
+    } finally {
+      this.#running = undefined;
+      end();
+    }
+  }
+
+  async #nextPage(): Promise<T[]> {
     if (this.#items.length === 0 && !this.#atEnd) {
       this.#cursor ??= this.#open();
       const page = this.#unread ?? (await this.#fetch(this.#cursor));

@@ -23,37 +23,47 @@ export type Settings = readonly Text[] | undefined;
 /** The operation of a call that has begun; T is the type of its result. */
 export type Started<T> = (OperationHandle & { readonly result?: T }) | undefined;
 
-export const WITH_OPERATION = 1;
-export const WITH_PROGRESS = 2;
-export const CANCELLED = 4;
-export const WITH_RESULT = 8;
-const BY_PROVIDER = 16;
+export const WITH_PROGRESS = 1;
+export const CANCELLED = 2;
+export const WITH_RESULT = 4;
+const BY_PROVIDER = 8;
 
-const providing = new AsyncLocalStorage<true>();
+const providing = new AsyncLocalStorage<{ active: boolean }>();
 
-/** Runs a provider. */
-export function provide<T>(run: () => T): T {
-  return providing.run(true, run);
+/** Runs a provider. What it leaves behind, such as timers, is not of it any more. */
+export async function provide<T>(run: () => T): Promise<Awaited<T>> {
+  const provider = { active: true };
+  try {
+    return await providing.run(provider, run);
+  } finally {
+    provider.active = false;
+  }
 }
 
 /** The flags of a call that depend on who makes it. */
 export function flagsOfCaller(): number {
-  return providing.getStore() ? BY_PROVIDER : 0;
+  return providing.getStore()?.active ? BY_PROVIDER : 0;
 }
 
 type Done = (failure: Failure | undefined, result: unknown, fields: OperationFields | undefined) => void;
 
-interface Addon extends Functions {
+interface Native extends Functions {
   /** The number of the version of libdbss that the addon is for. */
   readonly builtFor: number;
+  readFields(handle: unknown): unknown;
+  release(handle: unknown): void;
+  /** Ends the call of an operation if it waits for a thread. */
+  endWaiting(operation: OperationHandle): boolean;
+  setThreads(count: number): void;
+}
+
+interface Addon {
+  /** The functions for this copy of the package: a thread may have several. */
   setUp(
     dispatch: (kind: number, id: number, a: never, b: never, c: never) => void,
     make: unknown,
     most: number,
-  ): void;
-  readFields(handle: unknown): unknown;
-  release(handle: unknown): void;
-  setThreads(count: number): void;
+  ): Native;
 }
 
 /** What receives the log records and token requests of a client. */
@@ -65,40 +75,35 @@ export interface Receiver {
 function load(): Addon {
   const tried: string[] = [];
   const from = createRequire(__filename);
-  for (const libc of ['glibc', 'musl']) {
-    const name = `@dbss/${process.platform}-${process.arch}-${libc}`;
+  const platform = `@dbss/${process.platform}-${process.arch}`;
+  // The last one is that of the repository, which builds it there.
+  const inRepository = path.join(__dirname, '../build/dbss.node');
+  for (const name of [`${platform}-glibc`, `${platform}-musl`, inRepository]) {
     try {
       return from(name) as Addon;
     } catch (error) {
       tried.push(`${name}: ${(error as Error).message.split('\n')[0] ?? ''}`);
     }
   }
-  try {
-    // In the repository, which builds it here.
-    return from(path.join(__dirname, '../build/dbss.node')) as Addon;
-  } catch {
-    throw new Error(
-      'dbss: no prebuilt package for this platform is installed. There are packages for Linux on ' +
-        'x64 and arm64, with glibc and musl; npm installs the right one unless it omits optional ' +
-        `dependencies. Tried: ${tried.join('; ')}`,
-    );
-  }
-}
-
-/** Refuses another libdbss than that of the package, unless it is newer and compatible. */
-function checked(addon: Addon): Addon {
-  const found = addon.versionNumber();
-  const major = (number: number): number => Math.floor(number / 10_000);
-  if (found >= addon.builtFor && major(found) === major(addon.builtFor)) return addon;
-  const text = (number: number): string =>
-    [major(number), Math.floor(number / 100) % 100, number % 100].join('.');
   throw new Error(
-    `dbss: this process has loaded libdbss ${text(found)}, but the package needs ${text(addon.builtFor)}. ` +
-      'Another libdbss.so.0 was loaded first, by LD_LIBRARY_PATH, LD_PRELOAD or another copy of the package',
+    'dbss: no prebuilt package for this platform is installed. There are packages for Linux on ' +
+      'x64 and arm64, with glibc and musl; npm installs the right one unless it omits optional ' +
+      `dependencies. Tried: ${tried.join('; ')}`,
   );
 }
 
-export const native = checked(load());
+/** Refuses another libdbss than that of the package, unless it is newer and compatible. */
+function checked(functions: Native): Native {
+  const found = functions.versionNumber();
+  const major = (number: number): number => Math.floor(number / 10_000);
+  if (found >= functions.builtFor && major(found) === major(functions.builtFor)) return functions;
+  const text = (number: number): string =>
+    [major(number), Math.floor(number / 100) % 100, number % 100].join('.');
+  throw new Error(
+    `dbss: this process has loaded libdbss ${text(found)}, but the package needs ${text(functions.builtFor)}. ` +
+      'Another libdbss.so.0 was loaded first, by LD_LIBRARY_PATH, LD_PRELOAD or another copy of the package',
+  );
+}
 
 const calls = new Map<number, Done>();
 const watchers = new Map<number, (fields: OperationFields) => void>();
@@ -149,7 +154,9 @@ function dispatch(kind: number, id: number, a: never, b: never, c: never): void 
   dispatchers[kind]?.(id, a, b, c);
 }
 
-native.setUp(dispatch, (failure: Failure) => makeError(inOwnWords(failure)), constants.MAX_LENGTH);
+export const native = checked(
+  load().setUp(dispatch, (failure: Failure) => makeError(inOwnWords(failure)), constants.MAX_LENGTH),
+);
 
 /** Lets an exception of a function of the user end like one in an event handler. */
 export function throwLater(error: unknown): void {

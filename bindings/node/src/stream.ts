@@ -1,7 +1,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { Readable } from 'node:stream';
 
-import { addListener, removeListener, type Call, type Listener } from './call.js';
+import type { Call } from './call.js';
 import type { Failure } from './errors.js';
 import type { ReportStreamFields, ReportStreamHandle } from './generated/abi.js';
 import { STATUSES } from './generated/statuses.js';
@@ -26,12 +26,9 @@ export class ReportStream extends Readable {
 
   readonly #stream: ReportStreamHandle;
   readonly #call: Call;
-  readonly #onAbort: () => void;
-  readonly #listener: Listener | undefined;
   // The events have the context of the caller of open, such as that of AsyncLocalStorage.
   readonly #resource = new AsyncResource('DbssReportStream');
   #reading = false;
-  #atEnd = false;
   #failure: Error | undefined;
   #closed: (() => void) | undefined;
   readonly #onReading: (reading: boolean) => void;
@@ -53,12 +50,7 @@ export class ReportStream extends Readable {
     this.#stream = stream;
     this.#call = call;
     this.#onReading = onReading;
-    // The call has cancelled its operation. The error of libdbss comes with a read.
-    this.#onAbort = () => {
-      if (!this.#atEnd) this._read();
-    };
-    if (call.signal) this.#listener = addListener(call.signal, this.#onAbort);
-    if (call.signal?.aborted) this.#onAbort();
+    call.onStop = () => this.destroy(call.errorOf(call.stopped));
   }
 
   /** @internal */
@@ -88,10 +80,7 @@ export class ReportStream extends Readable {
     if (this.#closed) this.#closed();
     else if (failure) this.#fail(failure);
     else if (chunk.length > 0) this.push(chunk);
-    else {
-      this.#atEnd = true;
-      this.push(null);
-    }
+    else this.push(null);
   }
 
   /** What has arrived before a failure is read before it, unless the call was cancelled. */
@@ -113,7 +102,6 @@ export class ReportStream extends Readable {
 
   /** @internal */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    if (this.#call.signal && this.#listener) removeListener(this.#call.signal, this.#listener);
     native.reportStreamClose(this.#stream);
     // The call is over when no read runs any more.
     this.#closed = () => {

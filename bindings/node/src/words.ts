@@ -23,12 +23,6 @@ const OBJECTS: Readonly<Record<string, string>> = { context: 'client', cursor: '
 
 const nameOf = (name: string): string => NAMES.get(name) ?? name;
 
-/**
- * What `pairs` puts before a name that is no option, for libdbss to refuse it: no key of an
- * option begins with it.
- */
-export const NO_OPTION = '.';
-
 /** Numbers come to libdbss as text, which it shows in quotes. */
 function valueOf(text: string, isMode: boolean): string {
   const plain = text.startsWith('"') ? text.slice(1, -1) : text;
@@ -46,16 +40,13 @@ export function inOwnWords({ parts, ...failure }: Failure): Failure {
   }
   const isMode = parts.some(({ kind }) => kind === 'mode');
   const isKey = parameter === 'key';
-  const key = isKey ? parts.find(({ kind }) => kind === 'value')?.text : undefined;
-  const wrong = key?.startsWith(`"${NO_OPTION}`) ? key.slice(1 + NO_OPTION.length, -1) : undefined;
   const word = ({ kind, text = '' }: (typeof parts)[number]): string => {
     switch (kind) {
       case 'name':
-        if (wrong !== undefined) return text === 'key' ? 'options' : nameOf(text);
         // What was perhaps meant is a key, too.
         return isKey && text !== 'key' ? text : nameOf(text);
       case 'value':
-        return wrong === undefined ? valueOf(text, isMode) : `"${wrong}"`;
+        return valueOf(text, isMode);
       case 'mode':
         return `0o${text}`;
       case 'notation':
@@ -73,6 +64,11 @@ export function inOwnWords({ parts, ...failure }: Failure): Failure {
         return text;
     }
   };
-  const own = parameter === undefined ? {} : { parameter: wrong ?? nameOf(parameter) };
-  return { ...failure, ...own, message: parts.map(word).join('') };
+  const own = parameter === undefined ? {} : { parameter: nameOf(parameter) };
+  // libdbss has one function for the answers of both kinds of providers.
+  const told = parts
+    .map(word)
+    .join('')
+    .replace(/^(the passcode provider failed: )token:/, '$1passcode:');
+  return { ...failure, ...own, message: told };
 }

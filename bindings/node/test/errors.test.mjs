@@ -41,7 +41,9 @@ test('arguments are named as in JavaScript', async (t) => {
     [{ instanceId, reportId: null }, 'NULL_ARGUMENT', 'reportId', /^reportId: must not be null$/],
     [{ instanceId, reportId: short }, 'INVALID_ID', 'reportId', /^reportId: must have 16 to 64/],
     [{ instanceId, reportId: 'a\0b-0123456789abcdef' }, 'INVALID_ID', 'reportId', /^reportId: .*NUL/],
-    [{ instanceId, reportId: 7 }, 'INVALID_ID', 'reportId', /^reportId: must be a string$/],
+    [{ instanceId, reportId: 7 }, 'INVALID_ID', 'reportId', /^reportId: must be a string, but is 7$/],
+    [{ instanceId, reportId: Buffer.from(pdf.id) }, 'INVALID_UTF8', 'reportId', /a string, .*\(Buffer\)$/],
+    [{ ...report, locale: 5n }, 'INVALID_LOCALE', 'locale', /^locale: must be a string, but is 5n$/],
     [{ reportId: pdf.id }, 'NULL_ARGUMENT', 'instanceId', /^instanceId: must not be undefined$/],
     [{ ...report, projectId: short }, 'INVALID_ID', 'projectId', /^projectId: must have 32/],
     [{ ...report, projectId: null }, 'NULL_ARGUMENT', 'projectId', /^projectId: must not be null$/],
@@ -54,6 +56,10 @@ test('arguments are named as in JavaScript', async (t) => {
     [{ ...report, replace: true }, 'ARGUMENT', 'replace', /^replace: is only for file and directory$/],
     [{ ...report, file: 'x', replace: 'yes' }, 'INVALID_VALUE', 'replace', /^replace: must be true/],
     [{ ...report, signal: {} }, 'INVALID_VALUE', 'signal', /^signal: must be an AbortSignal/],
+    [
+      { ...report, signal: { aborted: false, addEventListener() {} } },
+      ...['INVALID_VALUE', 'signal', /^signal: must be an AbortSignal/],
+    ],
     [{ ...report, onProgress: 'x' }, 'INVALID_VALUE', 'onProgress', /^onProgress: must be a function/],
     [{ ...report, onResult: null }, 'NULL_ARGUMENT', 'onResult', /^onResult: must not be null$/],
     [{ ...report, settings: { max_attempts: '3' } }, 'INVALID_VALUE', 'settings', /^settings: .*\[\[/],
@@ -68,7 +74,7 @@ test('arguments are named as in JavaScript', async (t) => {
     } else await refused(() => client.download(given), code, parameter, message);
   }
   await refused(() => client.setToken('a b'), 'INVALID_TOKEN', 'token', /^token: /);
-  await refused(() => client.setToken(7), 'INVALID_TOKEN', 'token', /^token: must be a string$/);
+  await refused(() => client.setToken(7), 'INVALID_TOKEN', 'token', /^token: must be a string, but is 7$/);
   await refused(() => client.mirror({}), 'NULL_ARGUMENT', 'directory', /./);
   for (const highWaterMark of [0, -1, 0.5, NaN, '5', 2 ** 40])
     await refused(
@@ -98,7 +104,7 @@ test('values of options are refused as they were given', async (t) => {
     [{ totalTimeoutMs: -1 }, 'totalTimeoutMs', /Infinity for no limit, but is -1$/],
     [{ totalTimeoutMs: -5 }, 'totalTimeoutMs', /Infinity for no limit, but is -5$/],
     [{ totalTimeoutMs: '5000' }, 'totalTimeoutMs', /must be a number, .* but is a string$/],
-    [{ totalTimeoutMs: 10n }, 'totalTimeoutMs', /must be a number, .* but is 10$/],
+    [{ totalTimeoutMs: 10n }, 'totalTimeoutMs', /must be a number, .* but is 10n$/],
     [{ fileMode: 600 }, 'fileMode', /must be an octal number such as 0o640, but is 600$/],
     [{ fileMode: 0o400 }, 'fileMode', /must be from 0o600 to 0o777, such as 0o640, but is 0o400$/],
     [{ fileMode: '640' }, 'fileMode', /must be an octal number such as 0o640, but is a string$/],
@@ -106,11 +112,11 @@ test('values of options are refused as they were given', async (t) => {
   ])
     await refused(() => client.download({ ...report, ...given }), 'INVALID_VALUE', parameter, message);
   const pages = [
-    [-1, /0, but is -1$/],
+    [-1, /from 0 to 1000, but is -1$/],
     [1.5, /but is 1.5$/],
     ['10', /but is a string$/],
-    [2 ** 32 + 1, /but is 4294967297$/],
-    [1001, /1001/],
+    [2 ** 32 + 1, /from 0 to 1000, but is 4294967297$/],
+    [1001, /from 0 to 1000, but is 1001$/],
   ];
   for (const [pageSize, message] of pages)
     await refused(() => client.instances({ pageSize }).toArray(), 'INVALID_VALUE', 'pageSize', message);
@@ -125,6 +131,13 @@ test('a name that is no option has a hint', async (t) => {
     [{ reportID: 'x' }, 'reportID', /did you mean reportId\?$/],
     [{ region: 'x' }, 'region', /"region"; it is an option of a client, not of one call$/],
     [{ pageSize: 1 }, 'pageSize', /no option "pageSize"$/],
+    [{ log() {} }, 'log', /"log"; it is an option of a client, not of one call$/],
+    [{ endpoint: 'x' }, 'endpoint', /"endpoint"; it is an option of a client, not of one call$/],
+    [{ locle: 'x' }, 'locle', /did you mean locale\?$/],
+    [{ direcotry: 'x' }, 'direcotry', /did you mean directory\?$/],
+    [{ singal: 'x' }, 'singal', /did you mean signal\?$/],
+    [{ 'a\0b': 1 }, 'a\0b', /^options: there is no option "a\\u0000b"$/],
+    [{ instanceId: undefined, elsewhere: 1 }, 'elsewhere', /^options: there is no option "elsewhere"$/],
     [{ elsewhere: 1 }, 'elsewhere', /^options: there is no option "elsewhere"$/],
   ])
     await refused(() => client.download({ ...report, ...given }), 'UNKNOWN_KEY', name, message);
@@ -142,7 +155,24 @@ test('a name that is no option has a hint', async (t) => {
   await refused(() => new Client({ ...options, logger: 1 }), 'UNKNOWN_KEY', 'logger', /no option "logger"/);
   await refused(() => new Client({ endpont: 'x' }), 'UNKNOWN_KEY', 'endpont', /did you mean endpoint\?$/);
   const wrong = { ...spec, template: 'x' };
-  await refused(() => client.create({ instanceId, spec: wrong }), 'UNKNOWN_KEY', 'template', /templateId/);
+  for (const call of [client.create, client.generate])
+    await refused(
+      () => call.call(client, { instanceId, spec: wrong }),
+      ...['UNKNOWN_KEY', 'template', /^spec: there is no option "template"; did you mean templateId\?$/],
+    );
+  await refused(
+    () => client.updateSchedule({ instanceId, templateId: spec.templateId, changes: { dbids: '' } }),
+    ...['UNKNOWN_KEY', 'dbids', /^changes: there is no option "dbids"; did you mean dbIds\?$/],
+  );
+  await refused(() => client.mirror({ dir: 'x' }), 'UNKNOWN_KEY', 'dir', /did you mean directory\?$/);
+  await refused(() => client.findCredentials({ projectId: 5 }), 'UNKNOWN_KEY', 'projectId', /"projectId"/);
+  for (const name of ['signal', 'onProgress', 'instanceId'])
+    await refused(
+      () => new Client({ ...options, [name]: 1 }),
+      ...['UNKNOWN_KEY', name, /it is an option of a call, not of a client$/],
+    );
+  // Undefined is left out, whatever its name is.
+  await client.download({ ...report, elsewhere: undefined });
   await refused(() => client.mirror({ directory: 'x', delete: true }), 'UNKNOWN_KEY', 'delete', /"delete"/);
 });
 
@@ -170,9 +200,13 @@ test('calls without their options are refused', async (t) => {
   await refused(() => new Client(mock.http), 'INVALID_VALUE', 'options', /an object such as/);
   await refused(() => new Client(), 'NOT_CONFIGURED', undefined, /region/);
   for (const call of [client.create, client.generate])
-    await refused(() => call.call(client, { instanceId, ...spec }), 'NULL_ARGUMENT', 'spec', /templateId, /);
+    await refused(() => call.call(client, { instanceId }), 'NULL_ARGUMENT', 'spec', /templateId, /);
   await refused(
-    () => client.updateSchedule({ instanceId, templateId: 'template-0123456789', status: 'OFF' }),
+    () => client.create({ instanceId, ...spec }),
+    ...['UNKNOWN_KEY', 'templateId', /"templateId"; it is an option of spec$/],
+  );
+  await refused(
+    () => client.updateSchedule({ instanceId, templateId: 'template-0123456789' }),
     ...[
       'NULL_ARGUMENT',
       'changes',
@@ -309,5 +343,56 @@ test('what a provider returns is checked', async (t) => {
   t.after(() => client.close());
   await assert.rejects(client.check(), /it must return a string, but returned an object$/);
   const past = await failure({ token: mock.token, expiresAt: new Date(0) });
-  assert.match(past.message, /expiresAt: is in the past, so the token has expired; use undefined if/);
+  assert.match(past.message, /expiresAt: is in early 1970, so the token has expired; are these seconds/);
+});
+
+test('a passcode that cannot be one is a wrong passcode', async (t) => {
+  const { endpoint, projectId } = options;
+  const login = { iamEndpoint: mock.iam, iamUser: mock.user, iamPassword: 'x', iamDomain: mock.domain };
+  const given = { endpoint, projectId, ...login };
+  for (const passcode of ['', 'a b']) {
+    const client = new Client({ ...given, iamUserId: mock.user_id, passcodeProvider: () => passcode });
+    t.after(() => client.close());
+    const error = await client.check().catch((thrown) => thrown);
+    assert.match(error.message, /^the passcode provider failed: passcode: /);
+    assert.deepEqual([error.cause.parameter, error.cause.name], ['passcode', 'ArgumentError']);
+  }
+  const parameter = 'passcodeProvider';
+  await refused(
+    () => new Client({ ...given, passcodeProvider: () => '1' }),
+    ...['NOT_CONFIGURED', parameter, /^passcodeProvider: needs iamUser, and iamUserId/],
+  );
+});
+
+test('the value of a setting that is missing names its option', async (t) => {
+  const client = newClient(t);
+  for (const value of [undefined, null]) {
+    const settings = [['max_attempts', value]];
+    await refused(
+      () => client.download({ ...report, settings }),
+      ...['NULL_ARGUMENT', 'maxAttempts', new RegExp(`^maxAttempts: must not be ${value}$`)],
+    );
+  }
+});
+
+test('options are those of their own, each read once', async (t) => {
+  const client = newClient(t);
+  const inherited = Object.create({ reportId: pdf.id, instanceId });
+  await refused(() => client.download(inherited), 'NULL_ARGUMENT', 'instanceId', /undefined$/);
+  let reads = 0;
+  const given = {
+    instanceId,
+    get reportId() {
+      reads++;
+      return pdf.id;
+    },
+  };
+  await client.download(given);
+  assert.equal(reads, 1);
+});
+
+test('the fields of an error are there, with undefined for none', async () => {
+  const error = await (async () => new Client({}))().catch((thrown) => thrown);
+  for (const name of ['httpStatus', 'serviceCode', 'requestId', 'path', 'osCode', 'cancelledBy', 'result'])
+    assert.ok(Object.hasOwn(error, name) && error[name] === undefined, name);
 });

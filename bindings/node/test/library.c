@@ -1,6 +1,9 @@
 /* Stands before libdbss, by LD_PRELOAD: what it does in this way no mock service can make it do. */
 #define _GNU_SOURCE
 #include <dbss.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -27,4 +30,18 @@ void dbss_buffer_free(dbss_buffer *buf)
     if (buf->data && (munmap(buf->data, buf->len) != 0 || ++count > 1))
         abort();
     *buf = (dbss_buffer){NULL, 0};
+}
+
+/* As many threads of the addon, which have small stacks, as the environment tells. */
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *data)
+{
+    static int count;
+    const char *most = getenv("DBSS_TEST_THREADS");
+    size_t size = 0;
+    if (most && attributes && pthread_attr_getstacksize(attributes, &size) == 0 && size == (size_t)256 << 10
+        && ++count > atoi(most))
+        return EAGAIN;
+    int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) = NULL;
+    *(void **)&create = dlsym(RTLD_NEXT, "pthread_create");
+    return create(thread, attributes, run, data);
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 import { test } from 'node:test';
 
@@ -71,6 +72,35 @@ test('a list continues after a break and after a failure', async (t) => {
   assert.deepEqual(found.sort(), ids.sort());
 });
 
+test('pages of a list at the same time come one after the other', async (t) => {
+  const client = newClient(t);
+  const { instance, ids } = await addReports(5);
+  const list = client.reports({ instanceId: instance, pageSize: 2 });
+  const pages = await Promise.all([list.nextPage(), list.nextPage(), list.nextPage(), list.nextPage()]);
+  assert.deepEqual(
+    pages.map((page) => page.length),
+    [2, 2, 1, 0],
+  );
+  const again = client.reports({ instanceId: instance, pageSize: 2 });
+  const found = (await Promise.all([again.toArray(), again.toArray()])).flat();
+  assert.deepEqual(found.map((one) => one.id).sort(), ids.sort());
+  // A failure is that of one call.
+  await fault('@reports.list', { status: 500, times: 1 });
+  const failing = client.reports({ instanceId: instance, maxAttempts: 1 });
+  const [first, second] = await Promise.allSettled([failing.nextPage(), failing.nextPage()]);
+  assert.deepEqual([first.status, second.status], ['rejected', 'fulfilled']);
+});
+
+test('long texts in a list need no stack', () => {
+  const { parse } = createRequire(import.meta.url)('../dist/lists.js');
+  for (const text of ['x', '\\"']) {
+    const long = text.repeat(8_000_000);
+    const read = parse(`{"long":${JSON.stringify(long)},"number":1234567890123456789}`);
+    assert.ok(read.long === long);
+    assert.equal(read.number, 1234567890123456789n);
+  }
+});
+
 test('fields are converted leniently, and large numbers exactly', async (t) => {
   const client = newClient(t);
   const instance = await addInstance();
@@ -135,9 +165,30 @@ test('a report is generated, waited for and deleted', async (t) => {
   });
   await control('POST', '/generation', { percent_per_list: 0 });
   t.after(() => control('POST', '/generation', {}));
-  await assert.rejects(client.generate({ instanceId: instance, spec, waitTimeoutMs: 50 }), {
-    code: 'DBSS_ERR_NOT_READY',
-  });
+  const late = await client
+    .generate({ instanceId: instance, spec, waitTimeoutMs: 50 })
+    .catch((thrown) => thrown);
+  assert.equal(late.code, 'DBSS_ERR_NOT_READY');
+  const controller = new AbortController();
+  const aborted = await client
+    .generate({
+      ...{ instanceId: instance, spec, signal: controller.signal },
+      onProgress: ({ attempts }) => attempts > 9 && controller.abort(),
+    })
+    .catch((thrown) => thrown);
+  assert.equal(aborted.name, 'AbortError');
+  const onLate = ({ attempts }) => {
+    if (attempts > 9) throw new Error('mine');
+  };
+  const thrown = await client
+    .generate({ instanceId: instance, spec, onProgress: onLate })
+    .catch((error) => error);
+  assert.equal(thrown.cancelledBy, 'callback');
+  for (const { candidates } of [late, aborted, thrown]) {
+    assert.equal(candidates.length, 1);
+    const found = { instanceId: instance, reportId: candidates[0] };
+    await assert.rejects(client.wait({ ...found, waitTimeoutMs: 50 }), { code: 'DBSS_ERR_NOT_READY' });
+  }
 });
 
 test('a schedule is changed where changes are given', async (t) => {
@@ -201,4 +252,20 @@ test('a mirror resolves to its result, and rejects with a partial one', async (t
     );
   }
   await assert.rejects(client.mirror({ directory, signal: AbortSignal.abort() }), { name: 'AbortError' });
+});
+
+test('a mirror that is aborted has its result so far', async (t) => {
+  const client = newClient(t);
+  const { instance, ids } = await addReports(3);
+  await fault(ids[2], { no_response: true });
+  const controller = new AbortController();
+  const error = await client
+    .mirror({
+      ...{ directory: path.join(temporary(t), 'archive'), instanceId: instance, signal: controller.signal },
+      onProgress: ({ percent }) => percent > 0 && controller.abort(),
+    })
+    .catch((thrown) => thrown);
+  assert.equal(error.name, 'AbortError');
+  assert.ok(error.result.downloaded > 0);
+  assert.equal(error.result, error.cause.result);
 });

@@ -234,6 +234,14 @@ const programs = {
     await delay(10);
     console.log(JSON.stringify([name, code, message]));
   },
+  /** A provider whose own call can have no thread, as test/library.c says. */
+  async provides() {
+    const other = new Client(options);
+    const { endpoint, projectId } = options;
+    const client = new Client({ endpoint, projectId, tokenProvider: () => other.check() });
+    const { code, cause } = await client.check().catch((thrown) => thrown);
+    console.log(JSON.stringify([code, cause.code]));
+  },
   /** Threads that nobody needs end. */
   async idle() {
     const client = new Client(options);

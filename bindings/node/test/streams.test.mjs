@@ -166,6 +166,68 @@ test('closing the client ends a stream', async (t) => {
   await assert.rejects(sum(stream), { code: 'DBSS_ERR_CANCELLED', cancelledBy: 'close' });
 });
 
+test('closing the client, and cancelling all, end streams that nobody reads', async (t) => {
+  const large = await addReport({ format: 'pdf', size: 1 << 20 });
+  for (const [how, cancelledBy] of [
+    ['close', 'close'],
+    ['cancelAll', 'client'],
+  ]) {
+    const client = newClient(t);
+    const results = [];
+    const onResult = (one) => results.push(one);
+    const [idle, paused, whole] = [
+      await client.open({ ...large, onResult }),
+      await client.open({ ...large, onResult }),
+      await client.open({ ...report, onResult }),
+    ];
+    // One has read ahead as far as it may, one has read all.
+    paused.once('readable', () => {});
+    whole.once('readable', () => {});
+    while (paused.readableLength < paused.readableHighWaterMark || whole.readableLength < pdf.size)
+      await delay(1);
+    const ended = [idle, paused, whole].map((stream) => [once(stream, 'error'), once(stream, 'close')]);
+    client[how]();
+    for (const [error, closed] of ended) {
+      const [{ name, code, cancelledBy: by }] = await error;
+      assert.deepEqual([name, code, by], ['CancelledError', 'DBSS_ERR_CANCELLED', cancelledBy]);
+      await closed.catch(() => {});
+    }
+    assert.equal(results.length, 3);
+  }
+});
+
+test('a stream that is stopped before anybody has it is an error', async (t) => {
+  const busy = (ms) => {
+    const until = performance.now() + ms;
+    while (performance.now() < until);
+  };
+  for (let i = 0; i < 5; i++) {
+    const client = newClient(t);
+    const controller = new AbortController();
+    const stops = {
+      signal: () => controller.abort(),
+      client: () => client.cancelAll(),
+      callback: () => {},
+      close: () => client.close(),
+    };
+    for (const [by, stop] of Object.entries(stops)) {
+      const onProgress = () => {
+        busy(20);
+        throw new Error('mine');
+      };
+      const given = { ...report, ...(by === 'signal' && { signal: controller.signal }) };
+      if (by === 'callback') given.onProgress = onProgress;
+      const opening = client.open(given).catch((thrown) => thrown);
+      // It is open, but the event loop does not know.
+      busy(20);
+      stop();
+      const error = await opening;
+      assert.equal(error.name, by === 'signal' ? 'AbortError' : 'CancelledError');
+      assert.equal((error instanceof AbortError ? error.cause : error).cancelledBy, by);
+    }
+  }
+});
+
 test('an exception of onProgress ends a stream', async (t) => {
   const client = newClient(t);
   const large = await addReport({ format: 'pdf', size: 1 << 20 });

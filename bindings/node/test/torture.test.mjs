@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:buffer';
 import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -127,6 +128,24 @@ async function instead(t, variables) {
   const libraries = [process.env.LD_PRELOAD, library].filter(Boolean);
   return { ...variables, LD_PRELOAD: libraries.join(' ') };
 }
+
+test('a call of a provider fails if it can have no thread', async (t) => {
+  const variables = await instead(t, { DBSS_TEST_THREADS: '1' });
+  assert.deepEqual(await succeeds('provides', { variables }), ['DBSS_ERR_NO_TOKEN', 'DBSS_ERR_RESOURCE']);
+});
+
+test('an addon that cannot be loaded says why', async (t) => {
+  const directory = temporary(t);
+  cpSync(fileURLToPath(new URL('../dist', import.meta.url)), path.join(directory, 'dist'), {
+    recursive: true,
+  });
+  mkdirSync(path.join(directory, 'build'));
+  writeFileSync(path.join(directory, 'build/dbss.node'), 'no library');
+  const { stderr } = await promisify(execFile)(process.execPath, [
+    path.join(directory, 'dist/index.js'),
+  ]).catch((thrown) => thrown);
+  assert.match(stderr, /no prebuilt package .*dbss\.node: .*(file too short|invalid ELF header)/);
+});
 
 test('another libdbss than that of the package is refused', async (t) => {
   const { LD_PRELOAD } = await instead(t);

@@ -236,7 +236,7 @@ export interface MirrorResultFields {
   failed: number;
   /** Files that differed from the manifest and were replaced. */
   repaired: number;
-  failures: { id?: string; instance?: string; error?: Error }[];
+  failures: { id?: string; instance?: string; error?: ErrorFields }[];
   gaps: { period?: string; type?: string; instance?: string }[];
 }
 

@@ -8,76 +8,76 @@ export interface Instance {
   /** The id of the instance. */
   id: string;
   /** Its name. */
-  name?: string;
+  name: string | undefined;
   /**
    * Its state. One of ACTIVE, SHUTOFF, BUILD, DELETING, DELETED, ERROR, HAWAIT, FROZEN,
    * UPGRADING; there may be others.
    */
-  status?: string;
+  status: string | undefined;
   /** Its region. */
-  region?: string;
+  region: string | undefined;
   /** The version of its software. */
-  version?: string;
+  version: string | undefined;
   /** When it was created. */
-  created?: string;
+  created: string | undefined;
   /** When it expires. */
-  expired?: string;
+  expired: string | undefined;
   /** How many days remain until it expires. */
-  remainDays?: string;
+  remainDays: string | undefined;
   /** Its IPv4 address. */
-  connectIp?: string;
+  connectIp: string | undefined;
   /** Its IPv6 address. */
-  connectIpv6?: string;
+  connectIpv6: string | undefined;
   /** Its billing mode. */
-  chargeModel?: string;
+  chargeModel: string | undefined;
   /** The customer's comment. */
-  comment?: string;
+  comment: string | undefined;
   /** How many days remain until a frozen instance is deleted. */
-  keepDays?: string;
+  keepDays: string | undefined;
   /** The version that it can be upgraded to. */
-  newVersion?: string;
+  newVersion: string | undefined;
   /** The id of its network port. */
-  portId?: string;
+  portId: string | undefined;
   /** The id of its resource at the service. */
-  resourceId?: string;
+  resourceId: string | undefined;
   /** The code of its specification. */
-  resourceSpecCode?: string;
+  resourceSpecCode: string | undefined;
   /** The scenario for which it is used. */
-  scene?: string;
+  scene: string | undefined;
   /** The id of its security group. */
-  securityGroupId?: string;
+  securityGroupId: string | undefined;
   /** Its specification. */
-  specification?: string;
+  specification: string | undefined;
   /** The id of its subnet. */
-  subnetId?: string;
+  subnetId: string | undefined;
   /** Its current task. */
-  task?: string;
+  task: string | undefined;
   /** The id of its VPC. */
-  vpcId?: string;
+  vpcId: string | undefined;
   /** Its availability zone. */
-  zone?: string;
+  zone: string | undefined;
   /** The number of its settings. */
-  configNum?: number;
+  configNum: number | undefined;
   /** The number of its virtual CPUs. */
-  cpu?: number;
+  cpu: number | undefined;
   /** The maximum number of databases that it audits. */
-  databaseLimit?: number;
+  databaseLimit: number | undefined;
   /** Whether it is in effect. */
-  effect?: number;
+  effect: number | undefined;
   /** Its memory in GB. */
-  ram?: number;
+  ram: number | undefined;
   /** The features that it supports. */
-  supportedFeature?: unknown[];
+  supportedFeature: unknown[] | undefined;
   /** The type of the databases that it is bound to. */
-  bindingDbType?: string;
+  bindingDbType: string | undefined;
   /** The id of its enterprise project. */
-  enterpriseProjectId?: string;
+  enterpriseProjectId: string | undefined;
   /** Why its last task failed. */
-  failedReason?: string;
+  failedReason: string | undefined;
   /** Its time zone. */
-  timezone?: string;
+  timezone: string | undefined;
   /** The log of its upgrade. */
-  upgradeLog?: string;
+  upgradeLog: string | undefined;
   /**
    * All fields as the service sent them. An integer that a number cannot hold exactly is a
    * bigint.
@@ -131,30 +131,30 @@ export interface Report {
   /** The id of the report. */
   id: string;
   /** Its name. */
-  name?: string;
+  name: string | undefined;
   /** The format of its file. One of pdf, zip; there may be others. */
-  format?: string;
+  format: string | undefined;
   /** Its progress, 0 to 100; at 100 it can be downloaded. */
-  percentum?: number;
+  percentum: number | undefined;
   /**
    * How often such a report is generated. One of AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK,
    * AUDIT_REPORT_MONTH, AUDIT_REPORT_YEAR, AUDIT_REPORT_REAL_TIME; there may be others.
    */
-  type?: string;
+  type: string | undefined;
   /** The type of the template that it was made from. */
-  templateType?: string;
+  templateType: string | undefined;
   /** The beginning of its time range. */
-  startTime?: string;
+  startTime: string | undefined;
   /** The end of its time range. */
-  endTime?: string;
+  endTime: string | undefined;
   /** When it was ready. */
-  finishTime?: string;
+  finishTime: string | undefined;
   /** The ids of the databases that it covers, separated by commas. */
-  dbIds?: string;
+  dbIds: string | undefined;
   /** The names of the databases that it covers. */
-  dbNames?: string;
+  dbNames: string | undefined;
   /** Its location at the service. */
-  url?: string;
+  url: string | undefined;
   /**
    * All fields as the service sent them. An integer that a number cannot hold exactly is a
    * bigint.
@@ -185,28 +185,28 @@ export interface Template {
   /** The id of the template. */
   id: string;
   /** Its name. */
-  name?: string;
+  name: string | undefined;
   /**
    * The content of its reports. One of COMPREHENSIVE, COMPLIANCE, SOX, PCI, DB_ANALYSIS,
    * CLIENT_IP_ANALYSIS, SQL_DCL_COMMAND, SQL_DDL_COMMAND, SQL_DML_COMMAND; there may be
    * others.
    */
-  type?: string;
+  type: string | undefined;
   /**
    * The group of its type. One of COMPREHENSIVE, COMPLIANCE, DB_SPECIAL, CLIENT_SPECIAL,
    * SQL_SPECIAL; there may be others.
    */
-  group?: string;
+  group: string | undefined;
   /** Whether its schedule is on. One of ON, OFF; there may be others. */
-  status?: string;
+  status: string | undefined;
   /** Its description. */
-  desc?: string;
+  desc: string | undefined;
   /** How often its schedule generates a report. */
-  frequency?: string;
+  frequency: string | undefined;
   /** The ids of the databases that it covers, separated by commas. */
-  dbIds?: string;
+  dbIds: string | undefined;
   /** The names of the databases that it covers. */
-  dbNames?: string;
+  dbNames: string | undefined;
   /**
    * All fields as the service sent them. An integer that a number cannot hold exactly is a
    * bigint.
@@ -234,46 +234,46 @@ export interface Database {
   /** The id of the database. */
   id: string;
   /** Its name. */
-  name?: string;
+  name: string | undefined;
   /**
    * The database system. One of MYSQL, ORACLE, POSTGRESQL, SQLSERVER, DAMENG, TAURUS, DWS,
    * KINGBASE, GAUSSDBOPENGAUSS, GREENPLUM, HIGHGO, SHENTONG, GBASE8A, GBASE8S, GBASEXDM,
    * MONGODB, DDS; there may be others.
    */
-  type?: string;
+  type: string | undefined;
   /** The version of the database system. */
-  version?: string;
+  version: string | undefined;
   /** Its IP address. */
-  ip?: string;
+  ip: string | undefined;
   /** Its port. */
-  port?: string;
+  port: string | undefined;
   /** Whether it is audited. One of ON, OFF; there may be others. */
-  status?: string;
+  status: string | undefined;
   /** The state of its audit. One of ACTIVE, SHUTOFF, ERROR; there may be others. */
-  auditStatus?: string;
+  auditStatus: string | undefined;
   /** The name of its database instance. */
-  instanceName?: string;
+  instanceName: string | undefined;
   /**
    * Whether it is a managed database or the customer's own. One of RDS, ECS; there may be
    * others.
    */
-  dbClassification?: string;
+  dbClassification: string | undefined;
   /** Its character set. One of GBK, UTF8; there may be others. */
-  charset?: string;
+  charset: string | undefined;
   /** The operating system of its host. */
-  os?: string;
+  os: string | undefined;
   /** The ids of its audit agents. */
-  agentUrl?: unknown[];
+  agentUrl: unknown[] | undefined;
   /** The id of the managed database. */
-  rdsId?: string;
+  rdsId: string | undefined;
   /** Information on the RDS database. */
-  rdsObjInfo?: string;
+  rdsObjInfo: string | undefined;
   /** Information on the DWS database. */
-  dwsObjInfo?: string;
+  dwsObjInfo: string | undefined;
   /** Deprecated by the service. */
-  clouddbObjInfo?: string;
+  clouddbObjInfo: string | undefined;
   /** Whether its audit is on, but RDS does not upload its logs. */
-  rdsAuditSwitchMismatch?: boolean;
+  rdsAuditSwitchMismatch: boolean | undefined;
   /**
    * All fields as the service sent them. An integer that a number cannot hold exactly is a
    * bigint.
@@ -313,32 +313,32 @@ export interface Schedule {
    * Whether the service generates reports on this schedule. One of ON, OFF; there may be
    * others.
    */
-  status?: string;
+  status: string | undefined;
   /**
    * How often it generates a report. One of AUDIT_REPORT_DAY, AUDIT_REPORT_WEEK,
    * AUDIT_REPORT_MONTH, AUDIT_REPORT_YEAR, AUDIT_REPORT_REAL_TIME; there may be others.
    */
-  frequency?: string;
+  frequency: string | undefined;
   /** The format of the reports. One of ZIP, PDF; there may be others. */
-  format?: string;
+  format: string | undefined;
   /** The mode of scheduling. */
-  mode?: string;
+  mode: string | undefined;
   /** When the schedule begins. */
-  startTime?: string;
+  startTime: string | undefined;
   /**
    * Whether the service sends a notification when a report is ready. One of ON, OFF; there
    * may be others.
    */
-  notice?: string;
+  notice: string | undefined;
   /**
    * The URN of the topic of SMN (Simple Message Notification) that receives the
    * notifications.
    */
-  topicUrn?: string;
+  topicUrn: string | undefined;
   /** The ids of the databases that the reports cover, separated by commas. */
-  dbIds?: string;
+  dbIds: string | undefined;
   /** Whether notifications by SMN are supported. */
-  smnEffective?: boolean;
+  smnEffective: boolean | undefined;
   /**
    * All fields as the service sent them. An integer that a number cannot hold exactly is a
    * bigint.

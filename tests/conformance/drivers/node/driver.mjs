@@ -233,13 +233,15 @@ async function perform(client, what, given, options) {
       return (await save(await client.open(options), given.into), {});
     case 'open_report': {
       const stream = await client.open({ ...options, highWaterMark: given.read_size });
-      if (given.keep)
+      if (given.keep) {
+        // A step reads the error.
+        stream.on('error', () => {});
         kept.set(given.as, {
           stream,
           rest: Buffer.alloc(0),
           chunks: stream.iterator({ destroyOnReturn: false }),
         });
-      else await save(stream, given.into);
+      } else await save(stream, given.into);
       return pick(stream, STREAM);
     }
     case 'read_stream':
