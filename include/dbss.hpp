@@ -1329,15 +1329,25 @@ template <class Item> class list {
         bool fetch()
         {
             if (cursor == nullptr) return false;
-            const control::running call(under, client);
-            // Memory is allocated before: a page that has been read does not come again.
-            const auto made = std::make_shared<detail::out<dbss_page>>();
-            call.run([&](auto &) { return dbss_cursor_next(cursor.get(), call.get(), *made); });
-            if (made->get() == nullptr) {
+            if (!is_ahead) {
+                const control::running call(under, client);
+                // Memory is allocated before: a page that has been read does not come again.
+                const auto made = std::make_shared<detail::out<dbss_page>>();
+                call.run([&](auto &) {
+                    const dbss_status status = dbss_cursor_next(cursor.get(), call.get(), *made);
+                    is_ahead = made->get() != nullptr;
+                    if (is_ahead) {
+                        current = page<Item>({made, made->get()});
+                        index = current.size();
+                    }
+                    return status;
+                });
+            }
+            if (!is_ahead) {
                 cursor.reset();
                 return false;
             }
-            current = page<Item>({made, made->get()});
+            is_ahead = false;
             index = 0;
             return true;
         }
@@ -1347,6 +1357,8 @@ template <class Item> class list {
         detail::call_frame::place client;
         page<Item> current;
         std::size_t index = 0;
+        /// Whether the current page came with an exception of a callback, before anybody had it.
+        bool is_ahead = false;
     };
 
     list(unique_handle<dbss_cursor> handle, const control &under, detail::call_frame::place client)

@@ -597,6 +597,31 @@ void lists()
         CHECK((*got)[0].id() == ids[2 * pages]);
     }
     CHECK(pages == 4);
+    // Nor to an exception of a callback, which comes once, with any record.
+    for (const bool by_page : {false, true})
+        for (int record = 0; record < 12; record++) {
+            int left = record, thrown = 0;
+            const dbss::client logging(settings().on_log([&](const dbss::log_record &) {
+                if (left-- == 0) throw custom_error{42};
+            }));
+            std::size_t items = 0;
+            auto listed = logging.reports({instance_id}, {std::nullopt, 2});
+            for (bool more = true; more;) {
+                try {
+                    if (by_page) {
+                        const auto got = listed.next_page();
+                        more = got.has_value();
+                        items += got ? got->size() : 0;
+                    } else {
+                        more = listed.next().has_value();
+                        items += more;
+                    }
+                } catch (const custom_error &) {
+                    thrown++;
+                }
+            }
+            CHECK(items == 7 && thrown == (left < 0));
+        }
 
     auto copied = client.reports({instance_id});
     const std::vector<dbss::report> all(copied.begin(), copied.end());
