@@ -1657,8 +1657,8 @@ DBSS_API void dbss_context_cancel_all(dbss_context *ctx);
  * released: their destroy functions run now or when the last running call has
  * ended. Closing does not wait, may be called in a callback, and does nothing
  * the second time. The context still has to be freed when nothing uses it any
- * more. The operation of an open stream belongs to the stream until the stream
- * is closed.
+ * more. The operation and the connection of an open stream belong to the
+ * stream until the stream is closed.
  */
 DBSS_API void dbss_context_close(dbss_context *ctx);
 

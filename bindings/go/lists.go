@@ -128,18 +128,19 @@ func (l *List[T]) fetch(k *call) *abi.Failure {
 		l.cursor = newResource(cursor, abi.CursorFree)
 		onCollect(l, func(owned *resource[abi.Cursor]) { owned.close(nil) }, l.cursor)
 	}
-	cursor, ok := l.cursor.acquire()
+	owned := l.cursor
+	cursor, ok := owned.acquire()
 	if !ok {
 		// The end was reached before.
 		return nil
 	}
-	defer l.cursor.release()
+	defer owned.release()
 	page, failure := abi.CursorNext(k.id, cursor, k.operation)
 	if failure != nil {
 		return failure
 	}
 	if page == nil {
-		l.cursor.close(nil)
+		owned.close(nil)
 		return nil
 	}
 	l.total = abi.ReadPage(page).Total

@@ -87,10 +87,12 @@ func durationHere(text string) string {
 	if text == "-1" {
 		return "NoLimit"
 	}
-	if value, err := time.ParseDuration(strings.TrimSuffix(text, " ms") + "ms"); err == nil {
+	number := strings.TrimSuffix(text, " ms")
+	if value, err := time.ParseDuration(number + "ms"); err == nil {
 		return value.String()
 	}
-	return text
+	// Longer than a Duration can be.
+	return number + "ms"
 }
 
 // refused keeps the notation of C in an error about a value that was given in it.

@@ -124,8 +124,8 @@ pub unsafe extern "C" fn dbss_context_cancel_all(ctx: *mut dbss_context) {
 /// released: their destroy functions run now or when the last running call has
 /// ended. Closing does not wait, may be called in a callback, and does nothing
 /// the second time. The context still has to be freed when nothing uses it any
-/// more. The operation of an open stream belongs to the stream until the stream
-/// is closed.
+/// more. The operation and the connection of an open stream belong to the
+/// stream until the stream is closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dbss_context_close(ctx: *mut dbss_context) {
     ffi_value((), || {

@@ -12,7 +12,7 @@ use crate::client::run::Subject;
 use crate::error::{Error, Status};
 use crate::http::{Call, Endpoint, JSON, Request, Response};
 use crate::memory;
-use crate::message::{Part, PartKind, object};
+use crate::message::{Part, PartKind};
 use crate::operation::ActiveOperation;
 
 use crate::client::reports::list::List;
@@ -151,10 +151,7 @@ impl Cursor {
             return Err(Error::argument(
                 Status::Busy,
                 "cursor",
-                format_args!(
-                    "is in use by another call; use one {} for each thread",
-                    object("cursor")
-                ),
+                "serves another call at the moment; use one for each call",
             ));
         };
         while !position.ended {
