@@ -343,7 +343,10 @@ test('what a provider returns is checked', async (t) => {
   t.after(() => client.close());
   await assert.rejects(client.check(), /it must return a string, but returned an object$/);
   const past = await failure({ token: mock.token, expiresAt: Date.now() / 1000 });
-  assert.match(past.message, /expiresAt: is in the past, in 1970, so the token has expired; are these seconds/);
+  assert.match(
+    past.message,
+    /expiresAt: is in the past, in 1970, so the token has expired; are these seconds/,
+  );
 });
 
 test('a passcode that cannot be one is a wrong passcode', async (t) => {
