@@ -439,6 +439,19 @@ def test_provider_thread_ends_with_the_context(mock, provider_client, report):
     expect_end(thread)
 
 
+def test_provider_without_a_thread(mock, provider_client, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with provider_client(mock.token) as client:
+        with pytest.raises(dbss.ResourceError, match="cannot start the thread") as caught:
+            client.check()
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        monkeypatch.undo()
+        client.check()
+
+
 def test_provider_is_not_called_after_close(mock, provider_client):
     requested = []
     first, end = threading.Event(), threading.Event()

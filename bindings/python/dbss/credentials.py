@@ -122,7 +122,12 @@ class CallbackProvider:
                 name="dbss token provider",
                 daemon=True,
             )
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise errors.ResourceError(
+                    f"cannot start the thread of the provider: {error}"
+                ) from error
             self._thread = thread
 
     def attach_cause(self, error: errors.Error) -> None:
