@@ -311,8 +311,12 @@ async def test_async_queued_call_ends_without_a_thread(new_report, connect):
         first = asyncio.ensure_future(client.download_report(*report.ids))
         await wait_until(report.requests)
         started = time.monotonic()
-        with pytest.raises(dbss.TotalTimeoutError):
-            await client.check(operation=dbss.Operation(total_timeout=0.05))
+        with dbss.Operation(total_timeout=0.05) as operation:
+            with pytest.raises(dbss.TotalTimeoutError) as caught:
+                await client.check(operation=operation)
+            assert operation.error is caught.value
+            operation.reset()
+            assert operation.error is None
         # A cancel before the call, and one during its wait.
         with dbss.Operation() as operation:
             operation.cancel()
@@ -328,8 +332,11 @@ async def test_async_queued_call_ends_without_a_thread(new_report, connect):
         third = asyncio.ensure_future(stream.read())
         await asyncio.sleep(0)
         await stream.aclose()
-        with pytest.raises(dbss.ClosedError):
+        with pytest.raises(dbss.CancelledError) as caught:
             await third
+        assert caught.value.cancelled_by == "close"
+        with pytest.raises(dbss.ClosedError):
+            await stream.read()
         fourth = asyncio.ensure_future(client.check())
         await asyncio.sleep(0)
         assert not first.done()
@@ -339,10 +346,53 @@ async def test_async_queued_call_ends_without_a_thread(new_report, connect):
                 await task
             assert caught.value.cancelled_by == "client"
         assert time.monotonic() - started < PROMPT
-    async with connect(max_threads=1, total_timeout=0.2) as client:
-        tasks = [client.download_report(*report.ids), client.check()]
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert {type(end) for end in outcomes[:1]} == {dbss.TotalTimeoutError}
+
+
+@pytest.mark.parametrize(
+    "timeout", [{"total_timeout": 0.2}, {"options": {"total_timeout_ms": "200"}}]
+)
+async def test_async_queued_call_has_the_timeout_of_its_client(new_report, connect, timeout):
+    report = new_report(no_response=True)
+    async with connect(max_threads=1, **timeout) as client:
+        # It keeps the only thread for longer.
+        with dbss.Operation(total_timeout=None) as operation:
+            call = client.download_report(*report.ids, operation=operation)
+            first = asyncio.ensure_future(call)
+            await wait_until(report.requests)
+            with pytest.raises(dbss.TotalTimeoutError, match=r"0\.2 s for a thread"):
+                await client.check()
+            first.cancel()
+
+
+async def test_async_call_without_a_thread(new_report, connect, monkeypatch):
+    def start(thread):
+        if thread.name == "dbss async call":
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    start_thread = threading.Thread.start
+    report = new_report(no_response=True)
+    client = connect()
+    first = asyncio.ensure_future(client.download_report(*report.ids))
+    await wait_until(report.requests)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    # It waits for the thread of the other.
+    with dbss.Operation() as operation:
+        second = asyncio.ensure_future(client.check(operation=operation))
+        await asyncio.sleep(0)
+        operation.cancel()
+        with pytest.raises(dbss.CancelledError):
+            await second
+        assert isinstance(operation.error, dbss.CancelledError)
+    await client.aclose()
+    with pytest.raises(dbss.CancelledError):
+        await first
+    async with connect() as client:
+        with pytest.raises(dbss.ResourceError, match="cannot start a thread") as caught:
+            await client.check()
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        monkeypatch.undo()
+        assert await client.check() is None
 
 
 async def test_async_operation_argument_controls_the_call(new_report, client):
@@ -376,12 +426,36 @@ async def test_async_close_ends_calls_and_threads(new_report, connect):
     await client.aclose()
     assert time.monotonic() - started < PROMPT
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(end) for end in outcomes] == [dbss.CancelledError] * 2 + [dbss.ClosedError]
+    assert [type(end) for end in outcomes] == [dbss.CancelledError] * 3
+    assert {end.cancelled_by for end in outcomes} == {"close"}
     await client.aclose()
     with pytest.raises(dbss.ClosedError):
         await client.check()
     with pytest.raises(dbss.ClosedError):
         client.instances()
+
+
+async def test_async_close_cancels_calls_that_have_just_begun(mock, client):
+    mock.fault("@instances", no_response=True)
+    tasks = [asyncio.ensure_future(client.check()) for _ in range(20)]
+    await asyncio.sleep(0)
+    await client.aclose()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(end) for end in outcomes} == {dbss.CancelledError}
+    assert {end.cancelled_by for end in outcomes} == {"close"}
+
+
+async def test_async_close_cancels_idle_streams(new_report, client):
+    stream = await client.open_report(*new_report(5 * MIB).ids)
+    assert len(await stream.read(10)) == 10
+    await client.aclose()
+    for read in (stream.read, stream.read1):
+        with pytest.raises(dbss.CancelledError) as caught:
+            await read()
+        assert caught.value.cancelled_by == "close"
+    await stream.aclose()
+    with pytest.raises(dbss.ClosedError):
+        await stream.read()
 
 
 async def test_async_unreferenced_client_ends_its_threads(connect):

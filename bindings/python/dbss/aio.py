@@ -22,7 +22,7 @@ import queue
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, cast
@@ -30,7 +30,13 @@ from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, cas
 from . import errors
 from .client import Client, hides_arguments
 from .lists import Item, Items
-from .operation import Operation, ProgressFunction, control_for
+from .operation import (
+    Operation,
+    ProgressFunction,
+    cancelled_error,
+    control_for,
+    end_waiting,
+)
 from .settings import DEFAULT, Default, Seconds
 from .stream import ReportStream
 
@@ -64,7 +70,7 @@ class _ThreadPool:
                 f"max_threads: must be at least 1, and is {size}", parameter="max_threads"
             )
         self._size = size
-        self._is_shut_down = False
+        self.is_shut_down = False
         self.total_timeout: Seconds = DEFAULT
         """That of the calls whose operation has none."""
         self.reset_after_fork()
@@ -76,46 +82,45 @@ class _ThreadPool:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._threads = 0
         self._futures: set[Future[Any]] = set()
-        self.waiting: set[Callable[[Exception], object]] = set()
+        self.waiting: set[Callable[[errors.Error], object]] = set()
         """What ends the calls that wait for a thread."""
 
     def submit(self, function: Callable[[], Result]) -> Future[Result]:
         """Runs a function as soon as a thread is free."""
         future: Future[Result] = Future()
         with self._lock:
-            if self._is_shut_down:
-                raise errors.ClosedError("the client is closed")
+            if self.is_shut_down:
+                raise errors.ClosedError("the client is closed", parameter="client")
             if self._threads <= len(self._futures) and self._threads < self._size:
-                threading.Thread(
-                    # Not a method, which would keep the pool alive.
-                    target=_run_jobs,
-                    args=(self._jobs,),
-                    name="dbss async call",
-                    daemon=True,
-                ).start()
-                self._threads += 1
+                self._start_thread()
             self._futures.add(future)
             future.add_done_callback(self._futures.discard)
             self._jobs.put((future, function))
         return future
 
-    def submit_at_once(self, function: Callable[[], Result]) -> Future[Result]:
-        """Runs a function that does not block, in a thread of its own."""
-        future: Future[Result] = Future()
-        self._futures.add(future)
-        future.add_done_callback(self._futures.discard)
-        jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        jobs.put((future, function))
-        jobs.put(None)
-        threading.Thread(
-            target=_run_jobs, args=(jobs,), name="dbss async call", daemon=True
-        ).start()
-        return future
+    def _start_thread(self) -> None:
+        thread = threading.Thread(
+            # Not a method, which would keep the pool alive.
+            target=_run_jobs,
+            args=(self._jobs,),
+            name="dbss async call",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # Otherwise the call waits for one of the others.
+            if self._threads == 0:
+                raise errors.ResourceError(
+                    f"cannot start a thread for the call: {error}"
+                ) from error
+        else:
+            self._threads += 1
 
     def shutdown(self) -> list[Future[Any]]:
         """Ends the threads after the pending calls, and returns the futures of these."""
         with self._lock:
-            self._is_shut_down = True
+            self.is_shut_down = True
             self._jobs.put(None)
             return list(self._futures)
 
@@ -181,29 +186,23 @@ class _Wait:
 
     def __init__(self, future: Future[Any]) -> None:
         self._loop = asyncio.get_running_loop()
-        self.changed = asyncio.Event()
-        self.error: Exception | None = None
-        """Why end() ended it; None if the call finds out itself, without blocking."""
-        self.follow(future)
-
-    def follow(self, future: Future[Any]) -> None:
-        """Waits for this future from now on."""
         self.future = future
+        self.changed = asyncio.Event()
+        self.error: errors.Error | None = None
+        """Why end() ended it."""
         # Not a method, which would make a reference cycle of this object and the future, with
         # the report in it.
         future.add_done_callback(functools.partial(_wake, self._loop, self.changed))
 
-    def end(self, error: Exception | None = None) -> None:
+    def end(self, error: errors.Error) -> None:
         """Ends the wait for a thread; does nothing if the call has one."""
         self.error = self.error or error
         self.future.cancel()
 
-    def end_after(self, timeout: Seconds, is_stream: bool) -> asyncio.TimerHandle | None:
+    def end_after(self, timeout: Seconds) -> asyncio.TimerHandle | None:
         if timeout is None or isinstance(timeout, Default):
             return None
-        # A stream has the time of its call, which began before this read.
-        error = None if is_stream else _timeout_error(timeout)
-        return self._loop.call_later(timeout, self.end, error)
+        return self._loop.call_later(timeout, self.end, _timeout_error(timeout))
 
 
 def _wake(loop: asyncio.AbstractEventLoop, changed: asyncio.Event, _: Future[Any]) -> None:
@@ -212,7 +211,7 @@ def _wake(loop: asyncio.AbstractEventLoop, changed: asyncio.Event, _: Future[Any
         loop.call_soon_threadsafe(changed.set)
 
 
-def _timeout_error(timeout: float) -> Exception:
+def _timeout_error(timeout: float) -> errors.Error:
     return errors.TotalTimeoutError(
         f"total_timeout: the call waited longer than {timeout:g} s for a thread of the client; "
         "set a longer total_timeout or a larger max_threads",
@@ -228,27 +227,22 @@ async def _run_in_pool(
     is_stream: bool = False,
 ) -> Result:
     """Runs a function that makes a call with this operation; cancels it with the task."""
+    if is_stream and pool.is_shut_down:
+        # It does not block, and libdbss knows how the stream has ended.
+        return function(*arguments)
     context = contextvars.copy_context()
-    job = functools.partial(context.run, function, *arguments)
-    wait = _Wait(pool.submit(job))
+    wait = _Wait(pool.submit(functools.partial(context.run, function, *arguments)))
     cancelled = timer = None
     operation._waiting.append(wait.end)
     pool.waiting.add(wait.end)
     try:
         if operation._is_cancelled:
-            wait.end()
+            wait.end(cancelled_error("operation"))
         timeout = operation._total_timeout
-        timer = wait.end_after(pool.total_timeout if timeout is DEFAULT else timeout, is_stream)
-        while True:
-            if wait.future.done():
-                if cancelled is not None or not wait.future.cancelled():
-                    break
-                if wait.error is not None:
-                    raise wait.error
-                wait.follow(pool.submit_at_once(job))
+        timer = wait.end_after(pool.total_timeout if timeout is DEFAULT else timeout)
+        while not wait.future.done():
             try:
                 await wait.changed.wait()
-                wait.changed.clear()
             except BaseException as error:
                 # A call that has not started needs no cancel of its operation.
                 if not wait.future.cancel():
@@ -259,7 +253,15 @@ async def _run_in_pool(
                 cancelled = error
         if cancelled is not None:
             raise cancelled
-        return cast("Result", wait.future.result())
+        if not wait.future.cancelled():
+            try:
+                return cast("Result", wait.future.result())
+            except errors.ClosedError as error:
+                # It was open when the call was made, and closed before libdbss had the call.
+                if error.parameter == "operation" or not (is_stream or pool.is_shut_down):
+                    raise
+                wait.error = None
+        raise _kept_error(operation, wait.error or cancelled_error("close"), is_stream)
     finally:
         operation._waiting.remove(wait.end)
         pool.waiting.discard(wait.end)
@@ -269,11 +271,30 @@ async def _run_in_pool(
         del cancelled, wait
 
 
+def _kept_error(operation: Operation, error: errors.Error, is_stream: bool) -> errors.Error:
+    """The error of a call that libdbss never had, which is the operation's from now on."""
+    control = operation._control
+    # If another call has the operation, so has its error.
+    if control is not None and (is_stream or not control.reservation.is_taken()):
+        control.early_error = error
+    return error
+
+
 if TYPE_CHECKING:
     _Method = Callable[Concatenate[Client, Parameters], Result]
     _AsyncMethod = Callable[Concatenate["AsyncClient", Parameters], Coroutine[Any, Any, Result]]
     _ListMethod = Callable[Concatenate[Client, Parameters], Items[Item]]
     _AsyncListMethod = Callable[Concatenate["AsyncClient", Parameters], "AsyncItems[Item]"]
+
+
+def _total_timeout(
+    total_timeout: Seconds = DEFAULT, options: Mapping[str, str] | None = None, **_: Any
+) -> Seconds:
+    """That of a client with these arguments, which are valid."""
+    text = (options or {}).get("total_timeout_ms")
+    if total_timeout is not DEFAULT or text is None:
+        return total_timeout
+    return None if text == "-1" else int(text) / 1000
 
 
 def _operation_for(operation: Operation | None) -> Operation:
@@ -393,15 +414,15 @@ class AsyncReportStream(AsyncIterator[bytes]):
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Reads ``size`` bytes, or all that remain; fewer only at the end."""
-        return await _run_in_pool(
-            self._pool, self._operation, self._stream.read, size, is_stream=True
-        )
+        return await self._run(self._stream.read, size)
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Reads the available bytes, at least one and at most ``size``; none at the end."""
-        return await _run_in_pool(
-            self._pool, self._operation, self._stream.read1, size, is_stream=True
-        )
+        return await self._run(self._stream.read1, size)
+
+    async def _run(self, read: Callable[[Any], bytes], size: int | None) -> bytes:
+        self._stream._check_open()
+        return await _run_in_pool(self._pool, self._operation, read, size, is_stream=True)
 
     async def __anext__(self) -> bytes:
         chunk = await self.read1()
@@ -413,7 +434,7 @@ class AsyncReportStream(AsyncIterator[bytes]):
         """Closes the stream, read to its end or not. Closing it again does nothing."""
         self._stream.close()
         # A read that waits for a thread ends too.
-        self._operation._wake()
+        end_waiting(self._operation._waiting, "close")
 
     async def __aenter__(self) -> AsyncReportStream:
         return self
@@ -449,6 +470,7 @@ class AsyncClient:
         max_threads: how many calls run at once; others wait. A stream or a list uses a
             thread only during a read. A call that waits longer than its ``total_timeout``
             fails with TotalTimeoutError; the time counts anew when it has a thread.
+            If no thread can be started at all, calls raise ResourceError.
 
     The other arguments and the exceptions are those of dbss.Client.
     """
@@ -457,7 +479,7 @@ class AsyncClient:
     def __init__(self, *, max_threads: int = MAX_THREADS, **arguments: Any) -> None:
         self._pool = _ThreadPool(max_threads)
         self._client = Client(**arguments)
-        self._pool.total_timeout = arguments.get("total_timeout", DEFAULT)
+        self._pool.total_timeout = _total_timeout(**arguments)
 
     download_report = _async_call(Client.download_report)
     download_report_to = _async_call(Client.download_report_to)
@@ -515,13 +537,7 @@ class AsyncClient:
         Client.cancel_all().
         """
         # First these, before they get the threads of the others.
-        for end in list(self._pool.waiting):
-            end(
-                errors.CancelledError(
-                    "the client's cancel_all() cancelled the call before it had a thread",
-                    cancelled_by="client",
-                )
-            )
+        end_waiting(self._pool.waiting, "client")
         self._client.cancel_all()
 
     @hides_arguments
@@ -533,8 +549,10 @@ class AsyncClient:
         """Closes the client and ends its threads. Running calls and streams end with
         dbss.CancelledError, and this method waits for them. Later calls raise ClosedError.
         """
+        futures = self._pool.shutdown()
+        end_waiting(self._pool.waiting, "close")
         self._client.close()
-        for future in self._pool.shutdown():
+        for future in futures:
             await _completion(future)
 
     async def __aenter__(self) -> AsyncClient:
