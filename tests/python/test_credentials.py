@@ -330,6 +330,26 @@ def test_passcode_provider_exception_is_the_cause(mock, connect, login):
     assert half.value.parameter == "iam_user_id"
 
 
+@pytest.mark.parametrize(
+    ("provided", "kind", "words"),
+    [
+        ("", dbss.InvalidValueError, "passcode: must not be empty"),
+        ("123456\n", dbss.InvalidValueError, "passcode: holds a character"),
+        ("\udc80", dbss.InvalidValueError, "passcode: holds a character"),
+        (123456, TypeError, "must give a str, not int"),
+        (dbss.Token("123456"), TypeError, "must give a str, not Token"),
+        (("123456", None), TypeError, "must give a str, not tuple"),
+    ],
+)
+def test_wrong_passcode_is_reported_as_one(mock, connect, login, provided, kind, words):
+    more = {**login, "iam_user_id": mock.user_id, "passcode_provider": lambda _: provided}
+    with connect(**more) as client, pytest.raises(dbss.NoTokenError, match=words) as caught:
+        client.check()
+    assert type(caught.value.__cause__) is kind
+    assert "token" not in caught.value.message
+    assert "123456" not in caught.value.message
+
+
 def test_coroutine_of_a_provider_hangs_calls_keep_their_own_limits(mock, provider_client, report):
     done = threading.Event()
 
