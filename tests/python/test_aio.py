@@ -162,6 +162,31 @@ async def test_async_errors_have_the_same_classes(mock, connect, client, tmp_pat
         aio.AsyncClient(endpoint="")
 
 
+async def test_async_wrong_arguments_are_reported_without_a_thread(new_report, connect):
+    report = new_report(no_response=True)
+    async with connect(max_threads=1) as client:
+        first = asyncio.ensure_future(client.download_report(*report.ids))
+        await wait_until(report.requests)
+        instance = report.ids[0]
+        for call, kind, words in (
+            (lambda: client.check(nonsense=1), TypeError, "nonsense"),
+            (lambda: client.download_report(instance), TypeError, "report_id"),
+            (lambda: client.download_report(instance, 1), TypeError, "report_id"),
+            (lambda: client.delete_report(instance, None), TypeError, "report_id"),
+            (lambda: client.delete_report(instance, "\0"), dbss.InvalidIdError, "report_id"),
+            (lambda: client.open_report(None, report.id), TypeError, "instance_id"),
+            (lambda: client.open_report(*report.ids, progress=1), TypeError, "progress"),
+            (lambda: client.mirror("reports", progress=1), TypeError, "progress"),
+            (lambda: client.schedule(instance, ID, project_id=1), TypeError, "project_id"),
+        ):
+            with pytest.raises(kind, match=words):
+                await call()
+        assert not first.done()
+        client.cancel_all()
+        with pytest.raises(dbss.CancelledError):
+            await first
+
+
 async def test_async_many_calls_share_the_threads(new_report, connect):
     reports = [new_report(20_000 + n) for n in range(300)]
     async with connect(max_threads=8) as client:
@@ -246,6 +271,18 @@ async def test_async_cancelled_read_ends_the_stream(new_report, client):
         with pytest.raises(dbss.CancelledError):
             await stream.read()
     assert time.monotonic() - started < PROMPT
+
+
+async def test_async_stream_is_read_by_one_task(new_report, client):
+    report = new_report(5 * MIB, stall_after=MIB)
+    async with await client.open_report(*report.ids) as stream:
+        first = asyncio.ensure_future(stream.read())
+        await asyncio.sleep(0)
+        with pytest.raises(dbss.BusyError, match="another task"):
+            await stream.read()
+        await stream.aclose()
+        with pytest.raises(dbss.CancelledError):
+            await first
 
 
 async def test_async_stream_opened_during_cancel_is_closed(new_report, client, monkeypatch):

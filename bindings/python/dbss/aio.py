@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import inspect
 import os
 import queue
 import sys
@@ -27,8 +28,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, cast
 
-from . import errors
-from .client import Client, hides_arguments
+from . import errors, ffi
+from .client import Client, encode_ids, hides_arguments
 from .lists import Item, Items
 from .operation import (
     Operation,
@@ -305,15 +306,31 @@ def _operation_for(operation: Operation | None) -> Operation:
     return operation
 
 
+def _check_arguments(bound: inspect.BoundArguments) -> None:
+    """Checks the ids and the progress function of a call; the call itself checks the rest."""
+    parameters = bound.signature.parameters
+    for name, value in bound.arguments.items():
+        # What has a default may be None.
+        if value is None and parameters[name].default is None:
+            continue
+        if name in ("instance_id", "locale", "project_id", "report_id", "template_id"):
+            ffi.encode(name, value)
+        elif name == "progress":
+            ffi.check_function(name, value)
+
+
 def _async_call(method: _Method[Parameters, Result]) -> _AsyncMethod[Parameters, Result]:
     """A coroutine function for a method of Client, with its parameters and docstring."""
     function: Any = method
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
     async def call(
         self: AsyncClient, *args: Any, operation: Operation | None = None, **kwargs: Any
     ) -> Any:
         call_operation = _operation_for(operation)
+        # Now, and not only when it has a thread.
+        _check_arguments(signature.bind(self._client, *args, **kwargs))
         bound = functools.partial(function, self._client, *args, operation=call_operation, **kwargs)
         return await _run_in_pool(self._pool, call_operation, bound)
 
@@ -411,6 +428,7 @@ class AsyncReportStream(AsyncIterator[bytes]):
         self._stream = stream
         self._pool = pool
         self._operation = operation
+        self._is_reading = False
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Reads ``size`` bytes, or all that remain; fewer only at the end."""
@@ -422,7 +440,13 @@ class AsyncReportStream(AsyncIterator[bytes]):
 
     async def _run(self, read: Callable[[Any], bytes], size: int | None) -> bytes:
         self._stream._check_open()
-        return await _run_in_pool(self._pool, self._operation, read, size, is_stream=True)
+        if self._is_reading:
+            raise errors.BusyError("stream: is being read by another task", parameter="stream")
+        self._is_reading = True
+        try:
+            return await _run_in_pool(self._pool, self._operation, read, size, is_stream=True)
+        finally:
+            self._is_reading = False
 
     async def __anext__(self) -> bytes:
         chunk = await self.read1()
@@ -509,6 +533,9 @@ class AsyncClient:
     ) -> AsyncReportStream:
         """Opens an audit report for reading in parts; as Client.open_report()."""
         call_operation = _operation_for(operation)
+        encode_ids(project_id, instance_id, report_id, locale)
+        if progress is not None:
+            ffi.check_function("progress", progress)
         opened: list[ReportStream] = []
 
         def call() -> None:

@@ -145,7 +145,7 @@ def _reject_several_credentials(kinds: Mapping[str, Iterable[object]]) -> None:
         )
 
 
-def _encode_ids(
+def encode_ids(
     project_id: str | None, instance_id: str, report_id: str, locale: str | None
 ) -> ReportIds:
     """Encodes the ids of a report for C."""
@@ -474,7 +474,7 @@ class Client(ReportMethods, MirrorMethods):
         signal handler, such as KeyboardInterrupt, ends the call within 250 ms,
         and the call raises it.
         """
-        ids = _encode_ids(project_id, instance_id, report_id, locale)
+        ids = encode_ids(project_id, instance_id, report_id, locale)
         buffer = abi.Buffer()
 
         def call(context: abi.Context, control: abi.Operation) -> bytes:
@@ -562,7 +562,7 @@ class Client(ReportMethods, MirrorMethods):
             Error: the call failed otherwise.
             ClosedError: the client is closed.
         """
-        ids = _encode_ids(project_id, instance_id, report_id, locale)
+        ids = encode_ids(project_id, instance_id, report_id, locale)
         settings.check_bool("replace", replace)
         if isinstance(path, (str, bytes, os.PathLike)):
             return self._download_to_path(ids, path, replace, operation, progress)
@@ -636,7 +636,7 @@ class Client(ReportMethods, MirrorMethods):
         exception, and the stream ends: later reads raise CancelledError.
         """
         return self._open_stream(
-            _encode_ids(project_id, instance_id, report_id, locale), operation, progress
+            encode_ids(project_id, instance_id, report_id, locale), operation, progress
         )
 
     def _open_stream(
