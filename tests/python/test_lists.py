@@ -9,6 +9,7 @@ import threading
 import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import dbss
@@ -88,6 +89,13 @@ CALLS = {
 }
 
 
+# They are outside of what Python can write in UTC.
+EXTREMES = (
+    datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))),
+    datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
+)
+
+
 @pytest.mark.parametrize(
     ("call", "value", "kind", "parameter"),
     [
@@ -102,6 +110,12 @@ CALLS = {
         ("template_id", "a\0", dbss.InvalidIdError, "template_id"),
         ("end_date", "\0", dbss.InvalidValueError, "end_date"),
         ("db_ids", [], dbss.InvalidValueError, "db_ids"),
+        *(
+            (call, ids, dbss.InvalidValueError, "db_ids")
+            for call in ("db_ids", "schedule")
+            for ids in (["a,b"], ["", "a"], [""])
+        ),
+        *(("start_time", at, dbss.InvalidValueError, "start_time") for at in EXTREMES),
     ],
 )
 def test_wrong_argument_is_rejected_at_once(mock, client, call, value, kind, parameter):

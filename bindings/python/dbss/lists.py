@@ -276,6 +276,12 @@ def _join_ids(db_ids: str | Sequence[str] | None) -> str | None:
     for one in db_ids:
         if not isinstance(one, str):
             raise TypeError(f"db_ids: must hold only str, not {type(one).__name__}")
+        # Joined, it would be several ids, or with no other one mean all databases.
+        if not one or "," in one:
+            raise errors.InvalidValueError(
+                "db_ids: an id of a sequence must not be empty or hold a comma",
+                parameter="db_ids",
+            )
     return ",".join(db_ids)
 
 
