@@ -39,7 +39,7 @@ from .operation import (
     end_waiting,
 )
 from .settings import DEFAULT, Default, Seconds
-from .stream import ReportStream
+from .stream import ReportStream, check_size
 
 if TYPE_CHECKING:
     # New in Python 3.10.
@@ -352,7 +352,7 @@ def _async_list(method: _ListMethod[Parameters, Item]) -> _AsyncListMethod[Param
     return cast("_AsyncListMethod[Parameters, Item]", call)
 
 
-class AsyncItems(AsyncIterator[Item], Generic[Item]):
+class AsyncItems(ffi.Uncopyable, AsyncIterator[Item], Generic[Item]):
     """A list of the service for ``async for``; each page is fetched when it is needed.
 
     It can be iterated once, by one task at a time. While one task waits for a page,
@@ -399,7 +399,7 @@ class AsyncItems(AsyncIterator[Item], Generic[Item]):
         return f"<dbss.aio.AsyncItems of {self._items!r}>"
 
 
-class AsyncReportStream(AsyncIterator[bytes]):
+class AsyncReportStream(ffi.Uncopyable, AsyncIterator[bytes]):
     """A report that is read in parts; see AsyncClient.open_report().
 
     Iteration yields chunks of bytes. It ends only when the report is complete and has
@@ -439,6 +439,7 @@ class AsyncReportStream(AsyncIterator[bytes]):
         return await self._run(self._stream.read1, size)
 
     async def _run(self, read: Callable[[Any], bytes], size: int | None) -> bytes:
+        check_size(size)
         self._stream._check_open()
         if self._is_reading:
             raise errors.BusyError("stream: is being read by another task", parameter="stream")
@@ -475,7 +476,7 @@ class AsyncReportStream(AsyncIterator[bytes]):
         return f"<dbss.aio.AsyncReportStream of {self._stream!r}>"
 
 
-class AsyncClient:
+class AsyncClient(ffi.Uncopyable):
     """A dbss.Client for asyncio: its calls are coroutines, its lists for ``async for``.
 
     A call runs in a thread of the client, with a new operation unless you pass one.

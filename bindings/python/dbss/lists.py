@@ -172,7 +172,7 @@ def _parse_page(page: abi.Page) -> dict[str, Any]:
 FetchPage = Callable[[_Cursor], None]
 
 
-class Items(Iterator[Item], Generic[Item]):
+class Items(ffi.Uncopyable, Iterator[Item], Generic[Item]):
     """A list of the service; each page is fetched when it is needed.
 
     It can be iterated once, from any thread, but by one thread at a time. While one

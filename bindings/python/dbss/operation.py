@@ -184,7 +184,7 @@ class Control(ffi.OwnedHandle[abi.Operation]):
         return self.early_error or ffi.operation_error(self.pointer)
 
 
-class Operation:
+class Operation(ffi.Uncopyable):
     """Options, progress, cancel and result of one call.
 
     Pass it to a call of a Client, and read or cancel it from any thread while
@@ -395,7 +395,7 @@ def control_for(operation: Operation | None) -> Control:
     return operation._open_control()
 
 
-class CallRunner:
+class CallRunner(ffi.Uncopyable):
     """The base of the mixins of Client, which run their calls through it."""
 
     def _run_call(
