@@ -273,6 +273,21 @@ async def test_async_cancelled_read_ends_the_stream(new_report, client):
     assert time.monotonic() - started < PROMPT
 
 
+async def test_async_cancelled_generate_keeps_the_id_of_its_report(mock, client, instance):
+    mock.set("generation", percent_per_list=0)
+    template = mock.templates[0]["id"]
+    with dbss.Operation() as operation:
+        call = client.generate_report(instance, template, *TIME_RANGE, operation=operation)
+        task = asyncio.ensure_future(call)
+        # The id is known from the list.
+        await wait_until(lambda: operation.percent is not None)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert operation.error.candidates == (mock.made()[-1],)
+        assert caught.value.__cause__.candidates == (mock.made()[-1],)
+
+
 async def test_async_stream_is_read_by_one_task(new_report, client):
     report = new_report(5 * MIB, stall_after=MIB)
     async with await client.open_report(*report.ids) as stream:

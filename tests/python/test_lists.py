@@ -343,3 +343,20 @@ def test_report_that_is_not_ready_is_a_timeout_error(mock, client, instance):
     with dbss.Operation(wait_timeout=0.1) as operation, pytest.raises(TimeoutError) as caught:
         client.wait_for_report(instance, report, operation=operation)
     assert isinstance(caught.value, dbss.NotReadyError)
+
+
+def test_generate_keeps_the_id_of_its_report_when_progress_raises(mock, client, instance):
+    mock.set("generation", percent_per_list=10)
+
+    def progress(now):
+        if now.percent:
+            raise ZeroDivisionError("mine")
+
+    template = mock.templates[0]["id"]
+    with dbss.Operation() as operation:
+        with pytest.raises(ZeroDivisionError, match="mine") as caught:
+            client.generate_report(
+                instance, template, *TIME_RANGE, operation=operation, progress=progress
+            )
+        assert operation.error.candidates == (mock.made()[-1],)
+    assert caught.value.__cause__.candidates == (mock.made()[-1],)

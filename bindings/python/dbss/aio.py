@@ -253,6 +253,12 @@ async def _run_in_pool(
                     raise
                 cancelled = error
         if cancelled is not None:
+            if not wait.future.cancelled():
+                failure = wait.future.exception()
+                # It has the id of a report that was created.
+                if isinstance(failure, errors.Error) and failure.candidates:
+                    cancelled.__cause__ = failure
+                del failure
             raise cancelled
         if not wait.future.cancelled():
             try:

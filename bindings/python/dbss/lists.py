@@ -628,6 +628,10 @@ class ReportMethods(CallRunner):
                 that was created is not deleted. If it was found before the
                 failure, ``candidates`` has its id, for wait_for_report().
             ClosedError: the client is closed.
+
+        Another exception, such as KeyboardInterrupt, what ``progress`` raises, or with
+        asyncio a cancel or a timeout of the task, has no ``candidates``. So pass an
+        Operation: its ``error.candidates`` has the id then.
         """
         ids = self._encode_instance(project_id, instance_id)
         buffer = ffi.id_buffer()

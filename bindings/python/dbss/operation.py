@@ -496,7 +496,7 @@ class CallMonitor:
 
     def run(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Calls a function that blocks. Raises what callbacks raised meanwhile, unchanged."""
-        relay = previous = None
+        relay = previous = cause = None
         running = threading.Lock()
         # Locks and `finally` here, and no context managers that are written in Python:
         # a signal handler could raise inside of these.
@@ -520,17 +520,21 @@ class CallMonitor:
                     if self._provider is not None:
                         self._provider.attach_cause(error)
                     raise
+                # It has the id of a report that was created.
+                cause = error if error.candidates else None
             finally:
                 if relay is not None and previous is not None:
                     relay.send = previous
                 _running_calls.pop(running, None)
         # Outside of the handler above, which would become its __context__.
         error_to_raise, self._raised = self._raised, None
+        if cause is not None and error_to_raise.__cause__ is None:
+            error_to_raise.__cause__ = cause
         try:
             raise error_to_raise
         finally:
             # Otherwise the exception and this frame would be a reference cycle.
-            del error_to_raise
+            del cause, error_to_raise
 
 
 # The exit of the interpreter.
