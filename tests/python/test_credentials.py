@@ -21,7 +21,7 @@ from datetime import datetime, timedelta, timezone
 import dbss
 import pytest
 from dbss import _abi as abi
-from dbss import ffi
+from dbss import aio, ffi
 
 from support import TIMEOUT, UNREACHABLE, Child, CustomError, compiled, wait_until
 
@@ -392,6 +392,41 @@ def test_provider_hangs_ctrl_c_ends_the_call(mock, provider_client, report):
         assert client.download_report(*report.ids)
 
 
+def test_provider_that_calls_its_own_client_fails_at_once(mock, provider_client, report):
+    def provider(refused):
+        return str(client.download_report(*report.ids))
+
+    with provider_client(provider) as client:
+        for call in (client.check, lambda: client.open_report(*report.ids)):
+            with pytest.raises(dbss.NoTokenError, match="its own client") as caught:
+                call()
+            assert isinstance(caught.value.__cause__, dbss.BusyError)
+
+
+def test_coroutine_of_a_provider_that_calls_its_own_client_fails_at_once(mock, report):
+    async def provider(refused):
+        return str(await client.download_report(*report.ids))
+
+    async def call():
+        async with client:
+            await client.check()
+
+    settings = {"endpoint": mock.http, "project_id": mock.project_id}
+    client = aio.AsyncClient(**settings, token_provider=provider)
+    with pytest.raises(dbss.NoTokenError, match="its own client"):
+        asyncio.run(call())
+
+
+def test_provider_may_call_a_client_that_needs_it_no_more(mock, provider_client, report):
+    def provider(refused):
+        client.set_token(mock.token)
+        client.check()
+        return mock.token
+
+    with provider_client(provider) as client:
+        assert client.download_report(*report.ids)
+
+
 TRAMPOLINE = """
 #include <signal.h>
 void ask(void (*f)(void *, void *), void *user_data, void *request)
@@ -574,7 +609,7 @@ def test_provider_works_in_forked_children(mock, provider_client, report, before
 
 def test_provider_many_requests_leak_nothing(run_python):
     code = """
-from dbss import ffi
+from dbss import aio, ffi
 def provider(refused):
     calls.append(refused)
     if len(calls) % 2:

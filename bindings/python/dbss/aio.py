@@ -337,6 +337,7 @@ def _async_call(method: _Method[Parameters, Result]) -> _AsyncMethod[Parameters,
         call_operation = _operation_for(operation)
         # Now, and not only when it has a thread.
         _check_arguments(signature.bind(self._client, *args, **kwargs))
+        self._client._context_for_call()
         bound = functools.partial(function, self._client, *args, operation=call_operation, **kwargs)
         return await _run_in_pool(self._pool, call_operation, bound)
 
@@ -543,6 +544,7 @@ class AsyncClient(ffi.Uncopyable):
         encode_ids(project_id, instance_id, report_id, locale)
         if progress is not None:
             ffi.check_function("progress", progress)
+        self._client._context_for_call()
         opened: list[ReportStream] = []
 
         def call() -> None:

@@ -260,8 +260,8 @@ class Client(ReportMethods, MirrorMethods):
             the expiry. It runs in a thread of the client, once for all waiting
             calls, each of which keeps its own timeouts and cancel. An exception
             that it raises is the ``__cause__`` of their NoTokenError. It must not
-            use this client. The thread ends with the client, so close() a client
-            whose provider refers to it.
+            use this client: a call in its thread raises BusyError. The thread
+            ends with the client, so close() a client whose provider refers to it.
         iam_endpoint: the URL of IAM, for logins and for the lookup of a project.
             The default is that of the profile, of the variable
             HUAWEICLOUD_SDK_IAM_ENDPOINT, or of the region.
@@ -645,7 +645,7 @@ class Client(ReportMethods, MirrorMethods):
         operation: Operation | None,
         progress: ProgressFunction | None,
     ) -> ReportStream:
-        context = self._require_context()
+        context = self._context_for_call()
         control = control_for(operation)
         monitor = CallMonitor(control, progress, context.log, context.provider)
         handle = Handle(abi.ReportStream, abi.report_stream_free)
@@ -686,7 +686,7 @@ class Client(ReportMethods, MirrorMethods):
         progress: ProgressFunction | None,
     ) -> Result:
         """Runs a call of libdbss with an operation, a log and a progress function."""
-        context = self._require_context()
+        context = self._context_for_call()
         control = control_for(operation)
         monitor = CallMonitor(control, progress, context.log, context.provider)
         # Otherwise no callback would have an effect.
@@ -783,6 +783,8 @@ class Client(ReportMethods, MirrorMethods):
         context = self._require_context()
         try:
             abi.context_set_token(context.pointer, ffi.encode("token", token))
+            # No call needs it any more.
+            context.provider = None
         finally:
             del context
 
@@ -790,6 +792,12 @@ class Client(ReportMethods, MirrorMethods):
         context = self._context
         if context is None:
             raise errors.ClosedError("the client is closed", parameter="client")
+        return context
+
+    def _context_for_call(self) -> _Context:
+        context = self._require_context()
+        if context.provider is not None:
+            context.provider.check_caller()
         return context
 
     def close(self) -> None:

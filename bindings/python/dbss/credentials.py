@@ -135,6 +135,13 @@ class CallbackProvider:
                 ) from error
             self._thread = thread
 
+    def check_caller(self) -> None:
+        """Raises BusyError in the thread that serves requests, where a call would wait for it."""
+        if threading.current_thread() is self._thread:
+            raise errors.BusyError(
+                "the provider calls its own client, which waits for it", parameter="client"
+            )
+
     def attach_cause(self, error: errors.Error) -> None:
         """Sets the cause of an error to what the function raised, if that caused it."""
         if isinstance(error, errors.NoTokenError):
