@@ -67,6 +67,9 @@ def test_async_client_has_all_client_methods_with_same_parameters():
         theirs, ours = inspect.signature(theirs), inspect.signature(ours)
         assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
         assert getattr(aio.AsyncClient, name).__doc__
+    theirs, ours = (inspect.signature(kind).parameters for kind in (dbss.Client, aio.AsyncClient))
+    assert list(ours) == ["max_threads", *theirs]
+    assert list(ours.values())[1:] == list(theirs.values())
 
 
 def test_aio_is_imported_only_on_demand(environment):

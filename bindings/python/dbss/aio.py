@@ -23,14 +23,16 @@ import queue
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, cast
 
 from . import errors, ffi
 from .client import Client, encode_ids, hides_arguments
+from .credentials import PasscodeProvider, TokenProvider
 from .lists import Item, Items
+from .log import LogFunction
 from .operation import (
     Operation,
     ProgressFunction,
@@ -294,9 +296,7 @@ if TYPE_CHECKING:
     _AsyncListMethod = Callable[Concatenate["AsyncClient", Parameters], "AsyncItems[Item]"]
 
 
-def _total_timeout(
-    total_timeout: Seconds = DEFAULT, options: Mapping[str, str] | None = None, **_: Any
-) -> Seconds:
+def _total_timeout(total_timeout: Seconds, options: Mapping[str, str] | None) -> Seconds:
     """That of a client with these arguments, which are valid."""
     text = (options or {}).get("total_timeout_ms")
     if total_timeout is not DEFAULT or text is None:
@@ -508,10 +508,54 @@ class AsyncClient(ffi.Uncopyable):
     """
 
     @hides_arguments
-    def __init__(self, *, max_threads: int = MAX_THREADS, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        max_threads: int = MAX_THREADS,
+        region: str | None = None,
+        endpoint: str | Sequence[str] | None = None,
+        project_id: str | None = None,
+        token: str | None = None,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        security_token: str | None = None,
+        iam_user: str | None = None,
+        iam_password: str | None = None,
+        iam_domain: str | None = None,
+        iam_user_id: str | None = None,
+        passcode_provider: PasscodeProvider | None = None,
+        agency_name: str | None = None,
+        agency_domain: str | None = None,
+        agency_domain_id: str | None = None,
+        agency_duration: float | Default = DEFAULT,
+        credentials: str | None = None,
+        token_provider: TokenProvider | None = None,
+        iam_endpoint: str | None = None,
+        sts_endpoint: str | None = None,
+        metadata_endpoint: str | None = None,
+        ca_file: str | bytes | os.PathLike[str] | None = None,
+        connect_timeout: Seconds = DEFAULT,
+        stall_timeout: Seconds = DEFAULT,
+        total_timeout: Seconds = DEFAULT,
+        allow_plaintext: bool = False,
+        max_memory_bytes: int | None = None,
+        user_agent_suffix: str | None = None,
+        max_attempts: int | None = None,
+        max_retry_after: float | Default = DEFAULT,
+        follow_redirects: bool = False,
+        proxy: str | None = None,
+        proxy_from_environment: bool = False,
+        wait_timeout: Seconds = DEFAULT,
+        poll_interval: float | Default = DEFAULT,
+        log: LogFunction | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        # First, when there are only the parameters.
+        arguments = dict(locals())
+        del arguments["self"], arguments["max_threads"]
         self._pool = _ThreadPool(max_threads)
         self._client = Client(**arguments)
-        self._pool.total_timeout = _total_timeout(**arguments)
+        self._pool.total_timeout = _total_timeout(total_timeout, options)
 
     download_report = _async_call(Client.download_report)
     download_report_to = _async_call(Client.download_report_to)
