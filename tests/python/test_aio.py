@@ -67,6 +67,9 @@ def test_async_client_has_all_client_methods_with_same_parameters():
         theirs, ours = inspect.signature(theirs), inspect.signature(ours)
         assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
         assert getattr(aio.AsyncClient, name).__doc__
+    theirs, ours = (inspect.signature(kind).parameters for kind in (dbss.Client, aio.AsyncClient))
+    assert list(ours) == ["max_threads", *theirs]
+    assert list(ours.values())[1:] == list(theirs.values())
 
 
 def test_aio_is_imported_only_on_demand(environment):
@@ -162,6 +165,31 @@ async def test_async_errors_have_the_same_classes(mock, connect, client, tmp_pat
         aio.AsyncClient(endpoint="")
 
 
+async def test_async_wrong_arguments_are_reported_without_a_thread(new_report, connect):
+    report = new_report(no_response=True)
+    async with connect(max_threads=1) as client:
+        first = asyncio.ensure_future(client.download_report(*report.ids))
+        await wait_until(report.requests)
+        instance = report.ids[0]
+        for call, kind, words in (
+            (lambda: client.check(nonsense=1), TypeError, "nonsense"),
+            (lambda: client.download_report(instance), TypeError, "report_id"),
+            (lambda: client.download_report(instance, 1), TypeError, "report_id"),
+            (lambda: client.delete_report(instance, None), TypeError, "report_id"),
+            (lambda: client.delete_report(instance, "\0"), dbss.InvalidIdError, "report_id"),
+            (lambda: client.open_report(None, report.id), TypeError, "instance_id"),
+            (lambda: client.open_report(*report.ids, progress=1), TypeError, "progress"),
+            (lambda: client.mirror("reports", progress=1), TypeError, "progress"),
+            (lambda: client.schedule(instance, ID, project_id=1), TypeError, "project_id"),
+        ):
+            with pytest.raises(kind, match=words):
+                await call()
+        assert not first.done()
+        client.cancel_all()
+        with pytest.raises(dbss.CancelledError):
+            await first
+
+
 async def test_async_many_calls_share_the_threads(new_report, connect):
     reports = [new_report(20_000 + n) for n in range(300)]
     async with connect(max_threads=8) as client:
@@ -248,6 +276,33 @@ async def test_async_cancelled_read_ends_the_stream(new_report, client):
     assert time.monotonic() - started < PROMPT
 
 
+async def test_async_cancelled_generate_keeps_the_id_of_its_report(mock, client, instance):
+    mock.set("generation", percent_per_list=0)
+    template = mock.templates[0]["id"]
+    with dbss.Operation() as operation:
+        call = client.generate_report(instance, template, *TIME_RANGE, operation=operation)
+        task = asyncio.ensure_future(call)
+        # The id is known from the list.
+        await wait_until(lambda: operation.percent is not None)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert operation.error.candidates == (mock.made()[-1],)
+        assert caught.value.__cause__.candidates == (mock.made()[-1],)
+
+
+async def test_async_stream_is_read_by_one_task(new_report, client):
+    report = new_report(5 * MIB, stall_after=MIB)
+    async with await client.open_report(*report.ids) as stream:
+        first = asyncio.ensure_future(stream.read())
+        await asyncio.sleep(0)
+        with pytest.raises(dbss.BusyError, match="another task"):
+            await stream.read()
+        await stream.aclose()
+        with pytest.raises(dbss.CancelledError):
+            await first
+
+
 async def test_async_stream_opened_during_cancel_is_closed(new_report, client, monkeypatch):
     opened, may_continue = threading.Event(), threading.Event()
     streams = []
@@ -311,8 +366,12 @@ async def test_async_queued_call_ends_without_a_thread(new_report, connect):
         first = asyncio.ensure_future(client.download_report(*report.ids))
         await wait_until(report.requests)
         started = time.monotonic()
-        with pytest.raises(dbss.TotalTimeoutError):
-            await client.check(operation=dbss.Operation(total_timeout=0.05))
+        with dbss.Operation(total_timeout=0.05) as operation:
+            with pytest.raises(dbss.TotalTimeoutError) as caught:
+                await client.check(operation=operation)
+            assert operation.error is caught.value
+            operation.reset()
+            assert operation.error is None
         # A cancel before the call, and one during its wait.
         with dbss.Operation() as operation:
             operation.cancel()
@@ -328,8 +387,11 @@ async def test_async_queued_call_ends_without_a_thread(new_report, connect):
         third = asyncio.ensure_future(stream.read())
         await asyncio.sleep(0)
         await stream.aclose()
-        with pytest.raises(dbss.ClosedError):
+        with pytest.raises(dbss.CancelledError) as caught:
             await third
+        assert caught.value.cancelled_by == "close"
+        with pytest.raises(dbss.ClosedError):
+            await stream.read()
         fourth = asyncio.ensure_future(client.check())
         await asyncio.sleep(0)
         assert not first.done()
@@ -339,10 +401,53 @@ async def test_async_queued_call_ends_without_a_thread(new_report, connect):
                 await task
             assert caught.value.cancelled_by == "client"
         assert time.monotonic() - started < PROMPT
-    async with connect(max_threads=1, total_timeout=0.2) as client:
-        tasks = [client.download_report(*report.ids), client.check()]
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert {type(end) for end in outcomes[:1]} == {dbss.TotalTimeoutError}
+
+
+@pytest.mark.parametrize(
+    "timeout", [{"total_timeout": 0.2}, {"options": {"total_timeout_ms": "200"}}]
+)
+async def test_async_queued_call_has_the_timeout_of_its_client(new_report, connect, timeout):
+    report = new_report(no_response=True)
+    async with connect(max_threads=1, **timeout) as client:
+        # It keeps the only thread for longer.
+        with dbss.Operation(total_timeout=None) as operation:
+            call = client.download_report(*report.ids, operation=operation)
+            first = asyncio.ensure_future(call)
+            await wait_until(report.requests)
+            with pytest.raises(dbss.TotalTimeoutError, match=r"0\.2 s for a thread"):
+                await client.check()
+            first.cancel()
+
+
+async def test_async_call_without_a_thread(new_report, connect, monkeypatch):
+    def start(thread):
+        if thread.name == "dbss async call":
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    start_thread = threading.Thread.start
+    report = new_report(no_response=True)
+    client = connect()
+    first = asyncio.ensure_future(client.download_report(*report.ids))
+    await wait_until(report.requests)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    # It waits for the thread of the other.
+    with dbss.Operation() as operation:
+        second = asyncio.ensure_future(client.check(operation=operation))
+        await asyncio.sleep(0)
+        operation.cancel()
+        with pytest.raises(dbss.CancelledError):
+            await second
+        assert isinstance(operation.error, dbss.CancelledError)
+    await client.aclose()
+    with pytest.raises(dbss.CancelledError):
+        await first
+    async with connect() as client:
+        with pytest.raises(dbss.ResourceError, match="cannot start a thread") as caught:
+            await client.check()
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        monkeypatch.undo()
+        assert await client.check() is None
 
 
 async def test_async_operation_argument_controls_the_call(new_report, client):
@@ -376,12 +481,36 @@ async def test_async_close_ends_calls_and_threads(new_report, connect):
     await client.aclose()
     assert time.monotonic() - started < PROMPT
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(end) for end in outcomes] == [dbss.CancelledError] * 2 + [dbss.ClosedError]
+    assert [type(end) for end in outcomes] == [dbss.CancelledError] * 3
+    assert {end.cancelled_by for end in outcomes} == {"close"}
     await client.aclose()
     with pytest.raises(dbss.ClosedError):
         await client.check()
     with pytest.raises(dbss.ClosedError):
         client.instances()
+
+
+async def test_async_close_cancels_calls_that_have_just_begun(mock, client):
+    mock.fault("@instances", no_response=True)
+    tasks = [asyncio.ensure_future(client.check()) for _ in range(20)]
+    await asyncio.sleep(0)
+    await client.aclose()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(end) for end in outcomes} == {dbss.CancelledError}
+    assert {end.cancelled_by for end in outcomes} == {"close"}
+
+
+async def test_async_close_cancels_idle_streams(new_report, client):
+    stream = await client.open_report(*new_report(5 * MIB).ids)
+    assert len(await stream.read(10)) == 10
+    await client.aclose()
+    for read in (stream.read, stream.read1):
+        with pytest.raises(dbss.CancelledError) as caught:
+            await read()
+        assert caught.value.cancelled_by == "close"
+    await stream.aclose()
+    with pytest.raises(dbss.ClosedError):
+        await stream.read()
 
 
 async def test_async_unreferenced_client_ends_its_threads(connect):

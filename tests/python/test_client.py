@@ -422,6 +422,23 @@ ERROR_FIELDS = {
 }
 
 
+async def test_objects_with_handles_are_not_copied(mock, client, new_report):
+    """To close or forget a copy would close the original."""
+    report = new_report()
+    settings = {"endpoint": mock.http, "token": mock.token, "project_id": mock.project_id}
+    async with (
+        aio.AsyncClient(**settings) as async_client,
+        await async_client.open_report(*report.ids) as async_stream,
+    ):
+        with client.open_report(*report.ids) as stream, dbss.Operation() as operation:
+            of_async = (async_client, async_stream, async_client.instances())
+            for one in (client, stream, operation, client.instances(), *of_async):
+                for way in (copy.copy, copy.deepcopy, pickle.dumps):
+                    with pytest.raises(TypeError, match=f"copy or pickle a {type(one).__name__}"):
+                        way(one)
+            assert sha256(stream.read()) == report.sha256
+
+
 @pytest.mark.parametrize("kind", [*errors.STATUSES.values(), dbss.Error])
 @pytest.mark.parametrize("way", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
 def test_error_survives_pickle_and_copy(kind, way):

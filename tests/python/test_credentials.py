@@ -21,7 +21,7 @@ from datetime import datetime, timedelta, timezone
 import dbss
 import pytest
 from dbss import _abi as abi
-from dbss import ffi
+from dbss import aio, ffi
 
 from support import TIMEOUT, UNREACHABLE, Child, CustomError, compiled, wait_until
 
@@ -330,6 +330,26 @@ def test_passcode_provider_exception_is_the_cause(mock, connect, login):
     assert half.value.parameter == "iam_user_id"
 
 
+@pytest.mark.parametrize(
+    ("provided", "kind", "words"),
+    [
+        ("", dbss.InvalidValueError, "passcode: must not be empty"),
+        ("123456\n", dbss.InvalidValueError, "passcode: holds a character"),
+        ("\udc80", dbss.InvalidValueError, "passcode: holds a character"),
+        (123456, TypeError, "must give a str, not int"),
+        (dbss.Token("123456"), TypeError, "must give a str, not Token"),
+        (("123456", None), TypeError, "must give a str, not tuple"),
+    ],
+)
+def test_wrong_passcode_is_reported_as_one(mock, connect, login, provided, kind, words):
+    more = {**login, "iam_user_id": mock.user_id, "passcode_provider": lambda _: provided}
+    with connect(**more) as client, pytest.raises(dbss.NoTokenError, match=words) as caught:
+        client.check()
+    assert type(caught.value.__cause__) is kind
+    assert "token" not in caught.value.message
+    assert "123456" not in caught.value.message
+
+
 def test_coroutine_of_a_provider_hangs_calls_keep_their_own_limits(mock, provider_client, report):
     done = threading.Event()
 
@@ -369,6 +389,41 @@ def test_provider_hangs_ctrl_c_ends_the_call(mock, provider_client, report):
             done.set()
         interrupted.clear()
         client.set_token(mock.token)
+        assert client.download_report(*report.ids)
+
+
+def test_provider_that_calls_its_own_client_fails_at_once(mock, provider_client, report):
+    def provider(refused):
+        return str(client.download_report(*report.ids))
+
+    with provider_client(provider) as client:
+        for call in (client.check, lambda: client.open_report(*report.ids)):
+            with pytest.raises(dbss.NoTokenError, match="its own client") as caught:
+                call()
+            assert isinstance(caught.value.__cause__, dbss.BusyError)
+
+
+def test_coroutine_of_a_provider_that_calls_its_own_client_fails_at_once(mock, report):
+    async def provider(refused):
+        return str(await client.download_report(*report.ids))
+
+    async def call():
+        async with client:
+            await client.check()
+
+    settings = {"endpoint": mock.http, "project_id": mock.project_id}
+    client = aio.AsyncClient(**settings, token_provider=provider)
+    with pytest.raises(dbss.NoTokenError, match="its own client"):
+        asyncio.run(call())
+
+
+def test_provider_may_call_a_client_that_needs_it_no_more(mock, provider_client, report):
+    def provider(refused):
+        client.set_token(mock.token)
+        client.check()
+        return mock.token
+
+    with provider_client(provider) as client:
         assert client.download_report(*report.ids)
 
 
@@ -437,6 +492,19 @@ def test_provider_thread_ends_with_the_context(mock, provider_client, report):
         assert client.find_credentials()
         [thread] = provider_threads()
     expect_end(thread)
+
+
+def test_provider_without_a_thread(mock, provider_client, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with provider_client(mock.token) as client:
+        with pytest.raises(dbss.ResourceError, match="cannot start the thread") as caught:
+            client.check()
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        monkeypatch.undo()
+        client.check()
 
 
 def test_provider_is_not_called_after_close(mock, provider_client):
@@ -541,7 +609,7 @@ def test_provider_works_in_forked_children(mock, provider_client, report, before
 
 def test_provider_many_requests_leak_nothing(run_python):
     code = """
-from dbss import ffi
+from dbss import aio, ffi
 def provider(refused):
     calls.append(refused)
     if len(calls) % 2:

@@ -9,6 +9,7 @@ import threading
 import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import dbss
@@ -88,6 +89,13 @@ CALLS = {
 }
 
 
+# They are outside of what Python can write in UTC.
+EXTREMES = (
+    datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))),
+    datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
+)
+
+
 @pytest.mark.parametrize(
     ("call", "value", "kind", "parameter"),
     [
@@ -102,6 +110,12 @@ CALLS = {
         ("template_id", "a\0", dbss.InvalidIdError, "template_id"),
         ("end_date", "\0", dbss.InvalidValueError, "end_date"),
         ("db_ids", [], dbss.InvalidValueError, "db_ids"),
+        *(
+            (call, ids, dbss.InvalidValueError, "db_ids")
+            for call in ("db_ids", "schedule")
+            for ids in (["a,b"], ["", "a"], [""])
+        ),
+        *(("start_time", at, dbss.InvalidValueError, "start_time") for at in EXTREMES),
     ],
 )
 def test_wrong_argument_is_rejected_at_once(mock, client, call, value, kind, parameter):
@@ -329,3 +343,20 @@ def test_report_that_is_not_ready_is_a_timeout_error(mock, client, instance):
     with dbss.Operation(wait_timeout=0.1) as operation, pytest.raises(TimeoutError) as caught:
         client.wait_for_report(instance, report, operation=operation)
     assert isinstance(caught.value, dbss.NotReadyError)
+
+
+def test_generate_keeps_the_id_of_its_report_when_progress_raises(mock, client, instance):
+    mock.set("generation", percent_per_list=10)
+
+    def progress(now):
+        if now.percent:
+            raise ZeroDivisionError("mine")
+
+    template = mock.templates[0]["id"]
+    with dbss.Operation() as operation:
+        with pytest.raises(ZeroDivisionError, match="mine") as caught:
+            client.generate_report(
+                instance, template, *TIME_RANGE, operation=operation, progress=progress
+            )
+        assert operation.error.candidates == (mock.made()[-1],)
+    assert caught.value.__cause__.candidates == (mock.made()[-1],)

@@ -1,5 +1,6 @@
 """``python -m dbss``, and the package without its library."""
 
+import importlib.util
 import os
 import re
 import signal
@@ -63,3 +64,15 @@ def test_package_without_library_raises_import_error(environment, tmp_path):
     (tmp_path / "other/__main__.py").write_text("print(2)\n")
     env = {**environment, **NO_LIBRARY}
     assert output(sys.executable, "-m", "other", env=env, cwd=tmp_path) == "1\n2\n"
+
+
+def test_import_in_a_subinterpreter_is_an_import_error(environment):
+    names = ("_interpreters", "_xxsubinterpreters")
+    module = next((name for name in names if importlib.util.find_spec(name)), None)
+    if module is None:
+        pytest.skip("this Python has no module for subinterpreters")
+    inside = "try: import dbss\nexcept ImportError as error: print(error, flush=True)\n"
+    code = f"import {module} as interpreters; one = interpreters.create()\n"
+    code += f"interpreters.run_string(one, {inside!r}); interpreters.destroy(one)"
+    printed = output(sys.executable, "-c", code, env=environment)
+    assert printed == "dbss cannot be used in a subinterpreter\n"

@@ -52,6 +52,16 @@ def test_stream_is_a_readable_file(client, new_report):
         stream.fileno()
 
 
+@pytest.mark.parametrize("size", ["x", [], 1.5, True])
+def test_stream_rejects_a_size_of_the_wrong_type(client, new_report, size):
+    report = new_report()
+    with client.open_report(*report.ids) as stream:
+        for read in (stream.read, stream.read1):
+            with pytest.raises(TypeError, match="size: must be int"):
+                read(size)
+        assert sha256(stream.read(None)) == report.sha256
+
+
 def test_stream_works_with_copyfileobj_and_zipfile(mock, client):
     ids = (mock.instance_id, mock.zip["id"])
     with client.open_report(*ids) as stream, tempfile.SpooledTemporaryFile() as spooled:

@@ -17,22 +17,31 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import inspect
 import os
 import queue
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Generic, Optional, TypeVar, cast
 
-from . import errors
-from .client import Client, hides_arguments
+from . import errors, ffi
+from .client import Client, encode_ids, hides_arguments
+from .credentials import PasscodeProvider, TokenProvider
 from .lists import Item, Items
-from .operation import Operation, ProgressFunction, control_for
+from .log import LogFunction
+from .operation import (
+    Operation,
+    ProgressFunction,
+    cancelled_error,
+    control_for,
+    end_waiting,
+)
 from .settings import DEFAULT, Default, Seconds
-from .stream import ReportStream
+from .stream import ReportStream, check_size
 
 if TYPE_CHECKING:
     # New in Python 3.10.
@@ -64,7 +73,7 @@ class _ThreadPool:
                 f"max_threads: must be at least 1, and is {size}", parameter="max_threads"
             )
         self._size = size
-        self._is_shut_down = False
+        self.is_shut_down = False
         self.total_timeout: Seconds = DEFAULT
         """That of the calls whose operation has none."""
         self.reset_after_fork()
@@ -76,46 +85,45 @@ class _ThreadPool:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._threads = 0
         self._futures: set[Future[Any]] = set()
-        self.waiting: set[Callable[[Exception], object]] = set()
+        self.waiting: set[Callable[[errors.Error], object]] = set()
         """What ends the calls that wait for a thread."""
 
     def submit(self, function: Callable[[], Result]) -> Future[Result]:
         """Runs a function as soon as a thread is free."""
         future: Future[Result] = Future()
         with self._lock:
-            if self._is_shut_down:
-                raise errors.ClosedError("the client is closed")
+            if self.is_shut_down:
+                raise errors.ClosedError("the client is closed", parameter="client")
             if self._threads <= len(self._futures) and self._threads < self._size:
-                threading.Thread(
-                    # Not a method, which would keep the pool alive.
-                    target=_run_jobs,
-                    args=(self._jobs,),
-                    name="dbss async call",
-                    daemon=True,
-                ).start()
-                self._threads += 1
+                self._start_thread()
             self._futures.add(future)
             future.add_done_callback(self._futures.discard)
             self._jobs.put((future, function))
         return future
 
-    def submit_at_once(self, function: Callable[[], Result]) -> Future[Result]:
-        """Runs a function that does not block, in a thread of its own."""
-        future: Future[Result] = Future()
-        self._futures.add(future)
-        future.add_done_callback(self._futures.discard)
-        jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        jobs.put((future, function))
-        jobs.put(None)
-        threading.Thread(
-            target=_run_jobs, args=(jobs,), name="dbss async call", daemon=True
-        ).start()
-        return future
+    def _start_thread(self) -> None:
+        thread = threading.Thread(
+            # Not a method, which would keep the pool alive.
+            target=_run_jobs,
+            args=(self._jobs,),
+            name="dbss async call",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # Otherwise the call waits for one of the others.
+            if self._threads == 0:
+                raise errors.ResourceError(
+                    f"cannot start a thread for the call: {error}"
+                ) from error
+        else:
+            self._threads += 1
 
     def shutdown(self) -> list[Future[Any]]:
         """Ends the threads after the pending calls, and returns the futures of these."""
         with self._lock:
-            self._is_shut_down = True
+            self.is_shut_down = True
             self._jobs.put(None)
             return list(self._futures)
 
@@ -181,29 +189,23 @@ class _Wait:
 
     def __init__(self, future: Future[Any]) -> None:
         self._loop = asyncio.get_running_loop()
-        self.changed = asyncio.Event()
-        self.error: Exception | None = None
-        """Why end() ended it; None if the call finds out itself, without blocking."""
-        self.follow(future)
-
-    def follow(self, future: Future[Any]) -> None:
-        """Waits for this future from now on."""
         self.future = future
+        self.changed = asyncio.Event()
+        self.error: errors.Error | None = None
+        """Why end() ended it."""
         # Not a method, which would make a reference cycle of this object and the future, with
         # the report in it.
         future.add_done_callback(functools.partial(_wake, self._loop, self.changed))
 
-    def end(self, error: Exception | None = None) -> None:
+    def end(self, error: errors.Error) -> None:
         """Ends the wait for a thread; does nothing if the call has one."""
         self.error = self.error or error
         self.future.cancel()
 
-    def end_after(self, timeout: Seconds, is_stream: bool) -> asyncio.TimerHandle | None:
+    def end_after(self, timeout: Seconds) -> asyncio.TimerHandle | None:
         if timeout is None or isinstance(timeout, Default):
             return None
-        # A stream has the time of its call, which began before this read.
-        error = None if is_stream else _timeout_error(timeout)
-        return self._loop.call_later(timeout, self.end, error)
+        return self._loop.call_later(timeout, self.end, _timeout_error(timeout))
 
 
 def _wake(loop: asyncio.AbstractEventLoop, changed: asyncio.Event, _: Future[Any]) -> None:
@@ -212,7 +214,7 @@ def _wake(loop: asyncio.AbstractEventLoop, changed: asyncio.Event, _: Future[Any
         loop.call_soon_threadsafe(changed.set)
 
 
-def _timeout_error(timeout: float) -> Exception:
+def _timeout_error(timeout: float) -> errors.Error:
     return errors.TotalTimeoutError(
         f"total_timeout: the call waited longer than {timeout:g} s for a thread of the client; "
         "set a longer total_timeout or a larger max_threads",
@@ -228,27 +230,22 @@ async def _run_in_pool(
     is_stream: bool = False,
 ) -> Result:
     """Runs a function that makes a call with this operation; cancels it with the task."""
+    if is_stream and pool.is_shut_down:
+        # It does not block, and libdbss knows how the stream has ended.
+        return function(*arguments)
     context = contextvars.copy_context()
-    job = functools.partial(context.run, function, *arguments)
-    wait = _Wait(pool.submit(job))
+    wait = _Wait(pool.submit(functools.partial(context.run, function, *arguments)))
     cancelled = timer = None
     operation._waiting.append(wait.end)
     pool.waiting.add(wait.end)
     try:
         if operation._is_cancelled:
-            wait.end()
+            wait.end(cancelled_error("operation"))
         timeout = operation._total_timeout
-        timer = wait.end_after(pool.total_timeout if timeout is DEFAULT else timeout, is_stream)
-        while True:
-            if wait.future.done():
-                if cancelled is not None or not wait.future.cancelled():
-                    break
-                if wait.error is not None:
-                    raise wait.error
-                wait.follow(pool.submit_at_once(job))
+        timer = wait.end_after(pool.total_timeout if timeout is DEFAULT else timeout)
+        while not wait.future.done():
             try:
                 await wait.changed.wait()
-                wait.changed.clear()
             except BaseException as error:
                 # A call that has not started needs no cancel of its operation.
                 if not wait.future.cancel():
@@ -258,8 +255,22 @@ async def _run_in_pool(
                     raise
                 cancelled = error
         if cancelled is not None:
+            if not wait.future.cancelled():
+                failure = wait.future.exception()
+                # It has the id of a report that was created.
+                if isinstance(failure, errors.Error) and failure.candidates:
+                    cancelled.__cause__ = failure
+                del failure
             raise cancelled
-        return cast("Result", wait.future.result())
+        if not wait.future.cancelled():
+            try:
+                return cast("Result", wait.future.result())
+            except errors.ClosedError as error:
+                # It was open when the call was made, and closed before libdbss had the call.
+                if error.parameter == "operation" or not (is_stream or pool.is_shut_down):
+                    raise
+                wait.error = None
+        raise _kept_error(operation, wait.error or cancelled_error("close"), is_stream)
     finally:
         operation._waiting.remove(wait.end)
         pool.waiting.discard(wait.end)
@@ -269,11 +280,28 @@ async def _run_in_pool(
         del cancelled, wait
 
 
+def _kept_error(operation: Operation, error: errors.Error, is_stream: bool) -> errors.Error:
+    """The error of a call that libdbss never had, which is the operation's from now on."""
+    control = operation._control
+    # If another call has the operation, so has its error.
+    if control is not None and (is_stream or not control.reservation.is_taken()):
+        control.early_error = error
+    return error
+
+
 if TYPE_CHECKING:
     _Method = Callable[Concatenate[Client, Parameters], Result]
     _AsyncMethod = Callable[Concatenate["AsyncClient", Parameters], Coroutine[Any, Any, Result]]
     _ListMethod = Callable[Concatenate[Client, Parameters], Items[Item]]
     _AsyncListMethod = Callable[Concatenate["AsyncClient", Parameters], "AsyncItems[Item]"]
+
+
+def _total_timeout(total_timeout: Seconds, options: Mapping[str, str] | None) -> Seconds:
+    """That of a client with these arguments, which are valid."""
+    text = (options or {}).get("total_timeout_ms")
+    if total_timeout is not DEFAULT or text is None:
+        return total_timeout
+    return None if text == "-1" else int(text) / 1000
 
 
 def _operation_for(operation: Operation | None) -> Operation:
@@ -284,15 +312,32 @@ def _operation_for(operation: Operation | None) -> Operation:
     return operation
 
 
+def _check_arguments(bound: inspect.BoundArguments) -> None:
+    """Checks the ids and the progress function of a call; the call itself checks the rest."""
+    parameters = bound.signature.parameters
+    for name, value in bound.arguments.items():
+        # What has a default may be None.
+        if value is None and parameters[name].default is None:
+            continue
+        if name in ("instance_id", "locale", "project_id", "report_id", "template_id"):
+            ffi.encode(name, value)
+        elif name == "progress":
+            ffi.check_function(name, value)
+
+
 def _async_call(method: _Method[Parameters, Result]) -> _AsyncMethod[Parameters, Result]:
     """A coroutine function for a method of Client, with its parameters and docstring."""
     function: Any = method
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
     async def call(
         self: AsyncClient, *args: Any, operation: Operation | None = None, **kwargs: Any
     ) -> Any:
         call_operation = _operation_for(operation)
+        # Now, and not only when it has a thread.
+        _check_arguments(signature.bind(self._client, *args, **kwargs))
+        self._client._context_for_call()
         bound = functools.partial(function, self._client, *args, operation=call_operation, **kwargs)
         return await _run_in_pool(self._pool, call_operation, bound)
 
@@ -314,7 +359,7 @@ def _async_list(method: _ListMethod[Parameters, Item]) -> _AsyncListMethod[Param
     return cast("_AsyncListMethod[Parameters, Item]", call)
 
 
-class AsyncItems(AsyncIterator[Item], Generic[Item]):
+class AsyncItems(ffi.Uncopyable, AsyncIterator[Item], Generic[Item]):
     """A list of the service for ``async for``; each page is fetched when it is needed.
 
     It can be iterated once, by one task at a time. While one task waits for a page,
@@ -361,7 +406,7 @@ class AsyncItems(AsyncIterator[Item], Generic[Item]):
         return f"<dbss.aio.AsyncItems of {self._items!r}>"
 
 
-class AsyncReportStream(AsyncIterator[bytes]):
+class AsyncReportStream(ffi.Uncopyable, AsyncIterator[bytes]):
     """A report that is read in parts; see AsyncClient.open_report().
 
     Iteration yields chunks of bytes. It ends only when the report is complete and has
@@ -390,18 +435,26 @@ class AsyncReportStream(AsyncIterator[bytes]):
         self._stream = stream
         self._pool = pool
         self._operation = operation
+        self._is_reading = False
 
     async def read(self, size: int | None = -1, /) -> bytes:
         """Reads ``size`` bytes, or all that remain; fewer only at the end."""
-        return await _run_in_pool(
-            self._pool, self._operation, self._stream.read, size, is_stream=True
-        )
+        return await self._run(self._stream.read, size)
 
     async def read1(self, size: int = -1, /) -> bytes:
         """Reads the available bytes, at least one and at most ``size``; none at the end."""
-        return await _run_in_pool(
-            self._pool, self._operation, self._stream.read1, size, is_stream=True
-        )
+        return await self._run(self._stream.read1, size)
+
+    async def _run(self, read: Callable[[Any], bytes], size: int | None) -> bytes:
+        check_size(size)
+        self._stream._check_open()
+        if self._is_reading:
+            raise errors.BusyError("stream: is being read by another task", parameter="stream")
+        self._is_reading = True
+        try:
+            return await _run_in_pool(self._pool, self._operation, read, size, is_stream=True)
+        finally:
+            self._is_reading = False
 
     async def __anext__(self) -> bytes:
         chunk = await self.read1()
@@ -413,7 +466,7 @@ class AsyncReportStream(AsyncIterator[bytes]):
         """Closes the stream, read to its end or not. Closing it again does nothing."""
         self._stream.close()
         # A read that waits for a thread ends too.
-        self._operation._wake()
+        end_waiting(self._operation._waiting, "close")
 
     async def __aenter__(self) -> AsyncReportStream:
         return self
@@ -430,7 +483,7 @@ class AsyncReportStream(AsyncIterator[bytes]):
         return f"<dbss.aio.AsyncReportStream of {self._stream!r}>"
 
 
-class AsyncClient:
+class AsyncClient(ffi.Uncopyable):
     """A dbss.Client for asyncio: its calls are coroutines, its lists for ``async for``.
 
     A call runs in a thread of the client, with a new operation unless you pass one.
@@ -449,15 +502,60 @@ class AsyncClient:
         max_threads: how many calls run at once; others wait. A stream or a list uses a
             thread only during a read. A call that waits longer than its ``total_timeout``
             fails with TotalTimeoutError; the time counts anew when it has a thread.
+            If no thread can be started at all, calls raise ResourceError.
 
     The other arguments and the exceptions are those of dbss.Client.
     """
 
     @hides_arguments
-    def __init__(self, *, max_threads: int = MAX_THREADS, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        max_threads: int = MAX_THREADS,
+        region: str | None = None,
+        endpoint: str | Sequence[str] | None = None,
+        project_id: str | None = None,
+        token: str | None = None,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        security_token: str | None = None,
+        iam_user: str | None = None,
+        iam_password: str | None = None,
+        iam_domain: str | None = None,
+        iam_user_id: str | None = None,
+        passcode_provider: PasscodeProvider | None = None,
+        agency_name: str | None = None,
+        agency_domain: str | None = None,
+        agency_domain_id: str | None = None,
+        agency_duration: float | Default = DEFAULT,
+        credentials: str | None = None,
+        token_provider: TokenProvider | None = None,
+        iam_endpoint: str | None = None,
+        sts_endpoint: str | None = None,
+        metadata_endpoint: str | None = None,
+        ca_file: str | bytes | os.PathLike[str] | None = None,
+        connect_timeout: Seconds = DEFAULT,
+        stall_timeout: Seconds = DEFAULT,
+        total_timeout: Seconds = DEFAULT,
+        allow_plaintext: bool = False,
+        max_memory_bytes: int | None = None,
+        user_agent_suffix: str | None = None,
+        max_attempts: int | None = None,
+        max_retry_after: float | Default = DEFAULT,
+        follow_redirects: bool = False,
+        proxy: str | None = None,
+        proxy_from_environment: bool = False,
+        wait_timeout: Seconds = DEFAULT,
+        poll_interval: float | Default = DEFAULT,
+        log: LogFunction | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        # First, when there are only the parameters.
+        arguments = dict(locals())
+        del arguments["self"], arguments["max_threads"]
         self._pool = _ThreadPool(max_threads)
         self._client = Client(**arguments)
-        self._pool.total_timeout = arguments.get("total_timeout", DEFAULT)
+        self._pool.total_timeout = _total_timeout(total_timeout, options)
 
     download_report = _async_call(Client.download_report)
     download_report_to = _async_call(Client.download_report_to)
@@ -487,6 +585,10 @@ class AsyncClient:
     ) -> AsyncReportStream:
         """Opens an audit report for reading in parts; as Client.open_report()."""
         call_operation = _operation_for(operation)
+        encode_ids(project_id, instance_id, report_id, locale)
+        if progress is not None:
+            ffi.check_function("progress", progress)
+        self._client._context_for_call()
         opened: list[ReportStream] = []
 
         def call() -> None:
@@ -515,13 +617,7 @@ class AsyncClient:
         Client.cancel_all().
         """
         # First these, before they get the threads of the others.
-        for end in list(self._pool.waiting):
-            end(
-                errors.CancelledError(
-                    "the client's cancel_all() cancelled the call before it had a thread",
-                    cancelled_by="client",
-                )
-            )
+        end_waiting(self._pool.waiting, "client")
         self._client.cancel_all()
 
     @hides_arguments
@@ -533,8 +629,10 @@ class AsyncClient:
         """Closes the client and ends its threads. Running calls and streams end with
         dbss.CancelledError, and this method waits for them. Later calls raise ClosedError.
         """
+        futures = self._pool.shutdown()
+        end_waiting(self._pool.waiting, "close")
         self._client.close()
-        for future in self._pool.shutdown():
+        for future in futures:
             await _completion(future)
 
     async def __aenter__(self) -> AsyncClient:

@@ -145,7 +145,7 @@ def _reject_several_credentials(kinds: Mapping[str, Iterable[object]]) -> None:
         )
 
 
-def _encode_ids(
+def encode_ids(
     project_id: str | None, instance_id: str, report_id: str, locale: str | None
 ) -> ReportIds:
     """Encodes the ids of a report for C."""
@@ -260,8 +260,8 @@ class Client(ReportMethods, MirrorMethods):
             the expiry. It runs in a thread of the client, once for all waiting
             calls, each of which keeps its own timeouts and cancel. An exception
             that it raises is the ``__cause__`` of their NoTokenError. It must not
-            use this client. The thread ends with the client, so close() a client
-            whose provider refers to it.
+            use this client: a call in its thread raises BusyError. The thread
+            ends with the client, so close() a client whose provider refers to it.
         iam_endpoint: the URL of IAM, for logins and for the lookup of a project.
             The default is that of the profile, of the variable
             HUAWEICLOUD_SDK_IAM_ENDPOINT, or of the region.
@@ -474,7 +474,7 @@ class Client(ReportMethods, MirrorMethods):
         signal handler, such as KeyboardInterrupt, ends the call within 250 ms,
         and the call raises it.
         """
-        ids = _encode_ids(project_id, instance_id, report_id, locale)
+        ids = encode_ids(project_id, instance_id, report_id, locale)
         buffer = abi.Buffer()
 
         def call(context: abi.Context, control: abi.Operation) -> bytes:
@@ -562,7 +562,7 @@ class Client(ReportMethods, MirrorMethods):
             Error: the call failed otherwise.
             ClosedError: the client is closed.
         """
-        ids = _encode_ids(project_id, instance_id, report_id, locale)
+        ids = encode_ids(project_id, instance_id, report_id, locale)
         settings.check_bool("replace", replace)
         if isinstance(path, (str, bytes, os.PathLike)):
             return self._download_to_path(ids, path, replace, operation, progress)
@@ -636,7 +636,7 @@ class Client(ReportMethods, MirrorMethods):
         exception, and the stream ends: later reads raise CancelledError.
         """
         return self._open_stream(
-            _encode_ids(project_id, instance_id, report_id, locale), operation, progress
+            encode_ids(project_id, instance_id, report_id, locale), operation, progress
         )
 
     def _open_stream(
@@ -645,7 +645,7 @@ class Client(ReportMethods, MirrorMethods):
         operation: Operation | None,
         progress: ProgressFunction | None,
     ) -> ReportStream:
-        context = self._require_context()
+        context = self._context_for_call()
         control = control_for(operation)
         monitor = CallMonitor(control, progress, context.log, context.provider)
         handle = Handle(abi.ReportStream, abi.report_stream_free)
@@ -686,7 +686,7 @@ class Client(ReportMethods, MirrorMethods):
         progress: ProgressFunction | None,
     ) -> Result:
         """Runs a call of libdbss with an operation, a log and a progress function."""
-        context = self._require_context()
+        context = self._context_for_call()
         control = control_for(operation)
         monitor = CallMonitor(control, progress, context.log, context.provider)
         # Otherwise no callback would have an effect.
@@ -783,6 +783,8 @@ class Client(ReportMethods, MirrorMethods):
         context = self._require_context()
         try:
             abi.context_set_token(context.pointer, ffi.encode("token", token))
+            # No call needs it any more.
+            context.provider = None
         finally:
             del context
 
@@ -790,6 +792,12 @@ class Client(ReportMethods, MirrorMethods):
         context = self._context
         if context is None:
             raise errors.ClosedError("the client is closed", parameter="client")
+        return context
+
+    def _context_for_call(self) -> _Context:
+        context = self._require_context()
+        if context.provider is not None:
+            context.provider.check_caller()
         return context
 
     def close(self) -> None:

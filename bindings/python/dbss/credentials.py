@@ -80,6 +80,10 @@ def _datetime_from(milliseconds: int) -> datetime:
         return datetime.max.replace(tzinfo=timezone.utc)
 
 
+# What checks and encodes the result of a provider.
+_Encode = Callable[[object], tuple[bytes, int]]
+
+
 class CallbackProvider:
     """Gets the tokens or passcodes of one context of libdbss from a function.
 
@@ -95,6 +99,7 @@ class CallbackProvider:
         for_passcodes: bool = False,
     ) -> None:
         self._function = function
+        self._encode = _encode_passcode if for_passcodes else _encode_token
         self._init_state()
         self._sender = ffi.set_token_provider(config, self._requests, for_passcodes)
         _providers.add(self)
@@ -118,12 +123,24 @@ class CallbackProvider:
             thread = threading.Thread(
                 target=_serve_requests,
                 # Not self, which the thread would keep alive.
-                args=(self._requests, self._sender, self._function, self._failure),
+                args=(self._requests, self._sender, self._function, self._encode, self._failure),
                 name="dbss token provider",
                 daemon=True,
             )
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise errors.ResourceError(
+                    f"cannot start the thread of the provider: {error}"
+                ) from error
             self._thread = thread
+
+    def check_caller(self) -> None:
+        """Raises BusyError in the thread that serves requests, where a call would wait for it."""
+        if threading.current_thread() is self._thread:
+            raise errors.BusyError(
+                "the provider calls its own client, which waits for it", parameter="client"
+            )
 
     def attach_cause(self, error: errors.Error) -> None:
         """Sets the cause of an error to what the function raised, if that caused it."""
@@ -164,6 +181,7 @@ def _serve_requests(
     requests: ffi.RequestQueue,
     sender: ffi.RequestSender,
     function: TokenProvider | PasscodeProvider,
+    encode: _Encode,
     failure: _LastFailure,
 ) -> None:
     """Serves requests until C releases the sender, which is then in the queue itself."""
@@ -176,13 +194,16 @@ def _serve_requests(
         try:
             # The waiting calls, and the client, may have ended.
             if abi.token_request_is_wanted(request):
-                _serve_request(request, function, failure)
+                _serve_request(request, function, encode, failure)
         finally:
             abi.token_request_free(request)
 
 
 def _serve_request(
-    request: abi.TokenRequest, function: TokenProvider | PasscodeProvider, failure: _LastFailure
+    request: abi.TokenRequest,
+    function: TokenProvider | PasscodeProvider,
+    encode: _Encode,
+    failure: _LastFailure,
 ) -> None:
     try:
         result: Any = function(bool(abi.token_request_refused(request)))
@@ -196,7 +217,7 @@ def _serve_request(
         _report_failure(request, failure, error, _describe(error))
         return
     try:
-        token, expires_ms = _encode_token(result)
+        token, expires_ms = encode(result)
         with failure.lock:
             failure.reason, failure.error = "", None
             try:
@@ -248,6 +269,17 @@ def _encode_token(result: object) -> tuple[bytes, int]:
         raise ValueError("expires_at: has no time zone; give it one, such as datetime.timezone.utc")
     # A time before 1970 has expired like 1970 itself; -1 would mean unknown.
     return token, max(0, (expires_at - _EPOCH) // timedelta(milliseconds=1))
+
+
+def _encode_passcode(result: object) -> tuple[bytes, int]:
+    """The passcode for C, which has no expiry. No exception contains the passcode."""
+    if not isinstance(result, str):
+        raise TypeError(f"must give a str, not {type(result).__name__}")
+    # libdbss would speak of a token.
+    if not result or not all("!" <= one <= "~" for one in result):
+        wrong = "holds a character other than visible ASCII" if result else "must not be empty"
+        raise errors.InvalidValueError(f"passcode: {wrong}", parameter="passcode")
+    return result.encode(), -1
 
 
 def _describe(error: BaseException) -> str:

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import c_char, c_size_t, c_uint8, py_object
-from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Generic, NoReturn, TypeVar, Union
 
 from . import _abi as abi
 from . import errors, wording
@@ -32,7 +32,16 @@ byref = ctypes.byref
 # Handles.
 
 
-class OwnedHandle(Generic[Handle]):
+class Uncopyable:
+    """The base of what uses a handle: to close a copy would close the original."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError(f"cannot copy or pickle a {type(self).__name__}")
+
+
+class OwnedHandle(Uncopyable, Generic[Handle]):
     """Owns a handle of libdbss, and frees it with the last reference to this object."""
 
     def __init__(self, kind: type[Handle], free: Callable[[Handle], None]) -> None:

@@ -22,6 +22,9 @@ class Library:
 
     def __init__(self, soname: str, min_version: int) -> None:
         self._soname = soname
+        if _interpreter_id() != 0:
+            # ctypes runs callbacks in the main interpreter, and the first would wait for ever.
+            raise ImportError("dbss cannot be used in a subinterpreter", name="dbss")
         self._min_version = min_version
         self.path, description = self._find()
         try:
@@ -97,6 +100,17 @@ class Library:
 
     def _import_error(self, message: str) -> ImportError:
         return ImportError(message, name=self._soname, path=self.path)
+
+
+def _interpreter_id() -> int:
+    """Which interpreter of this process runs this; 0 for the main one."""
+    # Functions of its own: others may use those of pythonapi with other types.
+    current = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyInterpreterState_Get", ctypes.pythonapi))
+    id_of = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(
+        ("PyInterpreterState_GetID", ctypes.pythonapi)
+    )
+    found: int = id_of(current())
+    return found
 
 
 def _format_version(version: int) -> str:

@@ -172,7 +172,7 @@ def _parse_page(page: abi.Page) -> dict[str, Any]:
 FetchPage = Callable[[_Cursor], None]
 
 
-class Items(Iterator[Item], Generic[Item]):
+class Items(ffi.Uncopyable, Iterator[Item], Generic[Item]):
     """A list of the service; each page is fetched when it is needed.
 
     It can be iterated once, from any thread, but by one thread at a time. While one
@@ -276,6 +276,12 @@ def _join_ids(db_ids: str | Sequence[str] | None) -> str | None:
     for one in db_ids:
         if not isinstance(one, str):
             raise TypeError(f"db_ids: must hold only str, not {type(one).__name__}")
+        # Joined, it would be several ids, or with no other one mean all databases.
+        if not one or "," in one:
+            raise errors.InvalidValueError(
+                "db_ids: an id of a sequence must not be empty or hold a comma",
+                parameter="db_ids",
+            )
     return ",".join(db_ids)
 
 
@@ -622,6 +628,10 @@ class ReportMethods(CallRunner):
                 that was created is not deleted. If it was found before the
                 failure, ``candidates`` has its id, for wait_for_report().
             ClosedError: the client is closed.
+
+        Another exception, such as KeyboardInterrupt, what ``progress`` raises, or with
+        asyncio a cancel or a timeout of the task, has no ``candidates``. So pass an
+        Operation: its ``error.candidates`` has the id then.
         """
         ids = self._encode_instance(project_id, instance_id)
         buffer = ffi.id_buffer()

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypeVar
 
@@ -109,6 +109,8 @@ class Control(ffi.OwnedHandle[abi.Operation]):
         self._forks = _forks
         self.reservation = Reservation()
         self._strings: dict[str, str | None] = {}
+        self.early_error: errors.Error | None = None
+        """Why the last call failed before libdbss had it."""
         self.is_shared = False
         """Whether it is that of an Operation, so that others read it during a call."""
 
@@ -127,6 +129,7 @@ class Control(ffi.OwnedHandle[abi.Operation]):
                 parameter="operation",
             )
         self._strings = {}
+        self.early_error = None
 
     def release(self, call: threading.Lock, monitor: CallMonitor) -> None:
         """Ends the reservation of a stream; a second time it does nothing."""
@@ -176,10 +179,12 @@ class Control(ffi.OwnedHandle[abi.Operation]):
 
     def error(self) -> errors.Error | None:
         """The error of its call."""
-        return None if self._forks != _forks else ffi.operation_error(self.pointer)
+        if self._forks != _forks:
+            return None
+        return self.early_error or ffi.operation_error(self.pointer)
 
 
-class Operation:
+class Operation(ffi.Uncopyable):
     """Options, progress, cancel and result of one call.
 
     Pass it to a call of a Client, and read or cancel it from any thread while
@@ -234,16 +239,11 @@ class Operation:
         }
         for key, value in settings.encode_options("operation", options):
             abi.operation_set(control.pointer, key, value)
-        # For the calls of dbss.aio that wait for a thread: what wakes them, and why.
-        self._waiting: list[Callable[[], object]] = []
+        # For the calls of dbss.aio that wait for a thread: what ends them.
+        self._waiting: list[Callable[[errors.Error], object]] = []
         self._is_cancelled = False
         self._total_timeout = total_timeout
         self._control = control
-
-    def _wake(self) -> None:
-        """Ends the wait of the calls that wait for a thread."""
-        for wake in list(self._waiting):
-            wake()
 
     def cancel(self) -> None:
         """Cancels the call of this operation, and later calls until reset().
@@ -257,7 +257,7 @@ class Operation:
         if control is not None:
             abi.operation_cancel(control.pointer)
             self._is_cancelled = True
-            self._wake()
+            end_waiting(self._waiting, "operation")
 
     def reset(self) -> None:
         """Clears a cancel and the state of the last call; the options stay.
@@ -266,7 +266,9 @@ class Operation:
             BusyError: a call is running.
             ClosedError: the operation is closed.
         """
-        abi.operation_reset(self._open_control().pointer)
+        control = self._open_control()
+        abi.operation_reset(control.pointer)
+        control.early_error = None
         self._is_cancelled = False
 
     @property
@@ -355,6 +357,21 @@ class Operation:
         return f"<dbss.Operation {at.received} of {total} bytes>"
 
 
+def cancelled_error(cancelled_by: str) -> errors.CancelledError:
+    """The error of a call that is cancelled before libdbss has it, in its words."""
+    message = "the call was cancelled"
+    if cancelled_by == "close":
+        message += ": its client or stream was closed"
+    return errors.CancelledError(message, cancelled_by=cancelled_by)
+
+
+def end_waiting(waiting: Collection[Callable[[errors.Error], object]], cancelled_by: str) -> None:
+    """Cancels calls of dbss.aio that wait for a thread."""
+    for end in list(waiting):
+        # Each has an exception of its own, which gets a traceback.
+        end(cancelled_error(cancelled_by))
+
+
 # Used controls of calls without an operation. To free one runs Python code, in which a signal
 # handler could raise, and its exception would be lost.
 _spare_controls: list[Control] = []
@@ -378,7 +395,7 @@ def control_for(operation: Operation | None) -> Control:
     return operation._open_control()
 
 
-class CallRunner:
+class CallRunner(ffi.Uncopyable):
     """The base of the mixins of Client, which run their calls through it."""
 
     def _run_call(
@@ -479,7 +496,7 @@ class CallMonitor:
 
     def run(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Calls a function that blocks. Raises what callbacks raised meanwhile, unchanged."""
-        relay = previous = None
+        relay = previous = cause = None
         running = threading.Lock()
         # Locks and `finally` here, and no context managers that are written in Python:
         # a signal handler could raise inside of these.
@@ -503,17 +520,21 @@ class CallMonitor:
                     if self._provider is not None:
                         self._provider.attach_cause(error)
                     raise
+                # It has the id of a report that was created.
+                cause = error if error.candidates else None
             finally:
                 if relay is not None and previous is not None:
                     relay.send = previous
                 _running_calls.pop(running, None)
         # Outside of the handler above, which would become its __context__.
         error_to_raise, self._raised = self._raised, None
+        if cause is not None and error_to_raise.__cause__ is None:
+            error_to_raise.__cause__ = cause
         try:
             raise error_to_raise
         finally:
             # Otherwise the exception and this frame would be a reference cycle.
-            del error_to_raise
+            del cause, error_to_raise
 
 
 # The exit of the interpreter.

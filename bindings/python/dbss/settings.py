@@ -11,7 +11,7 @@ from datetime import date, datetime, timezone
 from typing import Any, Final, Union
 
 from . import _abi as abi
-from . import ffi, wording
+from . import errors, ffi, wording
 
 
 class Default(enum.Enum):
@@ -151,7 +151,12 @@ def format_time(key: str, value: datetime | str) -> str:
         raise TypeError(f"{key}: must be datetime.datetime or str, not {type(value).__name__}")
     if value.utcoffset() is None:
         raise ValueError(f"{key}: has no time zone; give it one, such as datetime.timezone.utc")
-    in_utc = value.astimezone(timezone.utc).replace(tzinfo=None)
+    try:
+        in_utc = value.astimezone(timezone.utc).replace(tzinfo=None)
+    except OverflowError:
+        raise errors.InvalidValueError(
+            f"{key}: is not between the years 1 and 9999 in UTC", parameter=key
+        ) from None
     return in_utc.isoformat(sep=" ", timespec="seconds")
 
 

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from . import _abi as abi
-from . import errors, ffi
+from . import errors, ffi, settings
 from .operation import FORMATS, CallMonitor, Control, Reservation
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ CHUNK = 64 * 1024
 Handle = ffi.OwnedHandle[abi.ReportStream]
 
 
-class ReportStream(io.BufferedIOBase):
+class ReportStream(ffi.Uncopyable, io.BufferedIOBase):
     """A report as a file that is open for binary reading; see Client.open_report().
 
     Iteration yields chunks of bytes, not lines. The end of the file comes only when
@@ -75,7 +75,7 @@ class ReportStream(io.BufferedIOBase):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Reads ``size`` bytes, or all that remain; fewer only at the end."""
-        remaining = None if size is None or size < 0 else size
+        remaining = check_size(size)
         self._check_open()
         parts = []
         begun: list[bool] = []
@@ -95,10 +95,10 @@ class ReportStream(io.BufferedIOBase):
 
     def read1(self, size: int = -1, /) -> bytes:
         """Reads the available bytes, at least one and at most ``size``; none at the end."""
-        size = CHUNK if size < 0 else size
+        remaining = check_size(size)
         begun: list[bool] = []
         try:
-            return self._read_chunk(size, begun)
+            return self._read_chunk(CHUNK if remaining is None else remaining, begun)
         except BaseException:
             if begun:
                 self._has_gap = True
@@ -220,6 +220,12 @@ class ReportStream(io.BufferedIOBase):
     def __repr__(self) -> str:
         state = "closed" if self._handle is None else self.filename
         return f"<dbss.ReportStream {state}>"
+
+
+def check_size(size: int | None) -> int | None:
+    """How many bytes to read at most; None for all."""
+    wanted = -1 if size is None else settings.to_int("size", size)
+    return None if wanted < 0 else wanted
 
 
 def _closed_error() -> errors.ClosedError:
