@@ -1145,6 +1145,53 @@ class ClientTest {
   }
 
   @Test
+  void listGivesEachItemToOneOfManyThreads() throws Exception {
+    String own = Mock.addInstance();
+    Mock.control("POST", "/reports", Map.of("format", "pdf", "count", 100, "instance", own));
+    try (DbssClient client = Mock.builder().build()) {
+      for (int round = 0; round < 10; round++) {
+        Listing<Report> list = client.with(new CallOptions().pageSize(3)).reports(own);
+        List<String> ids = Collections.synchronizedList(new ArrayList<>());
+        var begun = new CountDownLatch(4);
+        List<CompletableFuture<Void>> all = new ArrayList<>();
+        for (int n = 0; n < 4; n++) {
+          all.add(
+              client.async(
+                  c -> {
+                    begun.countDown();
+                    begun.await();
+                    for (; ; ) {
+                      try {
+                        ids.add(list.iterator().next().id());
+                      } catch (java.util.NoSuchElementException e) {
+                        return null;
+                      } catch (DbssException e) {
+                        assertEquals("list: another thread reads it", e.getMessage());
+                        assertEquals(Status.BUSY, e.status());
+                      }
+                    }
+                  }));
+        }
+        all.forEach(CompletableFuture::join);
+        assertEquals(100, ids.size());
+        assertEquals(100, ids.stream().distinct().count());
+      }
+      // A callback of a list that reads the same one is refused, too.
+      var read = new AtomicReference<Listing<Report>>();
+      var refused = new AtomicReference<DbssException>();
+      CallOptions options =
+          new CallOptions()
+              .onResult(
+                  result ->
+                      refused.set(
+                          thrown(DbssException.class, () -> read.get().iterator().hasNext())));
+      read.set(client.with(options).reports(own));
+      assertEquals(100, read.get().stream().count());
+      assertEquals(Status.BUSY, refused.get().status());
+    }
+  }
+
+  @Test
   void errorOfACallSurvivesAnExceptionOfACallback() throws Exception {
     var mine = new IllegalStateException("mine");
     CallOptions options =
