@@ -838,8 +838,8 @@ public final class DbssClient implements AutoCloseable {
    * {@return a future of any calls} Cancelling the future, or completing it otherwise, such as by a
    * timeout, cancels the call that runs, and later ones of the same work, with its open streams. A
    * {@link ReportStream} that is the result and that nobody gets then is closed. When the work
-   * completes the future, its open streams go on. An executor that refuses the work fails the
-   * future.
+   * completes the future, its open streams go on. What an executor throws that refuses the work, or
+   * an {@link OutOfMemoryError} when there are no more threads, fails the future.
    *
    * @param <T> the type of the result
    * @param work makes the calls; it runs on the executor
@@ -851,7 +851,8 @@ public final class DbssClient implements AutoCloseable {
     future.whenComplete((result, error) -> cancellation.cancelUnlessDone());
     try {
       executor.execute(() -> complete(future, cancellation, work));
-    } catch (RuntimeException e) {
+    } catch (Throwable e) {
+      // Also an OutOfMemoryError, when the system has no more threads.
       future.completeExceptionally(e);
     }
     return future;

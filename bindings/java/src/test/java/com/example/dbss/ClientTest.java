@@ -804,16 +804,20 @@ class ClientTest {
 
   @Test
   void executorThatRefusesTheWorkFailsTheFuture() {
-    var refused = new java.util.concurrent.RejectedExecutionException("full");
-    DbssClient.Builder builder =
-        Mock.builder()
-            .executor(
-                work -> {
-                  throw refused;
-                });
-    try (DbssClient client = builder.build()) {
-      CompletableFuture<byte[]> future = client.downloadReportAsync(instance, pdf);
-      assertSame(refused, assertThrows(CompletionException.class, future::join).getCause());
+    for (Throwable refused :
+        List.of(
+            new java.util.concurrent.RejectedExecutionException("full"),
+            new OutOfMemoryError("unable to create native thread"))) {
+      DbssClient.Builder builder =
+          Mock.builder()
+              .executor(
+                  work -> {
+                    throw Threads.sneaky(refused);
+                  });
+      try (DbssClient client = builder.build()) {
+        CompletableFuture<byte[]> future = client.downloadReportAsync(instance, pdf);
+        assertSame(refused, assertThrows(CompletionException.class, future::join).getCause());
+      }
     }
   }
 
