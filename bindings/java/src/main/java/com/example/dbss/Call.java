@@ -191,11 +191,20 @@ final class Call extends AbstractInterruptibleChannel {
 
   private DbssException failure(int status) {
     var failed = DbssException.Details.take(status, ABI.dbss_operation_error(operation));
-    if (interrupted && failed.fields.cancelledBy == Abi.DBSS_CANCELLED_BY_OPERATION) {
+    if (interrupted && failed.cancelledBy == Abi.DBSS_CANCELLED_BY_OPERATION) {
       return new DbssInterruptedException(failed);
     }
     boolean noToken = client.provider != null && status == Status.NO_TOKEN.code();
     return Groups.exception(failed, noToken ? client.provider.causeOf(failed.message) : null);
+  }
+
+  /** What an interrupt throws that came too late to fail the call; null without one. */
+  DbssInterruptedException interruption() {
+    return interrupted
+        ? new DbssInterruptedException(
+            DbssException.Details.cancelled(
+                Abi.DBSS_CANCELLED_BY_OPERATION, "the call was cancelled"))
+        : null;
   }
 
   /** What an interrupt does. */

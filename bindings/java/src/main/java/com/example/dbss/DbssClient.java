@@ -492,32 +492,42 @@ public final class DbssClient implements AutoCloseable {
    */
   public ReportStream openReport(String instanceId, String reportId) {
     Call opened = new Call(this, options.allowing(LOCALE));
+    ReportStream stream;
     try {
-      return opened.perform(
-          (call, frame) -> {
-            long out = frame.out();
-            int status =
-                ABI.dbss_report_open(
-                    call.context,
-                    project(frame),
-                    frame.text("instance", instanceId),
-                    frame.text("id", reportId),
-                    frame.text("locale", options.locale),
-                    call.operation,
-                    out);
-            long made = ABI.getLong(out);
-            try {
-              call.check(status);
-              return new ReportStream(call, made);
-            } catch (Throwable e) {
-              ABI.dbss_report_stream_free(made);
-              throw e;
-            }
-          });
+      stream =
+          opened.perform(
+              (call, frame) -> {
+                long out = frame.out();
+                int status =
+                    ABI.dbss_report_open(
+                        call.context,
+                        project(frame),
+                        frame.text("instance", instanceId),
+                        frame.text("id", reportId),
+                        frame.text("locale", options.locale),
+                        call.operation,
+                        out);
+                long made = ABI.getLong(out);
+                try {
+                  call.check(status);
+                  return new ReportStream(call, made);
+                } catch (Throwable e) {
+                  ABI.dbss_report_stream_free(made);
+                  throw e;
+                }
+              });
     } catch (Throwable e) {
       opened.freeAfter(e);
       throw e;
     }
+    DbssInterruptedException interruption = opened.interruption();
+    if (interruption != null) {
+      // It has cancelled the stream, too.
+      try (stream) {
+        throw interruption;
+      }
+    }
+    return stream;
   }
 
   // Lists

@@ -710,6 +710,58 @@ class ClientTest {
     }
   }
 
+  /** Opens a report on a thread that is interrupted at the last moment. */
+  private void openInterrupted(boolean virtual) throws Exception {
+    var caller = new AtomicReference<Thread>();
+    var results = new AtomicInteger();
+    var thrown = new AtomicReference<Throwable>();
+    DbssClient.Builder builder =
+        Mock.builder()
+            .logLevel(System.Logger.Level.DEBUG)
+            .onLog(
+                record -> {
+                  // The last record of the call.
+                  if (record.toString().contains("HTTP 200")) {
+                    caller.get().interrupt();
+                    while (!Thread.currentThread().isInterrupted()) {
+                      Thread.onSpinWait();
+                    }
+                  }
+                });
+    try (DbssClient client = builder.build()) {
+      CallOptions options = new CallOptions().onResult(result -> results.incrementAndGet());
+      Runnable open =
+          () -> {
+            caller.set(Thread.currentThread());
+            try {
+              client.with(options).openReport(instance, pdf);
+            } catch (Throwable e) {
+              thrown.set(e);
+            }
+          };
+      Thread thread = new Thread(open);
+      if (virtual) {
+        Object maker = Thread.class.getMethod("ofVirtual").invoke(null);
+        var unstarted =
+            Class.forName("java.lang.Thread$Builder").getMethod("unstarted", Runnable.class);
+        thread = (Thread) unstarted.invoke(maker, open);
+      }
+      thread.start();
+      thread.join();
+      assertTrue(thrown.get() instanceof DbssInterruptedException, String.valueOf(thrown.get()));
+      assertEquals(CancelledBy.CALL, ((DbssException) thrown.get()).cancelledBy());
+      assertEquals(1, results.get());
+    }
+  }
+
+  @Test
+  void interruptedOpenGivesNoStream() throws Exception {
+    openInterrupted(false);
+    if (Runtime.version().feature() >= 21) {
+      openInterrupted(true);
+    }
+  }
+
   @Test
   void threadThatIsInterruptedSendsNoRequest() throws Exception {
     String silent = Mock.silent();
