@@ -280,8 +280,9 @@ public final class DbssClient implements AutoCloseable {
   }
 
   /**
-   * Closes the client: calls that run, and open streams, end with {@link Status#CANCELLED}, and
-   * later ones fail with {@link Status#CLOSED}. It does not wait, and does nothing the second time.
+   * Closes the client: calls that run, futures whose work waits for its executor, and open streams
+   * end with {@link Status#CANCELLED}, and later ones fail with {@link Status#CLOSED}. It does not
+   * wait, and does nothing the second time.
    */
   @Override
   public void close() {
@@ -860,7 +861,8 @@ public final class DbssClient implements AutoCloseable {
     Cancellation cancellation = new Cancellation();
     future.whenComplete((result, error) -> cancellation.cancelUnlessDone());
     try {
-      executor.execute(() -> complete(future, cancellation, work));
+      boolean wasOpen = !context.isClosed();
+      executor.execute(() -> complete(future, cancellation, wasOpen, work));
     } catch (Throwable e) {
       // Also an OutOfMemoryError, when the system has no more threads.
       future.completeExceptionally(e);
@@ -868,8 +870,18 @@ public final class DbssClient implements AutoCloseable {
     return future;
   }
 
-  private <T> void complete(CompletableFuture<T> future, Cancellation cancellation, Work<T> work) {
+  private <T> void complete(
+      CompletableFuture<T> future, Cancellation cancellation, boolean wasOpen, Work<T> work) {
     if (future.isDone()) {
+      return;
+    }
+    if (wasOpen && context.isClosed()) {
+      // Closing cancels what waits, too.
+      future.completeExceptionally(
+          new DbssCancelledException(
+              DbssException.Details.cancelled(
+                  Abi.DBSS_CANCELLED_BY_CLOSE, "the call was cancelled: its client was closed"),
+              null));
       return;
     }
     Cancellation outer = Cancellation.CURRENT.get();

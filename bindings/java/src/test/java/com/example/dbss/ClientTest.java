@@ -1135,6 +1135,23 @@ class ClientTest {
   }
 
   @Test
+  void closingCancelsTheWorkThatWaitsForAnExecutor() {
+    var queue = new ArrayList<Runnable>();
+    DbssClient client = Mock.builder().executor(queue::add).build();
+    var begun = new AtomicInteger();
+    CompletableFuture<Integer> early = client.async(c -> begun.incrementAndGet());
+    client.close();
+    CompletableFuture<byte[]> late = client.downloadReportAsync(instance, pdf);
+    queue.forEach(Runnable::run);
+    var e = (DbssException) assertThrows(CompletionException.class, early::join).getCause();
+    assertEquals(Status.CANCELLED, e.status());
+    assertEquals(CancelledBy.CLOSE, e.cancelledBy());
+    assertEquals(0, begun.get());
+    var refused = (DbssException) assertThrows(CompletionException.class, late::join).getCause();
+    assertEquals(Status.CLOSED, refused.status());
+  }
+
+  @Test
   void cancelAllKeepsTheClient() throws Exception {
     String silent = Mock.silent();
     try (DbssClient client = Mock.builder().build()) {
