@@ -207,7 +207,8 @@ public final class DbssClient implements AutoCloseable {
 
     /**
      * Runs the calls of {@link #async}, instead of threads of this package that are made when they
-     * are needed.
+     * are needed. {@link #totalTimeout} does not count how long a call waits for the executor;
+     * {@link CompletableFuture#orTimeout} does.
      *
      * @param value the executor
      * @return this
