@@ -177,15 +177,18 @@ final class Call extends AbstractInterruptibleChannel {
   /** Throws the failure of the call: what a callback threw, or the error of its operation. */
   void check(int status) {
     Throwable own = thrown;
+    DbssException failed = status == 0 ? null : failure(status);
     if (own != null) {
       thrown = null;
-      if (status != 0 && status != Status.CANCELLED.code()) {
-        own.addSuppressed(failure(status));
+      // That the call was cancelled is no news, but the id of a report that it created is.
+      if (failed != null
+          && (failed.status() != Status.CANCELLED || !failed.candidates().isEmpty())) {
+        own.addSuppressed(failed);
       }
       throw Threads.sneaky(own);
     }
-    if (status != 0) {
-      throw failure(status);
+    if (failed != null) {
+      throw failed;
     }
   }
 

@@ -642,8 +642,9 @@ public final class DbssClient implements AutoCloseable {
 
   /**
    * {@return the id of a new report, when it is ready} If it fails after it found the report,
-   * {@link DbssException#candidates} has its id, for {@link #waitForReport}. Options: waitTimeout,
-   * pollInterval.
+   * {@link DbssException#candidates} has its id, for {@link #waitForReport}. If a callback throws
+   * then, that exception has such a {@link DbssException} among its suppressed ones. Options:
+   * waitTimeout, pollInterval.
    *
    * @param instanceId the id of the audit instance
    * @param spec what to create
@@ -652,30 +653,41 @@ public final class DbssClient implements AutoCloseable {
    */
   public String generateReport(String instanceId, ReportSpec spec) {
     DbssException.required("spec", spec);
-    return run(
-        (call, frame) -> {
-          long made =
-              filled(
-                  frame,
-                  spec,
-                  ABI::dbss_report_spec_new,
-                  ABI::dbss_report_spec_set,
-                  ABI::dbss_report_spec_free);
-          try {
-            long id = frame.bytes(Abi.DBSS_ID_SIZE);
-            call.check(
-                ABI.dbss_report_generate(
-                    call.context,
-                    project(frame),
-                    frame.text("instance", instanceId),
-                    made,
-                    call.operation,
-                    id));
-            return ABI.string(id);
-          } finally {
-            ABI.dbss_report_spec_free(made);
-          }
-        });
+    String[] created = {null};
+    try {
+      return run(
+          (call, frame) -> {
+            long made =
+                filled(
+                    frame,
+                    spec,
+                    ABI::dbss_report_spec_new,
+                    ABI::dbss_report_spec_set,
+                    ABI::dbss_report_spec_free);
+            try {
+              long id = frame.bytes(Abi.DBSS_ID_SIZE);
+              int status =
+                  ABI.dbss_report_generate(
+                      call.context,
+                      project(frame),
+                      frame.text("instance", instanceId),
+                      made,
+                      call.operation,
+                      id);
+              created[0] = status == 0 ? ABI.string(id) : null;
+              call.check(status);
+              return created[0];
+            } finally {
+              ABI.dbss_report_spec_free(made);
+            }
+          });
+    } catch (Throwable e) {
+      if (created[0] != null) {
+        // A callback threw it; the report is there all the same.
+        e.addSuppressed(DbssException.cancelledAfter(created[0]));
+      }
+      throw e;
+    }
   }
 
   /**
@@ -948,7 +960,8 @@ public final class DbssClient implements AutoCloseable {
   }
 
   /**
-   * {@return a future of {@link #generateReport}}
+   * {@return a future of {@link #generateReport}} If it is cancelled, or completed by a timeout,
+   * only the log has the id of a report that was created: {@link LogRecord#reportId}.
    *
    * @param instanceId the id of the audit instance
    * @param spec what to create

@@ -137,6 +137,14 @@ public abstract class DbssException extends RuntimeException {
     return Groups.exception(new Details(status, parameter, message), null);
   }
 
+  /** That of a call that has created a report, before a callback threw. */
+  static DbssException cancelledAfter(String created) {
+    String message = "the report " + created + " was created, before a callback failed";
+    Details details = Details.cancelled(Abi.DBSS_CANCELLED_BY_CALLBACK, message);
+    details.candidates.add(created);
+    return new DbssCancelledException(details, null);
+  }
+
   /** Refuses null, and returns other values. */
   static <T> T required(String parameter, T value) {
     if (value == null) {

@@ -1435,6 +1435,79 @@ class ClientTest {
   }
 
   @Test
+  void idOfACreatedReportIsNotLostToAnExceptionOfACallbackNorToACancel() throws Exception {
+    String template =
+        Mock.READY.getAsJsonArray("templates").get(0).getAsJsonObject().get("id").getAsString();
+    ReportSpec spec =
+        new ReportSpec()
+            .templateId(template)
+            .startTime("2026-11-23 00:00:00")
+            .endTime("2026-11-24 00:00:00");
+    var mine = new AtomicReference<IllegalStateException>();
+    Runnable throwing =
+        () -> {
+          mine.set(new IllegalStateException("mine"));
+          throw mine.get();
+        };
+    // Throws in each record from that with the id on, and in the end in the function for results.
+    var created = new AtomicReference<String>();
+    int number = 0;
+    for (boolean thrown = true; thrown; number++) {
+      String own = Mock.addInstance();
+      var left = new AtomicInteger(number);
+      created.set(null);
+      DbssClient.Builder builder =
+          Mock.builder()
+              .pollInterval(Duration.ofMillis(1))
+              .logLevel(System.Logger.Level.DEBUG)
+              .onLog(
+                  record -> {
+                    if (record.toString().contains("the id of the created report is")) {
+                      created.set(record.reportId());
+                    }
+                    if (created.get() != null && left.getAndDecrement() == 0) {
+                      throwing.run();
+                    }
+                  });
+      try (DbssClient client = builder.build()) {
+        client.generateReport(own, spec);
+        thrown = false;
+        left.set(Integer.MAX_VALUE);
+        CallOptions options = new CallOptions().onResult(result -> throwing.run());
+        assertThrows(
+            IllegalStateException.class, () -> client.with(options).generateReport(own, spec));
+      } catch (IllegalStateException e) {
+        assertSame(mine.get(), e);
+      }
+      assertEquals(1, mine.get().getSuppressed().length, "throwing at " + number);
+      var suppressed = (DbssCancelledException) mine.get().getSuppressed()[0];
+      assertEquals(List.of(created.get()), suppressed.candidates());
+    }
+    assertTrue(number > 2, "it never threw after the id");
+    // The log has the id of a report whose future is cancelled.
+    String own = Mock.addInstance();
+    var known = new CompletableFuture<String>();
+    var logged = new CompletableFuture<DbssException>();
+    DbssClient.Builder builder =
+        Mock.builder()
+            .pollInterval(Duration.ofHours(1))
+            .onLog(
+                record -> {
+                  if (record.error() != null) {
+                    logged.complete(record.error());
+                  } else if (record.reportId() != null) {
+                    known.complete(record.reportId());
+                  }
+                });
+    try (DbssClient client = builder.build()) {
+      CompletableFuture<String> future = client.generateReportAsync(own, spec);
+      String id = known.join();
+      future.cancel(true);
+      assertEquals(List.of(id), logged.join().candidates());
+    }
+  }
+
+  @Test
   void mirrorReturnsWhatItDidAlsoIfItFails() throws Exception {
     String own = Mock.addInstance();
     var ids =
