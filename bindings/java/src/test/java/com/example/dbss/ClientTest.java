@@ -413,7 +413,7 @@ class ClientTest {
         () -> DbssClient.builder().region("cn-north-4").accessKey("AK").build());
     says(
         "pageSize",
-        "pageSize: must be from 1 to 1000, or 0 for 100, but is -1",
+        "pageSize: must be from 1 to 1000, for databases from 1 to 10000, or 0 for 100, but is -1",
         () -> new CallOptions().pageSize(-1));
     says(
         "key",
