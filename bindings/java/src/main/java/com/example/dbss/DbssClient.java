@@ -174,6 +174,11 @@ public final class DbssClient implements AutoCloseable {
             if (passcode == null) {
               throw new IllegalStateException("it returned null instead of a passcode");
             }
+            // What is passed on is checked as a token, and would be called so.
+            if (!passcode.matches("[!-~]{1,98304}")) {
+              String message = "passcode: must be 1 to 98304 visible ASCII characters";
+              throw DbssException.of(Status.INVALID_TOKEN, "passcode", message);
+            }
             return new Token(passcode);
           };
       passcodes = true;

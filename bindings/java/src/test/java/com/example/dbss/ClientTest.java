@@ -1080,6 +1080,29 @@ class ClientTest {
   }
 
   @Test
+  void wrongPasscodeIsNotCalledAToken() throws Exception {
+    for (String wrong : List.of("", "12 34", "12\u00003456", "\ud800", "1".repeat(98_305))) {
+      DbssClient.Builder builder =
+          DbssClient.builder()
+              .endpoint(Mock.value("http"))
+              .projectId(Mock.value("project_id"))
+              .iamEndpoint(Mock.value("iam"))
+              .iamUser("user")
+              .iamUserId("0".repeat(32))
+              .iamPassword("password")
+              .iamDomain("domain")
+              .passcodeProvider(refused -> wrong);
+      try (DbssClient client = builder.build()) {
+        DbssException e = thrown(DbssException.class, client::check);
+        assertEquals(Status.NO_TOKEN, e.status());
+        String reason = "passcode: must be 1 to 98304 visible ASCII characters";
+        assertTrue(e.getMessage().contains(reason), e.getMessage());
+        assertEquals("passcode", ((DbssException) e.getCause()).parameter());
+      }
+    }
+  }
+
+  @Test
   void tokensMayExpireAtAnyTime() throws Exception {
     String token = Mock.value("token");
     try (DbssClient client = with(refused -> new Token(token, Instant.MAX)).build()) {
