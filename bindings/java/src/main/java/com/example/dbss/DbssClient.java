@@ -286,8 +286,8 @@ public final class DbssClient implements AutoCloseable {
   }
 
   /**
-   * Closes the client: calls that run, futures whose work waits for its executor, and open streams
-   * end with {@link Status#CANCELLED}, and later ones fail with {@link Status#CLOSED}. It does not
+   * Closes the client: calls that run, or whose future waits for its executor, and open streams end
+   * with {@link Status#CANCELLED}, and later ones fail with {@link Status#CLOSED}. It does not
    * wait, and does nothing the second time.
    */
   @Override
@@ -876,11 +876,10 @@ public final class DbssClient implements AutoCloseable {
   public <T> CompletableFuture<T> async(Work<T> work) {
     DbssException.required("work", work);
     CompletableFuture<T> future = new CompletableFuture<>();
-    Cancellation cancellation = new Cancellation();
+    Cancellation cancellation = new Cancellation(context.isClosed() ? null : context);
     future.whenComplete((result, error) -> cancellation.cancelUnlessDone());
     try {
-      boolean wasOpen = !context.isClosed();
-      executor.execute(() -> complete(future, cancellation, wasOpen, work));
+      executor.execute(() -> complete(future, cancellation, work));
     } catch (Throwable e) {
       // Also an OutOfMemoryError, when the system has no more threads.
       future.completeExceptionally(e);
@@ -888,18 +887,8 @@ public final class DbssClient implements AutoCloseable {
     return future;
   }
 
-  private <T> void complete(
-      CompletableFuture<T> future, Cancellation cancellation, boolean wasOpen, Work<T> work) {
+  private <T> void complete(CompletableFuture<T> future, Cancellation cancellation, Work<T> work) {
     if (future.isDone()) {
-      return;
-    }
-    if (wasOpen && context.isClosed()) {
-      // Closing cancels what waits, too.
-      future.completeExceptionally(
-          new DbssCancelledException(
-              DbssException.Details.cancelled(
-                  Abi.DBSS_CANCELLED_BY_CLOSE, "the call was cancelled: its client was closed"),
-              null));
       return;
     }
     Cancellation outer = Cancellation.CURRENT.get();

@@ -685,7 +685,7 @@ class ClientTest {
         if (future) {
           work =
               () -> {
-                Cancellation cancellation = new Cancellation();
+                Cancellation cancellation = new Cancellation(null);
                 cancelled.whenComplete((result, error) -> cancellation.cancel());
                 Cancellation.CURRENT.set(cancellation);
                 call.run();
@@ -1161,17 +1161,37 @@ class ClientTest {
   void closingCancelsTheWorkThatWaitsForAnExecutor() {
     var queue = new ArrayList<Runnable>();
     DbssClient client = Mock.builder().executor(queue::add).build();
-    var begun = new AtomicInteger();
-    CompletableFuture<Integer> early = client.async(c -> begun.incrementAndGet());
+    CompletableFuture<byte[]> early = client.downloadReportAsync(instance, pdf);
+    CompletableFuture<Void> other =
+        client.async(
+            c -> {
+              thrown(DbssCancelledException.class, c::check);
+              fails(Status.CLOSED, c::check);
+              return null;
+            });
     client.close();
     CompletableFuture<byte[]> late = client.downloadReportAsync(instance, pdf);
     queue.forEach(Runnable::run);
     var e = (DbssException) assertThrows(CompletionException.class, early::join).getCause();
     assertEquals(Status.CANCELLED, e.status());
     assertEquals(CancelledBy.CLOSE, e.cancelledBy());
-    assertEquals(0, begun.get());
+    other.join();
     var refused = (DbssException) assertThrows(CompletionException.class, late::join).getCause();
     assertEquals(Status.CLOSED, refused.status());
+  }
+
+  @Test
+  void closingCancelsAllCallsThatWereMadeBefore() {
+    for (int i = 0; i < 500; i++) {
+      DbssClient client = Mock.builder().build();
+      CompletableFuture<byte[]> call = client.downloadReportAsync(instance, "missing-0123456789");
+      for (int n = 0; n < i % 50; n++) {
+        Thread.onSpinWait();
+      }
+      client.close();
+      var e = (DbssException) assertThrows(CompletionException.class, call::join).getCause();
+      assertTrue(e.status() == Status.CANCELLED || e.status() == Status.NOT_FOUND, e.toString());
+    }
   }
 
   @Test
