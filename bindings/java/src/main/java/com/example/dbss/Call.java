@@ -7,6 +7,7 @@ import java.io.OutputStream;
 import java.nio.channels.AsynchronousCloseException;
 import java.nio.channels.ClosedByInterruptException;
 import java.nio.channels.spi.AbstractInterruptibleChannel;
+import java.util.List;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
 
@@ -46,8 +47,9 @@ final class Call extends AbstractInterruptibleChannel {
     this.client = client;
     this.options = options;
     context = client.context.acquire();
+    boolean waited = cancellation != null && cancellation.waited(client.context);
     if (context == 0) {
-      throw closed("client", "client");
+      throw waited ? cancelledByClose(List.of()) : closed("client", "client");
     }
     long made = 0;
     try (Frame frame = new Frame()) {
@@ -88,6 +90,13 @@ final class Call extends AbstractInterruptibleChannel {
 
   static DbssException closed(String parameter, String what) {
     return DbssException.of(Status.CLOSED, parameter, "the " + what + " is closed");
+  }
+
+  private static DbssException cancelledByClose(List<String> candidates) {
+    String message = "the call was cancelled: its client was closed";
+    var details = DbssException.Details.cancelled(Abi.DBSS_CANCELLED_BY_CLOSE, message);
+    details.candidates.addAll(candidates);
+    return new DbssCancelledException(details, null);
   }
 
   /** The user_data of its callbacks. */
@@ -177,25 +186,41 @@ final class Call extends AbstractInterruptibleChannel {
   /** Throws the failure of the call: what a callback threw, or the error of its operation. */
   void check(int status) {
     Throwable own = thrown;
+    DbssException failed = status == 0 ? null : failure(status);
     if (own != null) {
       thrown = null;
-      if (status != 0 && status != Status.CANCELLED.code()) {
-        own.addSuppressed(failure(status));
+      // That the call was cancelled is no news, but the id of a report that it created is.
+      if (failed != null
+          && (failed.status() != Status.CANCELLED || !failed.candidates().isEmpty())) {
+        own.addSuppressed(failed);
       }
       throw Threads.sneaky(own);
     }
-    if (status != 0) {
-      throw failure(status);
+    if (failed != null) {
+      throw failed;
     }
   }
 
   private DbssException failure(int status) {
     var failed = DbssException.Details.take(status, ABI.dbss_operation_error(operation));
-    if (interrupted && failed.fields.cancelledBy == Abi.DBSS_CANCELLED_BY_OPERATION) {
+    if (interrupted && failed.cancelledBy == Abi.DBSS_CANCELLED_BY_OPERATION) {
       return new DbssInterruptedException(failed);
+    }
+    if (status == Status.CLOSED.code() && "client".equals(failed.parameter)) {
+      // It was open when the call was made.
+      return cancelledByClose(failed.candidates);
     }
     boolean noToken = client.provider != null && status == Status.NO_TOKEN.code();
     return Groups.exception(failed, noToken ? client.provider.causeOf(failed.message) : null);
+  }
+
+  /** What an interrupt throws that came too late to fail the call; null without one. */
+  DbssInterruptedException interruption() {
+    return interrupted
+        ? new DbssInterruptedException(
+            DbssException.Details.cancelled(
+                Abi.DBSS_CANCELLED_BY_OPERATION, "the call was cancelled"))
+        : null;
   }
 
   /** What an interrupt does. */

@@ -85,7 +85,9 @@ public final class CallOptions extends OperationOptions<CallOptions> {
   public CallOptions pageSize(int value) {
     if (value < 0) {
       // C has no negative sizes.
-      String message = "pageSize: must be from 1 to 1000, or 0 for 100, but is " + value;
+      String message =
+          "pageSize: must be from 1 to 1000, for databases from 1 to 10000, or 0 for 100, but is "
+              + value;
       throw DbssException.of(Status.INVALID_VALUE, "pageSize", message);
     }
     pageSize = value;

@@ -11,6 +11,19 @@ final class Cancellation {
   private final Set<Call> calls = new HashSet<>();
   private boolean cancelled;
   private boolean done;
+  // The client that was open when the future was made, until the first call begins.
+  private Handle waiting;
+
+  Cancellation(Handle open) {
+    waiting = open;
+  }
+
+  /** Whether a call is the first one, so that closing its client meanwhile has cancelled it. */
+  synchronized boolean waited(Handle client) {
+    boolean waited = waiting == client;
+    waiting = null;
+    return waited;
+  }
 
   synchronized void add(Call call) {
     calls.add(call);

@@ -174,6 +174,11 @@ public final class DbssClient implements AutoCloseable {
             if (passcode == null) {
               throw new IllegalStateException("it returned null instead of a passcode");
             }
+            // What is passed on is checked as a token, and would be called so.
+            if (!passcode.matches("[!-~]{1,98304}")) {
+              String message = "passcode: must be 1 to 98304 visible ASCII characters";
+              throw DbssException.of(Status.INVALID_TOKEN, "passcode", message);
+            }
             return new Token(passcode);
           };
       passcodes = true;
@@ -207,7 +212,8 @@ public final class DbssClient implements AutoCloseable {
 
     /**
      * Runs the calls of {@link #async}, instead of threads of this package that are made when they
-     * are needed.
+     * are needed. {@link #totalTimeout} does not count how long a call waits for the executor;
+     * {@link CompletableFuture#orTimeout} does.
      *
      * @param value the executor
      * @return this
@@ -280,8 +286,9 @@ public final class DbssClient implements AutoCloseable {
   }
 
   /**
-   * Closes the client: calls that run, and open streams, end with {@link Status#CANCELLED}, and
-   * later ones fail with {@link Status#CLOSED}. It does not wait, and does nothing the second time.
+   * Closes the client: calls that run, or whose future waits for its executor, and open streams end
+   * with {@link Status#CANCELLED}, and later ones fail with {@link Status#CLOSED}. It does not
+   * wait, and does nothing the second time.
    */
   @Override
   public void close() {
@@ -492,32 +499,42 @@ public final class DbssClient implements AutoCloseable {
    */
   public ReportStream openReport(String instanceId, String reportId) {
     Call opened = new Call(this, options.allowing(LOCALE));
+    ReportStream stream;
     try {
-      return opened.perform(
-          (call, frame) -> {
-            long out = frame.out();
-            int status =
-                ABI.dbss_report_open(
-                    call.context,
-                    project(frame),
-                    frame.text("instance", instanceId),
-                    frame.text("id", reportId),
-                    frame.text("locale", options.locale),
-                    call.operation,
-                    out);
-            long made = ABI.getLong(out);
-            try {
-              call.check(status);
-              return new ReportStream(call, made);
-            } catch (Throwable e) {
-              ABI.dbss_report_stream_free(made);
-              throw e;
-            }
-          });
+      stream =
+          opened.perform(
+              (call, frame) -> {
+                long out = frame.out();
+                int status =
+                    ABI.dbss_report_open(
+                        call.context,
+                        project(frame),
+                        frame.text("instance", instanceId),
+                        frame.text("id", reportId),
+                        frame.text("locale", options.locale),
+                        call.operation,
+                        out);
+                long made = ABI.getLong(out);
+                try {
+                  call.check(status);
+                  return new ReportStream(call, made);
+                } catch (Throwable e) {
+                  ABI.dbss_report_stream_free(made);
+                  throw e;
+                }
+              });
     } catch (Throwable e) {
       opened.freeAfter(e);
       throw e;
     }
+    DbssInterruptedException interruption = opened.interruption();
+    if (interruption != null) {
+      // It has cancelled the stream, too.
+      try (stream) {
+        throw interruption;
+      }
+    }
+    return stream;
   }
 
   // Lists
@@ -630,8 +647,9 @@ public final class DbssClient implements AutoCloseable {
 
   /**
    * {@return the id of a new report, when it is ready} If it fails after it found the report,
-   * {@link DbssException#candidates} has its id, for {@link #waitForReport}. Options: waitTimeout,
-   * pollInterval.
+   * {@link DbssException#candidates} has its id, for {@link #waitForReport}. If a callback throws
+   * then, that exception has such a {@link DbssException} among its suppressed ones. Options:
+   * waitTimeout, pollInterval.
    *
    * @param instanceId the id of the audit instance
    * @param spec what to create
@@ -640,30 +658,41 @@ public final class DbssClient implements AutoCloseable {
    */
   public String generateReport(String instanceId, ReportSpec spec) {
     DbssException.required("spec", spec);
-    return run(
-        (call, frame) -> {
-          long made =
-              filled(
-                  frame,
-                  spec,
-                  ABI::dbss_report_spec_new,
-                  ABI::dbss_report_spec_set,
-                  ABI::dbss_report_spec_free);
-          try {
-            long id = frame.bytes(Abi.DBSS_ID_SIZE);
-            call.check(
-                ABI.dbss_report_generate(
-                    call.context,
-                    project(frame),
-                    frame.text("instance", instanceId),
-                    made,
-                    call.operation,
-                    id));
-            return ABI.string(id);
-          } finally {
-            ABI.dbss_report_spec_free(made);
-          }
-        });
+    String[] created = {null};
+    try {
+      return run(
+          (call, frame) -> {
+            long made =
+                filled(
+                    frame,
+                    spec,
+                    ABI::dbss_report_spec_new,
+                    ABI::dbss_report_spec_set,
+                    ABI::dbss_report_spec_free);
+            try {
+              long id = frame.bytes(Abi.DBSS_ID_SIZE);
+              int status =
+                  ABI.dbss_report_generate(
+                      call.context,
+                      project(frame),
+                      frame.text("instance", instanceId),
+                      made,
+                      call.operation,
+                      id);
+              created[0] = status == 0 ? ABI.string(id) : null;
+              call.check(status);
+              return created[0];
+            } finally {
+              ABI.dbss_report_spec_free(made);
+            }
+          });
+    } catch (Throwable e) {
+      if (created[0] != null) {
+        // A callback threw it; the report is there all the same.
+        e.addSuppressed(DbssException.cancelledAfter(created[0]));
+      }
+      throw e;
+    }
   }
 
   /**
@@ -838,8 +867,8 @@ public final class DbssClient implements AutoCloseable {
    * {@return a future of any calls} Cancelling the future, or completing it otherwise, such as by a
    * timeout, cancels the call that runs, and later ones of the same work, with its open streams. A
    * {@link ReportStream} that is the result and that nobody gets then is closed. When the work
-   * completes the future, its open streams go on. An executor that refuses the work fails the
-   * future.
+   * completes the future, its open streams go on. What an executor throws that refuses the work, or
+   * an {@link OutOfMemoryError} when there are no more threads, fails the future.
    *
    * @param <T> the type of the result
    * @param work makes the calls; it runs on the executor
@@ -847,11 +876,12 @@ public final class DbssClient implements AutoCloseable {
   public <T> CompletableFuture<T> async(Work<T> work) {
     DbssException.required("work", work);
     CompletableFuture<T> future = new CompletableFuture<>();
-    Cancellation cancellation = new Cancellation();
+    Cancellation cancellation = new Cancellation(context.isClosed() ? null : context);
     future.whenComplete((result, error) -> cancellation.cancelUnlessDone());
     try {
       executor.execute(() -> complete(future, cancellation, work));
-    } catch (RuntimeException e) {
+    } catch (Throwable e) {
+      // Also an OutOfMemoryError, when the system has no more threads.
       future.completeExceptionally(e);
     }
     return future;
@@ -924,7 +954,8 @@ public final class DbssClient implements AutoCloseable {
   }
 
   /**
-   * {@return a future of {@link #generateReport}}
+   * {@return a future of {@link #generateReport}} If it is cancelled, or completed by a timeout,
+   * only the log has the id of a report that was created: {@link LogRecord#reportId}.
    *
    * @param instanceId the id of the audit instance
    * @param spec what to create

@@ -58,6 +58,7 @@ public abstract class DbssException extends RuntimeException {
     final String message;
     final String parameter;
     final Fields.Error fields;
+    final int cancelledBy;
     final ArrayList<Detail> details = new ArrayList<>();
     final ArrayList<String> candidates = new ArrayList<>();
 
@@ -80,6 +81,7 @@ public abstract class DbssException extends RuntimeException {
       Abi abi = Native.ABI;
       this.code = code;
       fields = new Fields.Error(abi, error);
+      cancelledBy = fields.cancelledBy;
       Words words = new Words(fields.parameter, option);
       parameter = words.parameter();
       StringBuilder said = new StringBuilder();
@@ -99,9 +101,19 @@ public abstract class DbssException extends RuntimeException {
 
     /** Those of an error of this package. */
     Details(Status status, String parameter, String message) {
+      this(status, parameter, message, 0);
+    }
+
+    /** Those of a call that this package cancels. */
+    static Details cancelled(int by, String message) {
+      return new Details(Status.CANCELLED, null, message, by);
+    }
+
+    private Details(Status status, String parameter, String message, int cancelledBy) {
       this.code = status.code();
       this.message = message;
       this.parameter = parameter;
+      this.cancelledBy = cancelledBy;
       fields = new Fields.Error(Native.ABI, 0);
     }
   }
@@ -123,6 +135,14 @@ public abstract class DbssException extends RuntimeException {
 
   static DbssException of(Status status, String parameter, String message) {
     return Groups.exception(new Details(status, parameter, message), null);
+  }
+
+  /** That of a call that has created a report, before a callback threw. */
+  static DbssException cancelledAfter(String created) {
+    String message = "the report " + created + " was created, before a callback failed";
+    Details details = Details.cancelled(Abi.DBSS_CANCELLED_BY_CALLBACK, message);
+    details.candidates.add(created);
+    return new DbssCancelledException(details, null);
   }
 
   /** Refuses null, and returns other values. */
@@ -190,7 +210,7 @@ public abstract class DbssException extends RuntimeException {
 
   /** {@return what cancelled the call, for {@link Status#CANCELLED}; else null} */
   public final CancelledBy cancelledBy() {
-    return CancelledBy.of(details.fields.cancelledBy);
+    return CancelledBy.of(details.cancelledBy);
   }
 
   /**

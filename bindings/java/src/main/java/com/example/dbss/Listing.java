@@ -10,7 +10,9 @@ import java.util.NoSuchElementException;
 import java.util.OptionalLong;
 import java.util.Spliterator;
 import java.util.Spliterators;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Function;
+import java.util.function.Supplier;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 
@@ -24,9 +26,10 @@ import java.util.stream.StreamSupport;
  * List<Report> ready = client.reports(instance).stream().filter(Report::isReady).collect(toList());
  * }</pre>
  *
- * <p>It can be read once, by one thread at a time. The list may change meanwhile: no item comes
- * twice, and a deletion does not hide the items that remain. After a failure, the next attempt is
- * for the same page; a page that cannot be read ends the list, and each attempt throws the same.
+ * <p>It can be read once, by one thread at a time; another one meanwhile gets {@link Status#BUSY}.
+ * The list may change meanwhile: no item comes twice, and a deletion does not hide the items that
+ * remain. After a failure, the next attempt is for the same page; a page that cannot be read ends
+ * the list, and each attempt throws the same.
  *
  * @param <T> the type of the items
  */
@@ -42,9 +45,10 @@ public final class Listing<T> implements Iterable<T> {
   private final CallOptions options;
   private final Function<Map<String, Object>, T> maker;
   private final Opener opener;
+  private final AtomicBoolean reading = new AtomicBoolean();
   private Handle cursor;
   private Iterator<T> page = Collections.emptyIterator();
-  private OptionalLong total = OptionalLong.empty();
+  private volatile OptionalLong total = OptionalLong.empty();
   // Why a page that the cursor has passed is lost.
   private Throwable broken;
 
@@ -71,20 +75,39 @@ public final class Listing<T> implements Iterable<T> {
     return new Iterator<T>() {
       @Override
       public boolean hasNext() {
-        if (!page.hasNext()) {
-          Call.run(client, options, Listing.this::fetch);
-        }
-        return page.hasNext();
+        return alone(Listing.this::hasMore);
       }
 
       @Override
       public T next() {
-        if (!hasNext()) {
-          throw new NoSuchElementException();
-        }
-        return page.next();
+        return alone(
+            () -> {
+              if (!hasMore()) {
+                throw new NoSuchElementException();
+              }
+              return page.next();
+            });
       }
     };
+  }
+
+  /** Keeps other threads out, and the callbacks of this one. */
+  private <R> R alone(Supplier<R> read) {
+    if (!reading.compareAndSet(false, true)) {
+      throw DbssException.of(Status.BUSY, "list", "list: another thread reads it");
+    }
+    try {
+      return read.get();
+    } finally {
+      reading.set(false);
+    }
+  }
+
+  private boolean hasMore() {
+    if (!page.hasNext()) {
+      Call.run(client, options, this::fetch);
+    }
+    return page.hasNext();
   }
 
   /**
@@ -112,7 +135,8 @@ public final class Listing<T> implements Iterable<T> {
       cursor = new Handle(ABI.getLong(out), ABI::dbss_cursor_free).ownedBy(this);
       ABI.putLong(out, 0);
     }
-    long open = cursor.acquire();
+    Handle reads = cursor;
+    long open = reads.acquire();
     if (open == 0) {
       // The end was reached before.
       return null;
@@ -125,7 +149,7 @@ public final class Listing<T> implements Iterable<T> {
       call.check(status);
       return null;
     } finally {
-      cursor.release();
+      reads.release();
     }
   }
 

@@ -413,7 +413,7 @@ class ClientTest {
         () -> DbssClient.builder().region("cn-north-4").accessKey("AK").build());
     says(
         "pageSize",
-        "pageSize: must be from 1 to 1000, or 0 for 100, but is -1",
+        "pageSize: must be from 1 to 1000, for databases from 1 to 10000, or 0 for 100, but is -1",
         () -> new CallOptions().pageSize(-1));
     says(
         "key",
@@ -685,7 +685,7 @@ class ClientTest {
         if (future) {
           work =
               () -> {
-                Cancellation cancellation = new Cancellation();
+                Cancellation cancellation = new Cancellation(null);
                 cancelled.whenComplete((result, error) -> cancellation.cancel());
                 Cancellation.CURRENT.set(cancellation);
                 call.run();
@@ -707,6 +707,58 @@ class ClientTest {
         assertEquals(future, !(inner.get() instanceof DbssInterruptedException));
         assertTrue(inner.get() instanceof DbssCancelledException, inner.toString());
       }
+    }
+  }
+
+  /** Opens a report on a thread that is interrupted at the last moment. */
+  private void openInterrupted(boolean virtual) throws Exception {
+    var caller = new AtomicReference<Thread>();
+    var results = new AtomicInteger();
+    var thrown = new AtomicReference<Throwable>();
+    DbssClient.Builder builder =
+        Mock.builder()
+            .logLevel(System.Logger.Level.DEBUG)
+            .onLog(
+                record -> {
+                  // The last record of the call.
+                  if (record.toString().contains("HTTP 200")) {
+                    caller.get().interrupt();
+                    while (!Thread.currentThread().isInterrupted()) {
+                      Thread.onSpinWait();
+                    }
+                  }
+                });
+    try (DbssClient client = builder.build()) {
+      CallOptions options = new CallOptions().onResult(result -> results.incrementAndGet());
+      Runnable open =
+          () -> {
+            caller.set(Thread.currentThread());
+            try {
+              client.with(options).openReport(instance, pdf);
+            } catch (Throwable e) {
+              thrown.set(e);
+            }
+          };
+      Thread thread = new Thread(open);
+      if (virtual) {
+        Object maker = Thread.class.getMethod("ofVirtual").invoke(null);
+        var unstarted =
+            Class.forName("java.lang.Thread$Builder").getMethod("unstarted", Runnable.class);
+        thread = (Thread) unstarted.invoke(maker, open);
+      }
+      thread.start();
+      thread.join();
+      assertTrue(thrown.get() instanceof DbssInterruptedException, String.valueOf(thrown.get()));
+      assertEquals(CancelledBy.CALL, ((DbssException) thrown.get()).cancelledBy());
+      assertEquals(1, results.get());
+    }
+  }
+
+  @Test
+  void interruptedOpenGivesNoStream() throws Exception {
+    openInterrupted(false);
+    if (Runtime.version().feature() >= 21) {
+      openInterrupted(true);
     }
   }
 
@@ -804,16 +856,20 @@ class ClientTest {
 
   @Test
   void executorThatRefusesTheWorkFailsTheFuture() {
-    var refused = new java.util.concurrent.RejectedExecutionException("full");
-    DbssClient.Builder builder =
-        Mock.builder()
-            .executor(
-                work -> {
-                  throw refused;
-                });
-    try (DbssClient client = builder.build()) {
-      CompletableFuture<byte[]> future = client.downloadReportAsync(instance, pdf);
-      assertSame(refused, assertThrows(CompletionException.class, future::join).getCause());
+    for (Throwable refused :
+        List.of(
+            new java.util.concurrent.RejectedExecutionException("full"),
+            new OutOfMemoryError("unable to create native thread"))) {
+      DbssClient.Builder builder =
+          Mock.builder()
+              .executor(
+                  work -> {
+                    throw Threads.sneaky(refused);
+                  });
+      try (DbssClient client = builder.build()) {
+        CompletableFuture<byte[]> future = client.downloadReportAsync(instance, pdf);
+        assertSame(refused, assertThrows(CompletionException.class, future::join).getCause());
+      }
     }
   }
 
@@ -1024,6 +1080,29 @@ class ClientTest {
   }
 
   @Test
+  void wrongPasscodeIsNotCalledAToken() throws Exception {
+    for (String wrong : List.of("", "12 34", "12\u00003456", "\ud800", "1".repeat(98_305))) {
+      DbssClient.Builder builder =
+          DbssClient.builder()
+              .endpoint(Mock.value("http"))
+              .projectId(Mock.value("project_id"))
+              .iamEndpoint(Mock.value("iam"))
+              .iamUser("user")
+              .iamUserId("0".repeat(32))
+              .iamPassword("password")
+              .iamDomain("domain")
+              .passcodeProvider(refused -> wrong);
+      try (DbssClient client = builder.build()) {
+        DbssException e = thrown(DbssException.class, client::check);
+        assertEquals(Status.NO_TOKEN, e.status());
+        String reason = "passcode: must be 1 to 98304 visible ASCII characters";
+        assertTrue(e.getMessage().contains(reason), e.getMessage());
+        assertEquals("passcode", ((DbssException) e.getCause()).parameter());
+      }
+    }
+  }
+
+  @Test
   void tokensMayExpireAtAnyTime() throws Exception {
     String token = Mock.value("token");
     try (DbssClient client = with(refused -> new Token(token, Instant.MAX)).build()) {
@@ -1076,6 +1155,43 @@ class ClientTest {
     fails(Status.CLOSED, () -> client.setToken("t"));
     fails(Status.CLOSED, () -> client.reports(instance).iterator().hasNext());
     client.cancelAll();
+  }
+
+  @Test
+  void closingCancelsTheWorkThatWaitsForAnExecutor() {
+    var queue = new ArrayList<Runnable>();
+    DbssClient client = Mock.builder().executor(queue::add).build();
+    CompletableFuture<byte[]> early = client.downloadReportAsync(instance, pdf);
+    CompletableFuture<Void> other =
+        client.async(
+            c -> {
+              thrown(DbssCancelledException.class, c::check);
+              fails(Status.CLOSED, c::check);
+              return null;
+            });
+    client.close();
+    CompletableFuture<byte[]> late = client.downloadReportAsync(instance, pdf);
+    queue.forEach(Runnable::run);
+    var e = (DbssException) assertThrows(CompletionException.class, early::join).getCause();
+    assertEquals(Status.CANCELLED, e.status());
+    assertEquals(CancelledBy.CLOSE, e.cancelledBy());
+    other.join();
+    var refused = (DbssException) assertThrows(CompletionException.class, late::join).getCause();
+    assertEquals(Status.CLOSED, refused.status());
+  }
+
+  @Test
+  void closingCancelsAllCallsThatWereMadeBefore() {
+    for (int i = 0; i < 500; i++) {
+      DbssClient client = Mock.builder().build();
+      CompletableFuture<byte[]> call = client.downloadReportAsync(instance, "missing-0123456789");
+      for (int n = 0; n < i % 50; n++) {
+        Thread.onSpinWait();
+      }
+      client.close();
+      var e = (DbssException) assertThrows(CompletionException.class, call::join).getCause();
+      assertTrue(e.status() == Status.CANCELLED || e.status() == Status.NOT_FOUND, e.toString());
+    }
   }
 
   @Test
@@ -1141,6 +1257,53 @@ class ClientTest {
       assertFalse(client.templates(own).stream().collect(Collectors.toList()).isEmpty());
       DbssClient off = client.with(new CallOptions().statusFilter("OFF"));
       off.databases(own).forEach(one -> assertEquals("OFF", one.status()));
+    }
+  }
+
+  @Test
+  void listGivesEachItemToOneOfManyThreads() throws Exception {
+    String own = Mock.addInstance();
+    Mock.control("POST", "/reports", Map.of("format", "pdf", "count", 100, "instance", own));
+    try (DbssClient client = Mock.builder().build()) {
+      for (int round = 0; round < 10; round++) {
+        Listing<Report> list = client.with(new CallOptions().pageSize(3)).reports(own);
+        List<String> ids = Collections.synchronizedList(new ArrayList<>());
+        var begun = new CountDownLatch(4);
+        List<CompletableFuture<Void>> all = new ArrayList<>();
+        for (int n = 0; n < 4; n++) {
+          all.add(
+              client.async(
+                  c -> {
+                    begun.countDown();
+                    begun.await();
+                    for (; ; ) {
+                      try {
+                        ids.add(list.iterator().next().id());
+                      } catch (java.util.NoSuchElementException e) {
+                        return null;
+                      } catch (DbssException e) {
+                        assertEquals("list: another thread reads it", e.getMessage());
+                        assertEquals(Status.BUSY, e.status());
+                      }
+                    }
+                  }));
+        }
+        all.forEach(CompletableFuture::join);
+        assertEquals(100, ids.size());
+        assertEquals(100, ids.stream().distinct().count());
+      }
+      // A callback of a list that reads the same one is refused, too.
+      var read = new AtomicReference<Listing<Report>>();
+      var refused = new AtomicReference<DbssException>();
+      CallOptions options =
+          new CallOptions()
+              .onResult(
+                  result ->
+                      refused.set(
+                          thrown(DbssException.class, () -> read.get().iterator().hasNext())));
+      read.set(client.with(options).reports(own));
+      assertEquals(100, read.get().stream().count());
+      assertEquals(Status.BUSY, refused.get().status());
     }
   }
 
@@ -1311,6 +1474,79 @@ class ClientTest {
       assertEquals("OFF", after.status());
       assertEquals(before.frequency(), after.frequency());
       assertTrue(before.smnEffective());
+    }
+  }
+
+  @Test
+  void idOfACreatedReportIsNotLostToAnExceptionOfACallbackNorToACancel() throws Exception {
+    String template =
+        Mock.READY.getAsJsonArray("templates").get(0).getAsJsonObject().get("id").getAsString();
+    ReportSpec spec =
+        new ReportSpec()
+            .templateId(template)
+            .startTime("2026-11-23 00:00:00")
+            .endTime("2026-11-24 00:00:00");
+    var mine = new AtomicReference<IllegalStateException>();
+    Runnable throwing =
+        () -> {
+          mine.set(new IllegalStateException("mine"));
+          throw mine.get();
+        };
+    // Throws in each record from that with the id on, and in the end in the function for results.
+    var created = new AtomicReference<String>();
+    int number = 0;
+    for (boolean thrown = true; thrown; number++) {
+      String own = Mock.addInstance();
+      var left = new AtomicInteger(number);
+      created.set(null);
+      DbssClient.Builder builder =
+          Mock.builder()
+              .pollInterval(Duration.ofMillis(1))
+              .logLevel(System.Logger.Level.DEBUG)
+              .onLog(
+                  record -> {
+                    if (record.toString().contains("the id of the created report is")) {
+                      created.set(record.reportId());
+                    }
+                    if (created.get() != null && left.getAndDecrement() == 0) {
+                      throwing.run();
+                    }
+                  });
+      try (DbssClient client = builder.build()) {
+        client.generateReport(own, spec);
+        thrown = false;
+        left.set(Integer.MAX_VALUE);
+        CallOptions options = new CallOptions().onResult(result -> throwing.run());
+        assertThrows(
+            IllegalStateException.class, () -> client.with(options).generateReport(own, spec));
+      } catch (IllegalStateException e) {
+        assertSame(mine.get(), e);
+      }
+      assertEquals(1, mine.get().getSuppressed().length, "throwing at " + number);
+      var suppressed = (DbssCancelledException) mine.get().getSuppressed()[0];
+      assertEquals(List.of(created.get()), suppressed.candidates());
+    }
+    assertTrue(number > 2, "it never threw after the id");
+    // The log has the id of a report whose future is cancelled.
+    String own = Mock.addInstance();
+    var known = new CompletableFuture<String>();
+    var logged = new CompletableFuture<DbssException>();
+    DbssClient.Builder builder =
+        Mock.builder()
+            .pollInterval(Duration.ofHours(1))
+            .onLog(
+                record -> {
+                  if (record.error() != null) {
+                    logged.complete(record.error());
+                  } else if (record.reportId() != null) {
+                    known.complete(record.reportId());
+                  }
+                });
+    try (DbssClient client = builder.build()) {
+      CompletableFuture<String> future = client.generateReportAsync(own, spec);
+      String id = known.join();
+      future.cancel(true);
+      assertEquals(List.of(id), logged.join().candidates());
     }
   }
 
