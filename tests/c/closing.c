@@ -47,8 +47,8 @@ static void *call_until_refused(void *user)
             fail_check("expected success, DBSS_ERR_CANCELLED or DBSS_ERR_CLOSED, got %s (%s)", dbss_status_name(status),
                        dbss_error_message(dbss_last_error()));
         /* An open stream is a running call. */
-        is_refused = status == DBSS_ERR_CLOSED
-                     || (status == DBSS_ERR_CANCELLED && ((struct user *)user)->kind == OPEN_STREAM);
+        is_refused =
+            status == DBSS_ERR_CLOSED || (status == DBSS_ERR_CANCELLED && ((struct user *)user)->kind == OPEN_STREAM);
         if (was_closed && !is_refused)
             fail_check("a call after the close returned %s", dbss_status_name(status));
         refused = is_refused ? refused + 1 : 0;
