@@ -277,13 +277,13 @@ async def test_async_cancelled_read_ends_the_stream(new_report, client):
 
 
 async def test_async_cancelled_generate_keeps_the_id_of_its_report(mock, client, instance):
-    mock.set("generation", percent_per_list=0)
+    mock.set("generation", percent_per_list=1)
     template = mock.templates[0]["id"]
-    with dbss.Operation() as operation:
+    with dbss.Operation(poll_interval=0.05) as operation:
         call = client.generate_report(instance, template, *TIME_RANGE, operation=operation)
         task = asyncio.ensure_future(call)
         # The id is known from the list.
-        await wait_until(lambda: operation.percent is not None)
+        await wait_until(lambda: operation.percent)
         task.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await task
