@@ -200,11 +200,7 @@ impl Error {
 
     /// Makes the error for a failure that the operating system reported.
     pub(crate) fn os(status: Status, context: impl fmt::Display, cause: &io::Error) -> Error {
-        let status = match cause.raw_os_error() {
-            Some(libc::ENOMEM) => Status::OutOfMemory,
-            Some(libc::EMFILE | libc::ENFILE) => Status::Resource,
-            _ => status,
-        };
+        let status = exhausted(cause).unwrap_or(status);
         Error::new(status, format!("{context}: {}", os_message(cause)))
             .changed(|e| e.os_code = cause.raw_os_error())
     }
@@ -461,6 +457,16 @@ impl Error {
     }
 }
 
+/// The status for a failure because the process lacks memory or descriptors, whatever it was
+/// about.
+pub(crate) fn exhausted(cause: &io::Error) -> Option<Status> {
+    match (cause.kind(), cause.raw_os_error()) {
+        (io::ErrorKind::OutOfMemory, _) => Some(Status::OutOfMemory),
+        (_, Some(libc::EMFILE | libc::ENFILE)) => Some(Status::Resource),
+        _ => None,
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)
@@ -517,6 +523,21 @@ impl From<Error> for io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lack_of_memory_and_descriptors_is_told_from_other_failures() {
+        let status = |cause: io::Error| Error::os(Status::File, "cannot read", &cause).status();
+        // Also without a number of the system.
+        assert_eq!(status(io::ErrorKind::OutOfMemory.into()), Status::OutOfMemory);
+        for (code, expected) in [
+            (libc::ENOMEM, Status::OutOfMemory),
+            (libc::EMFILE, Status::Resource),
+            (libc::ENFILE, Status::Resource),
+            (libc::EACCES, Status::File),
+        ] {
+            assert_eq!(status(io::Error::from_raw_os_error(code)), expected);
+        }
+    }
 
     #[test]
     fn statuses_are_unique_and_sorted() {

@@ -245,7 +245,7 @@ fn interleave_families(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 /// Whether the peer or a limit of this process is at fault.
 fn connect_status(error: &io::Error) -> Status {
     match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Status::Resource,
+        Some(libc::ENOBUFS) => Status::Resource,
         _ => Status::Connect,
     }
 }

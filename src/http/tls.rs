@@ -24,7 +24,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use webpki::ring as webpki;
 
 use super::clock;
-use crate::error::{Error, Status};
+use crate::error::{Error, Status, exhausted};
 use crate::memory;
 use crate::message::name;
 use crate::sys::{entries, hold_standard_streams, read_small_file, with_signals_blocked};
@@ -74,7 +74,7 @@ fn system_certificates() -> Result<Vec<CertificateDer<'static>>, Error> {
         let loaded = rustls_native_certs::load_native_certs();
         for failure in loaded.errors {
             match failure.kind {
-                ErrorKind::Io { inner, path } if exhausted(&inner) => {
+                ErrorKind::Io { inner, path } if exhausted(&inner).is_some() => {
                     let what = format_args!("cannot read the system's certificates in {}", path.display());
                     return Err(Error::os(Status::Resource, what, &inner));
                 }
@@ -90,7 +90,7 @@ fn system_certificates() -> Result<Vec<CertificateDer<'static>>, Error> {
         FILE_VARIABLE
     };
     match failure {
-        Some((path, e)) if certificates.is_empty() || exhausted(&e) => {
+        Some((path, e)) if certificates.is_empty() || exhausted(&e).is_some() => {
             let what = format_args!("cannot read {}", path.display());
             Err(Error::os_argument(Status::File, variable, what, &e).with_path(path))
         }
@@ -101,14 +101,6 @@ fn system_certificates() -> Result<Vec<CertificateDer<'static>>, Error> {
         )),
         _ => Ok(certificates),
     }
-}
-
-/// Whether the process lacks what it needs to read any file.
-fn exhausted(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
-    )
 }
 
 /// Reads what these variables name, and returns the first failure, or the gravest. They may be set by
@@ -132,7 +124,7 @@ fn read_from_environment(
                 remaining -= pem.bytes.len() as u64;
                 certificates.extend(CertificateDer::pem_slice_iter(&pem.bytes).flatten());
             }
-            Err(e) if failure.is_none() || exhausted(&e) => failure = Some((path, e)),
+            Err(e) if failure.is_none() || exhausted(&e).is_some() => failure = Some((path, e)),
             Err(_) => {}
         }
     }

@@ -361,7 +361,6 @@ pub(crate) fn failure(context: impl fmt::Display, cause: &io::Error) -> Error {
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Status::DiskFull,
         Some(libc::EEXIST) => Status::FileExists,
         Some(libc::EPIPE | libc::ECONNRESET) => Status::BrokenPipe,
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Status::Resource,
         _ if cause.kind() == io::ErrorKind::AlreadyExists => Status::FileExists,
         _ => Status::File,
     };
