@@ -380,23 +380,24 @@ func TestInvalidTokenOfAProviderIsACause(t *testing.T) {
 }
 
 func TestContextEndsACallThatWaitsForATokenProvider(t *testing.T) {
-	ended := make(chan struct{})
-	client := tokens(t, func(ctx context.Context, _ bool) (dbss.Token, error) {
-		defer close(ended)
-		<-ctx.Done()
-		return dbss.Token{}, ctx.Err()
+	prompt(t, func() time.Duration {
+		ended := make(chan struct{})
+		client := tokens(t, func(ctx context.Context, _ bool) (dbss.Token, error) {
+			defer close(ended)
+			<-ctx.Done()
+			return dbss.Token{}, ctx.Err()
+		})
+		ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
+		defer cancel()
+		if err := client.Check(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("not the context's error: %v", err)
+		}
+		deadline, _ := ctx.Deadline()
+		late := time.Since(deadline)
+		client.Close()
+		<-ended
+		return late
 	})
-	ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
-	defer cancel()
-	if err := client.Check(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("not the context's error: %v", err)
-	}
-	deadline, _ := ctx.Deadline()
-	if late := time.Since(deadline); late > 250*time.Millisecond {
-		t.Errorf("%v late", late)
-	}
-	client.Close()
-	<-ended
 }
 
 func TestClosingAClientCancelsCallsThatWaitForATokenProvider(t *testing.T) {

@@ -52,7 +52,9 @@ void *run_waiting(void *waiting);
 /* Makes it on another thread, and waits until it has reached its phase. */
 void start_waiting(struct waiting *waiting);
 
-/* Expects that the call ends with this status at most `within_ms` after `since`. */
-void expect_end(struct waiting *waiting, dbss_status expected, long long since, int within_ms);
+/* Expects that the call ends with this status. Returns whether it did so at most `within_ms`
+ * after `since`: the caller tries again if not, as the machine may be busy, and fails at the
+ * sixth time. */
+int expect_end(struct waiting *waiting, dbss_status expected, long long since, int within_ms);
 
 #endif

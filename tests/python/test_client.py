@@ -305,7 +305,7 @@ def test_close_ends_calls_and_streams_of_other_threads(
         with pytest.raises(dbss.CancelledError) as caught:
             download.result(TIMEOUT)
         assert (caught.type, caught.value.cancelled_by) == (dbss.CancelledError, "close")
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
     assert isinstance(operation.error, dbss.CancelledError)
     assert len(freed_contexts) == 1
     with pytest.raises((dbss.CancelledError, dbss.ClosedError)):

@@ -384,7 +384,7 @@ def test_provider_hangs_ctrl_c_ends_the_call(mock, provider_client, report):
             with pytest.raises(KeyboardInterrupt):
                 client.download_report(*report.ids)
             # The limit is 250 ms on an idle machine.
-            assert time.monotonic() - interrupted[0] < 1.5
+            assert time.monotonic() - interrupted[0] < 5
         finally:
             done.set()
         interrupted.clear()

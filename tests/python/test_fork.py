@@ -177,7 +177,7 @@ child = os.fork()
 if child == 0:
     sys.exit(3)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
-assert time.monotonic() - begun < 2
+assert time.monotonic() - begun < 20
 assert thread.is_alive()
 operation.cancel()
 thread.join(30)

@@ -793,7 +793,7 @@ class ClientTest {
       var e = assertThrows(CompletionException.class, late::join);
       assertTrue(e.getCause() instanceof TimeoutException);
       other.complete(new byte[0]);
-      assertTrue(done.await(5, TimeUnit.SECONDS), done + " " + results);
+      assertTrue(done.await(30, TimeUnit.SECONDS), done + " " + results);
       // A future that was cancelled before it began makes no call.
       var never = new AtomicInteger();
       DbssClient lazy = Mock.builder().executor(work -> never.incrementAndGet()).build();
@@ -1129,7 +1129,7 @@ class ClientTest {
     DbssClient client = with(endless).build();
     assertTrue(interrupted(client::check) instanceof DbssInterruptedException);
     client.close();
-    assertTrue(ended.await(5, TimeUnit.SECONDS));
+    assertTrue(ended.await(30, TimeUnit.SECONDS));
     fails(Status.CLOSED, client::check);
   }
 

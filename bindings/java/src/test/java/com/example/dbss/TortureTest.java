@@ -191,7 +191,7 @@ class TortureTest {
         }
         thread.start();
       }
-      assertTrue(begun.await(20, TimeUnit.SECONDS), begun + " " + wrong);
+      assertTrue(begun.await(60, TimeUnit.SECONDS), begun + " " + wrong);
       silentOnes.forEach(Thread::interrupt);
       for (Thread one : all) {
         one.join();
@@ -349,7 +349,7 @@ class TortureTest {
                   Mock.silent())
               .inheritIO()
               .start();
-      if (!exits.waitFor(20, TimeUnit.SECONDS)) {
+      if (!exits.waitFor(60, TimeUnit.SECONDS)) {
         exits.destroyForcibly();
         throw new AssertionError("it does not end");
       }
