@@ -994,11 +994,12 @@ const char *dbss_error_candidate(const dbss_error *error,
 
 /**
  * Where the service redirected to, for DBSS_ERR_REDIRECTED: the header
- * Location unchanged, but without secrets.
+ * Location without user information, query and fragment, which may hold secrets.
  *
  * @return borrowed, nullable. NULL if there is none.
  */
-DBSS_API const char *dbss_error_redirect_target(const dbss_error *error);
+DBSS_API
+const char *dbss_error_redirect_target(const dbss_error *error);
 
 /**
  * The file or directory at fault, such as the file that exists already

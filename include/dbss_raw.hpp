@@ -447,8 +447,8 @@ template <class Self> class error_getters {
     /// What cancelled the call, for status_code::cancelled. Newer versions may add values. None if there is none.
     [[nodiscard]] std::optional<cancel_source> cancelled_by() const
     { return detail::optional<cancel_source>(dbss_error_cancelled_by(native()), std::int32_t{0}); }
-    /// Where the service redirected to, for status_code::redirected: the header Location unchanged, but without
-    /// secrets. None if there is none.
+    /// Where the service redirected to, for status_code::redirected: the header Location without user
+    /// information, query and fragment, which may hold secrets. None if there is none.
     [[nodiscard]] std::optional<std::string> redirect_target() const
     { return detail::optional_text(dbss_error_redirect_target(native())); }
     /// The file or directory at fault, such as the file that exists already (status_code::file_exists). None if

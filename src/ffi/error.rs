@@ -392,7 +392,7 @@ pub unsafe extern "C" fn dbss_error_candidate(error: *const dbss_error, index: u
 }
 
 /// Where the service redirected to, for DBSS_ERR_REDIRECTED: the header
-/// Location unchanged, but without secrets.
+/// Location without user information, query and fragment, which may hold secrets.
 ///
 /// @return borrowed, nullable. NULL if there is none.
 #[unsafe(no_mangle)]

@@ -20,6 +20,18 @@ pub(crate) struct ErrorContext {
     pub(crate) not_found: (&'static str, &'static str),
 }
 
+/// A location without user information, query and fragment: a signed one has secrets there.
+fn without_secrets(location: &str) -> String {
+    let shown = &location[..location.find(['?', '#']).unwrap_or(location.len())];
+    let Some(start) = shown.find("//").map(|found| found + 2) else {
+        return shown.to_owned();
+    };
+    let (scheme, rest) = shown.split_at(start);
+    let end = rest.find('/').unwrap_or(rest.len());
+    let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}{}", &rest[host..])
+}
+
 impl Response {
     /// Reads the body of a response that is not a success and makes its error. Fails only
     /// if the call is cancelled or there is not enough memory.
@@ -48,6 +60,7 @@ impl Response {
                     self.redirect_failure()
                 ),
             );
+            let target = target.as_deref().map(without_secrets);
             return Ok(self.with_context(redirected.with_redirect_target(target)));
         }
         Ok(self.with_context(Error::new(

@@ -86,8 +86,8 @@ export interface ErrorFields {
   /** What cancelled the call, for DBSS_ERR_CANCELLED. */
   cancelledBy?: 'operation' | 'context' | 'close' | 'callback';
   /**
-   * Where the service redirected to, for DBSS_ERR_REDIRECTED: the header Location unchanged,
-   * but without secrets.
+   * Where the service redirected to, for DBSS_ERR_REDIRECTED: the header Location without
+   * user information, query and fragment, which may hold secrets.
    */
   redirectTarget?: string;
   /**

@@ -257,7 +257,7 @@ public interface Abi extends Memory {
   /** The id of a report that may be the created one. */
   long dbss_error_candidate(long error, long index);
 
-  /** Where the service redirected to, for DBSS_ERR_REDIRECTED: the header Location unchanged, but without secrets. */
+  /** Where the service redirected to, for DBSS_ERR_REDIRECTED: the header Location without user information, query and fragment, which may hold secrets. */
   long dbss_error_redirect_target(long error);
 
   /** The file or directory at fault, such as the file that exists already (DBSS_ERR_FILE_EXISTS). */

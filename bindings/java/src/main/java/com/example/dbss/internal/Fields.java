@@ -48,7 +48,7 @@ public final class Fields {
     /** The number of reports that may be the created one, after a failure of dbss_report_generate(): several for DBSS_ERR_AMBIGUOUS; one if the report was found before the failure, so that dbss_report_wait() can go on. */
     public final long candidateCount;
 
-    /** Where the service redirected to, for DBSS_ERR_REDIRECTED: the header Location unchanged, but without secrets. */
+    /** Where the service redirected to, for DBSS_ERR_REDIRECTED: the header Location without user information, query and fragment, which may hold secrets. */
     public final String redirectTarget;
 
     /** The file or directory at fault, such as the file that exists already (DBSS_ERR_FILE_EXISTS). */
