@@ -2,6 +2,7 @@
 //! A worker thread of this library passes it to the thread of the call.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, mpsc};
 
 use crate::sys::{SignalScope, Wake};
@@ -13,8 +14,9 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 const QUEUE_LENGTH: usize = 64;
 
 thread_local! {
-    /// Set only on threads of this library.
-    static CALLER: RefCell<Option<Caller>> = const { RefCell::new(None) };
+    /// Set only on threads of this library. Without a destructor, as [`Attached`] empties it.
+    static CALLER: ManuallyDrop<RefCell<Option<Caller>>> =
+        const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
 /// A worker's handle to the thread of its call.
@@ -44,7 +46,7 @@ impl Caller {
 
     /// Marks this thread as a worker, which passes the host's code to the caller.
     pub(crate) fn attach(self) -> Attached {
-        CALLER.set(Some(self));
+        CALLER.with(|caller| caller.replace(Some(self)));
         Attached
     }
 }
@@ -54,7 +56,7 @@ pub(crate) struct Attached;
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        CALLER.set(None);
+        CALLER.with(|caller| caller.take());
     }
 }
 
@@ -77,19 +79,12 @@ impl Jobs {
     }
 }
 
-/// Initialises the thread-local variable of this module.
-pub(crate) fn prepare_thread() {
-    CALLER.with(|_| ());
-}
-
 /// Runs a job on a thread of the host: at once, or, from a worker, later on the thread
 /// of its call.
 pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
-    // A thread without thread-locals is ending, so it is the host's: workers have no job
-    // left then.
-    match CALLER.try_with(|caller| caller.borrow().clone()) {
-        Ok(Some(caller)) => caller.run(Box::new(job)),
-        _ => {
+    match CALLER.with(|caller| caller.borrow().clone()) {
+        Some(caller) => caller.run(Box::new(job)),
+        None => {
             let _host = SignalScope::suspend();
             job();
         }

@@ -5,16 +5,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
-use crate::host;
-use crate::http::Call;
-
 /// Initialises this thread's thread-local data: the C library aborts if there is no
 /// memory for it later.
 pub fn prepare_thread() {
     static ANY: ArcSwapOption<()> = ArcSwapOption::const_empty();
-    let _ = Call::current();
     let _ = ANY.load();
-    host::prepare_thread();
     // A waiting receiver has thread-local data, too.
     let (_sender, receiver) = mpsc::sync_channel::<()>(0);
     let _ = receiver.recv_timeout(Duration::ZERO);

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Arc;
 
@@ -36,14 +37,29 @@ pub struct dbss_error {
 }
 
 thread_local! {
-    static LAST: RefCell<Option<Arc<dbss_error>>> = const { RefCell::new(None) };
+    /// Without a destructor, so that there are errors after that of the thread's data: in
+    /// a static destructor of the host.
+    static LAST: ManuallyDrop<RefCell<Option<Arc<dbss_error>>>> =
+        const { ManuallyDrop::new(RefCell::new(None)) };
+    static FREES_LAST: FreesLast = const { FreesLast };
+}
+
+/// Frees the last error of a thread when it ends.
+struct FreesLast;
+
+impl Drop for FreesLast {
+    fn drop(&mut self) {
+        clear_last_error();
+    }
+}
+
+/// Has the thread free its last error when it ends.
+pub(super) fn prepare_thread() {
+    let _ = FREES_LAST.try_with(|_| ());
 }
 
 pub(super) fn clear_last_error() {
-    // In a thread-local destructor the slot may be gone. Then there is nothing
-    // to clear, and errors are not stored.
-    let old = LAST.try_with(|last| last.borrow_mut().take());
-    drop(old);
+    drop(swap_last_error(None));
 }
 
 pub(super) fn set_last_error(error: Error) {
@@ -51,7 +67,7 @@ pub(super) fn set_last_error(error: Error) {
 }
 
 pub(super) fn swap_last_error(error: Option<Arc<dbss_error>>) -> Option<Arc<dbss_error>> {
-    LAST.try_with(|last| last.replace(error)).unwrap_or_default()
+    LAST.with(|last| last.replace(error))
 }
 
 #[cfg(test)]

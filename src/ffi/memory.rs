@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::error::dbss_error;
+use super::error::{self, dbss_error};
 use dbss::internal::{self, on_exhaustion};
 
 /// Tests and fuzz targets include these files too; they only use the system's
@@ -64,6 +64,7 @@ impl Drop for CallMemory {
 pub(super) fn prepare_thread() {
     on_exhaustion(|| MARKED.get());
     internal::prepare_thread();
+    error::prepare_thread();
     drop(dbss_error::of(internal::out_of_memory()));
 }
 

@@ -86,9 +86,10 @@
  *   provider. In a language with garbage collection, close explicitly and free
  *   in a finalizer.
  * - Threads. Every function may be called from any thread at any time, also on
- *   shared handles, but not from a destructor of thread-local data. A handle
- *   for "one call at a time" refuses a second call with DBSS_ERR_BUSY; its
- *   getters, cancel and close still work.
+ *   shared handles, in a function of atexit() and in a static destructor, but
+ *   not in a destructor of thread-local data. A handle for "one call at a
+ *   time" refuses a second call with DBSS_ERR_BUSY; its getters, cancel and
+ *   close still work.
  * - fork(). A child may use the contexts that it inherited, but not the streams
  *   and operations. Of all other objects it should make its own. It may free
  *   what it inherited, if no other thread used it at the moment of fork().

@@ -4,6 +4,7 @@
 //! in a variable of the current thread.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -74,7 +75,10 @@ impl Drop for AuxiliaryRequest {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Arc<Call>>> = const { RefCell::new(None) };
+    /// Without a destructor, so that calls work after that of the thread's data: in a
+    /// static destructor of the host. It is empty when the thread ends.
+    static CURRENT: ManuallyDrop<RefCell<Option<Arc<Call>>>> =
+        const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
 /// Restores the thread's previous call when dropped.

@@ -174,6 +174,37 @@ NAMED_CHECK(thread_cancel_state_is_kept, PLAIN)
     run_in_threads(1, check_cancel_state, NULL, 0);
 }
 
+static dbss_context *context_at_exit;
+
+static void call_at_exit(void)
+{
+    dbss_operation *operation = NULL;
+    EXPECT_DOWNLOAD(context_at_exit);
+    EXPECT_DOWNLOAD_ERROR(DBSS_ERR_NOT_FOUND, context_at_exit, "missing-0123456789");
+    CHECK(*dbss_error_message(dbss_last_error()) != '\0');
+    OK(dbss_operation_new(&operation));
+    EXPECT_PARAMETER(DBSS_ERR_INVALID_VALUE, "poll_interval_ms",
+                     dbss_operation_set(operation, "poll_interval_ms", "x"));
+    dbss_operation_free(operation);
+    _exit(has_failed());
+}
+
+static int exit_after_call(void *unused)
+{
+    EXPECT_DOWNLOAD(context_at_exit);
+    if (atexit(call_at_exit) != 0)
+        return 3;
+    exit(4);
+}
+
+/* As in static destructors of C++, thread-local data have been destroyed there. */
+NAMED_CHECKS(calls_work_in_atexit_handlers, PLAIN, TLS)
+{
+    context_at_exit = new_context(fixture(scheme));
+    CHECK(wait_for_child(start_child(exit_after_call, NULL)) == 0);
+    drop(context_at_exit);
+}
+
 static int32_t end_thread(void *count, const dbss_operation *operation)
 {
     /* An embedded interpreter does this when it shuts down. */
