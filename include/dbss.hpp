@@ -149,7 +149,12 @@ inline std::optional<bool> optional_boolean(const char *value) noexcept
 inline text_view option_text(text_view value) noexcept { return value; }
 inline text_view option_text(bool value) noexcept { return value ? "true" : "false"; }
 inline std::string option_text(std::int64_t value) { return std::to_string(value); }
-inline std::string option_text(std::chrono::milliseconds value) { return std::to_string(value.count()); }
+inline std::string option_text(std::chrono::milliseconds value)
+{
+    if (value == std::chrono::milliseconds::max()) return "-1";
+    // In C that is no limit, and here a wrong value: a time that has just passed.
+    return value.count() == -1 ? "-01" : std::to_string(value.count());
+}
 inline std::string option_text(const std::filesystem::path &value) { return value.string(); }
 inline std::string option_text(std::filesystem::perms value)
 {
@@ -188,8 +193,8 @@ void set_option(Set set, const Options &options, text_view key, text_view value,
 namespace dbss {
 inline namespace v0 {
 
-/// No limit: the value of a timeout, for the options that allow it.
-inline constexpr std::chrono::milliseconds no_limit{-1};
+/// No limit: the value of a timeout, for the options that allow it. No calculation has this result.
+inline constexpr std::chrono::milliseconds no_limit = std::chrono::milliseconds::max();
 
 class mirror_result;
 
@@ -225,7 +230,7 @@ inline std::string own_words(const dbss_error *error, wording how)
             // An option is text in C, also if it is a number.
             const std::string plain = part.substr(1, part.size() - 2);
             if (optional_integer(plain.c_str())) {
-                part = plain;
+                part = plain == "-01" ? "-1 ms" : plain;
                 kind = bounds;
             }
         }
@@ -639,18 +644,24 @@ struct option_info {
 // Configuration
 // ---------------------------------------------------------------------------------------
 
-/// A log record. That of a log function is valid until the function returns; copy() makes one
-/// that stays. It contains no secrets.
+/// A log record. That of a log function is valid until the function returns; a copy stays, and may
+/// be passed to another thread. It contains no secrets.
 class log_record : public log_record_getters<log_record> {
   public:
-    /// A copy, which may outlive the log function and may be passed to another thread.
-    [[nodiscard]] log_record copy() const
+    /// A copy.
+    log_record(const log_record &other) : own_(dbss_log_record_copy(other.record_)), record_(own_.get())
     {
-        log_record made(nullptr);
-        made.handle_.reset(dbss_log_record_copy(native_handle()), deleter());
-        if (made.handle_ == nullptr) throw std::bad_alloc();
-        return made;
+        if (record_ == nullptr) throw std::bad_alloc();
     }
+    /// Becomes a copy.
+    log_record &operator=(const log_record &other)
+    {
+        log_record copy(other);
+        own_ = std::move(copy.own_);
+        record_ = own_.get();
+        return *this;
+    }
+    ~log_record() = default;
 
     /// The message of the record: one line for people, without a line ending. It has the words of
     /// error(). The wording may change between versions.
@@ -672,17 +683,16 @@ class log_record : public log_record_getters<log_record> {
     }
 
     /// The record of dbss.h.
-    [[nodiscard]] const dbss_log_record *native_handle() const noexcept { return handle_.get(); }
+    [[nodiscard]] const dbss_log_record *native_handle() const noexcept { return record_; }
 
   private:
     friend class config;
 
     /// A record that the library lends.
-    explicit log_record(const dbss_log_record *borrowed)
-        : handle_(std::shared_ptr<void>(), const_cast<dbss_log_record *>(borrowed))
-    {}
+    explicit log_record(const dbss_log_record *borrowed) noexcept : record_(borrowed) {}
 
-    std::shared_ptr<dbss_log_record> handle_;
+    unique_handle<dbss_log_record> own_;
+    const dbss_log_record *record_;
 };
 
 /// A token, and when it expires.
@@ -853,7 +863,7 @@ class progress : public operation_getters<progress> {
 /// the call runs. It can be used again for the next call. A stream is a running call until it is closed.
 ///
 /// The getters that return a string or a path must not run while the next call begins. A setter throws
-/// busy_error while a call runs.
+/// busy_error while a call runs. A copy is the same operation, with the same options and the same call.
 class operation : public operation_option_setters<operation>, public operation_getters<operation> {
   public:
     /// An operation with the options of the client.
@@ -928,7 +938,8 @@ class operation : public operation_option_setters<operation>, public operation_g
 /// What a call runs under: nothing, an operation, a std::stop_token (in C++20), or both. Each converts
 /// to it, so that they can be passed as they are: client.check_credentials(operation).
 ///
-/// A stop request cancels the call like operation::cancel(); the operation then needs a reset().
+/// A stop request cancels the call like operation::cancel(), also one that another thread makes with the
+/// same operation; the operation then needs a reset().
 class control {
   public:
     /// Nothing: the options of the client, no progress and no cancellation.
@@ -1135,12 +1146,15 @@ class report_stream : public report_stream_getters<report_stream> {
     unique_handle<dbss_report_stream> handle_;
 };
 
-/// A buffer for std::istream that reads a report_stream, which must outlive it. An error sets badbit;
-/// with istream::exceptions(std::ios::badbit) the istream throws it unchanged.
+/// A buffer for std::istream that reads a report_stream, which must outlive it. An error sets the badbit
+/// of an istream that reads it; with istream::exceptions(std::ios::badbit) the istream throws it
+/// unchanged. Whoever reads the buffer itself, such as std::istreambuf_iterator, gets the exception.
 class report_streambuf : public std::streambuf {
   public:
     /// A buffer over a stream.
     explicit report_streambuf(report_stream &stream) : stream_(stream), bytes_(std::size_t{64} * 1024) {}
+    report_streambuf(const report_streambuf &) = delete;
+    report_streambuf &operator=(const report_streambuf &) = delete;
 
   protected:
     /// Reads the next bytes.
@@ -1276,8 +1290,13 @@ template <class Item> class list {
             item_ = state_->next();
             return *this;
         }
-        /// The same.
-        void operator++(int) { ++*this; }
+        /// The same; returns an iterator with the item so far.
+        iterator operator++(int)
+        {
+            iterator old(*this);
+            ++*this;
+            return old;
+        }
         /// Whether both are at the end, or both are not.
         friend bool operator==(const iterator &a, const iterator &b) noexcept
         { return a.item_.has_value() == b.item_.has_value(); }
@@ -1292,6 +1311,12 @@ template <class Item> class list {
         std::optional<Item> item_;
     };
 
+    /// Takes the place of another one, which must not be used again.
+    list(list &&) noexcept = default;
+    /// Takes the place of another one, which must not be used again.
+    list &operator=(list &&) noexcept = default;
+    ~list() = default;
+
     /// The next item, and the following ones; its page is fetched if necessary.
     [[nodiscard]] iterator begin() { return iterator(state_.get()); }
     /// The end.
@@ -1301,11 +1326,13 @@ template <class Item> class list {
     /// The next page, with at least one item; the rest of the current page is skipped. None at the end.
     [[nodiscard]] std::optional<page<Item>> next_page()
     {
-        state_->index = state_->current.size();
-        if (!state_->fetch()) return std::nullopt;
+        // A callback may destroy the list.
+        const auto alive = state_;
+        alive->index = alive->current.size();
+        if (!alive->fetch()) return std::nullopt;
         // Its items are not those of next() as well.
-        state_->index = state_->current.size();
-        return state_->current;
+        alive->index = alive->current.size();
+        return alive->current;
     }
     /// The number of items in the whole list, as the service reported it with the last page. None
     /// before the first page, or if the service does not report it.
@@ -1315,13 +1342,15 @@ template <class Item> class list {
   private:
     friend class client;
 
-    struct state {
+    struct state : std::enable_shared_from_this<state> {
         state(unique_handle<dbss_cursor> handle, control of, detail::call_frame::place of_client)
             : cursor(std::move(handle)), under(std::move(of)), client(of_client)
         {}
 
         std::optional<Item> next()
         {
+            // A callback may destroy the list.
+            const auto alive = this->shared_from_this();
             if (index >= current.size() && !fetch()) return std::nullopt;
             return current[index++];
         }
@@ -1362,10 +1391,10 @@ template <class Item> class list {
     };
 
     list(unique_handle<dbss_cursor> handle, const control &under, detail::call_frame::place client)
-        : state_(std::make_unique<state>(std::move(handle), under, client))
+        : state_(std::make_shared<state>(std::move(handle), under, client))
     {}
 
-    std::unique_ptr<state> state_;
+    std::shared_ptr<state> state_;
 };
 
 /// Which instances to list.
@@ -1656,15 +1685,18 @@ class client {
     }
 
     /// Downloads a report to a stream that is open for writing bytes, and flushes it. Only a call that
-    /// does not throw has written a whole report.
+    /// does not throw has written a whole report. No state of the stream may be set, not even eofbit
+    /// after it was read.
     ///
-    /// Throws std::ios_base::failure (the stream did not take a part, also when it was flushed);
-    /// not_resumable_error.
+    /// Throws std::ios_base::failure (the stream was not good(), or did not take a part, also when it was
+    /// flushed); not_resumable_error.
     void download_report_to(const report_ref &report, std::ostream &stream, const control &under = {}) const
     {
-        const auto check = [&stream] {
-            if (!stream) throw std::ios_base::failure("the stream did not take a part of the report");
+        const auto check = [&stream](const char *what = "the stream did not take a part of the report") {
+            // What is not good() takes nothing, also without failbit.
+            if (!stream.good()) throw std::ios_base::failure(what);
         };
+        check("the stream is not good(), so it takes no report; is it open? clear() its state");
         const auto write = [&](bytes part) {
             const std::string_view text = part.text();
             stream.write(text.data(), static_cast<std::streamsize>(text.size()));

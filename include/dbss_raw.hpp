@@ -746,18 +746,26 @@ template <class Self> class config_option_setters {
     /// Whether an endpoint on another host may be plain http, which exposes the token and the report to the
     /// network. The default is false.
     Self &allow_plaintext(bool value) { return put("allow_plaintext", detail::option_text(value)); }
+    /// Not text, such as "false": it would be true.
+    Self &allow_plaintext(const void *) = delete;
     /// Whether a body over plain http may be delimited only by the end of the connection. Then it cannot be
     /// checked whether it is complete. The default is false.
     Self &allow_close_delimited(bool value) { return put("allow_close_delimited", detail::option_text(value)); }
+    /// Not text, such as "false": it would be true.
+    Self &allow_close_delimited(const void *) = delete;
     /// Whether up to 5 redirects are followed. Credentials are never sent to another origin, and no request goes
     /// from https to plain http. The default is false.
     Self &follow_redirects(bool value) { return put("follow_redirects", detail::option_text(value)); }
+    /// Not text, such as "false": it would be true.
+    Self &follow_redirects(const void *) = delete;
     /// The URL of an HTTP proxy, such as http://user:password@proxy.example.com:3128, through which all
     /// connections are tunnelled (CONNECT). Without a scheme it is http.
     Self &proxy(text_view value) { return put("proxy", detail::option_text(value)); }
     /// Whether the proxy is taken from https_proxy, http_proxy, all_proxy and no_proxy (also in upper case,
     /// except HTTP_PROXY) when the client is made. The default is false.
     Self &proxy_from_environment(bool value) { return put("proxy_from_environment", detail::option_text(value)); }
+    /// Not text, such as "false": it would be true.
+    Self &proxy_from_environment(const void *) = delete;
     /// The permissions of a saved file, independent of the umask. The owner can always read and write. 0600 to
     /// 0777. The default is 0600.
     Self &file_mode(std::filesystem::perms value) { return put("file_mode", detail::option_text(value)); }
@@ -774,6 +782,8 @@ template <class Self> class config_option_setters {
     /// Whether a signal that the program handles may end a call. operation::on_interrupt() sets the function that
     /// decides; without it every handled signal ends the call. The default is false.
     Self &interruptible(bool value) { return put("interruptible", detail::option_text(value)); }
+    /// Not text, such as "false": it would be true.
+    Self &interruptible(const void *) = delete;
     /// Which records the log callback receives: those of this level and the more important ones. One of error,
     /// warning, info, debug. The default is debug.
     Self &log_level(text_view value) { return put("log_level", detail::option_text(value)); }
@@ -820,6 +830,8 @@ template <class Self> class operation_option_setters {
     /// Whether a signal that the program handles may end a call. operation::on_interrupt() sets the function that
     /// decides; without it every handled signal ends the call.
     Self &interruptible(bool value) { return put("interruptible", detail::option_text(value)); }
+    /// Not text, such as "false": it would be true.
+    Self &interruptible(const void *) = delete;
 
   private:
     Self &put(const char *key, text_view value)
@@ -889,6 +901,8 @@ template <class Self> class mirror_option_setters {
     /// Whether existing files are read and compared with the manifest. Without it only the sizes are compared. A
     /// file that differs is downloaded again, and replaced when the new one is complete. The default is false.
     Self &verify(bool value) { return put("verify", detail::option_text(value)); }
+    /// Not text, such as "false": it would be true.
+    Self &verify(const void *) = delete;
 
   private:
     Self &put(const char *key, text_view value)

@@ -412,6 +412,10 @@ impl Http {
         let _entered = call.enter();
         loop {
             call.check()?;
+            if *request.method() != Method::GET {
+                // The progress callback gets its last chance to cancel before something changes.
+                call.operation().tick()?;
+            }
             call.begin_request();
             let sent = match *request.method() {
                 // These must have no body, not even an empty one.

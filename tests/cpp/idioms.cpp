@@ -159,6 +159,14 @@ void download()
     std::ostringstream text;
     client.download_report_to(the_report(), text);
     CHECK(text.str() == expected);
+    // One that was read to its end would take nothing, and say nothing.
+    std::stringstream read("42");
+    int number = 0;
+    read >> number;
+    thrown<std::ios_base::failure>([&] { client.download_report_to(the_report(), read); });
+    read.clear();
+    client.download_report_to(the_report(), read);
+    CHECK(read.str() == expected);
     std::ofstream full("/dev/full", std::ios::binary);
     full.rdbuf()->pubsetbuf(nullptr, 0);
     thrown<std::ios_base::failure>([&] { client.download_report_to(the_report(), full); });
@@ -210,6 +218,15 @@ void download()
 
 // A variable that is not set.
 static const char *unset() { return std::getenv("DBSS_NEVER_SET"); }
+
+template <class Options, class Value, class = void> constexpr bool takes = false;
+template <class Options, class Value>
+constexpr bool takes<Options, Value, std::void_t<decltype(std::declval<Options &>().allow_plaintext(Value()))>> = true;
+// Every pointer would be true.
+static_assert(takes<dbss::config, bool> && !takes<dbss::config, const char *>);
+static_assert(!std::is_copy_constructible_v<dbss::report_streambuf>
+              && !std::is_copy_constructible_v<dbss::list<dbss::report>>);
+static_assert(std::is_nothrow_move_constructible_v<dbss::list<dbss::report>>);
 
 void null_pointers()
 {
@@ -335,6 +352,7 @@ void errors()
     };
     CHECK(said([] { settings().max_retry_after(dbss::no_limit); })
           == "max_retry_after | max_retry_after: must be from 0 ms to 86400000 ms, but is dbss::no_limit");
+    CHECK(said([] { settings().total_timeout(-1ms); }).find(" but is -1 ms") != std::string::npos);
     CHECK(said([] { settings().max_attempts(0); })
           == "max_attempts | max_attempts: must be a whole number from 1 to 1000, but is 0");
     CHECK(said([] { settings().file_mode(fs::perms::owner_read); })
@@ -532,12 +550,13 @@ void providers()
     CHECK(held.use_count() == 1);
 
     std::vector<dbss::log_record> records;
-    const dbss::client logging(
-        settings().on_log([&](const dbss::log_record &record) { records.push_back(record.copy()); }));
+    const dbss::client logging(settings().on_log([&](const dbss::log_record &record) { records.push_back(record); }));
     static_cast<void>(logging.download_report(the_report()));
     thrown<dbss::not_found_error>(
         [&] { static_cast<void>(logging.download_report({instance_id, "no-such-report-0"})); });
     CHECK(records.size() >= 3);
+    records.front() = records.back();
+    CHECK(!records.front().message().empty());
     const auto is = [](dbss::log_level level) { return [=](const auto &record) { return record.level() == level; }; };
     const auto failure = std::find_if(records.begin(), records.end(), is(dbss::log_level::error));
     CHECK(failure != records.end() && failure->error()->http_status() == 404);
@@ -634,6 +653,18 @@ void lists()
     const auto size = thrown<dbss::invalid_value_error>([&] { static_cast<void>(client.instances({{}, 1001})); });
     CHECK(size.message() == "page_size: must be from 1 to 1000, or 0 for 100, but is 1001");
     thrown<dbss::not_found_error>([&] { static_cast<void>(client.reports({std::string(32, 'f')}).begin()); });
+    // The rest of what C++17 wants of an input iterator.
+    auto post = client.reports({instance_id});
+    auto at = post.begin();
+    const std::string first = at->id();
+    CHECK((*at++).id() == first && at->id() != first);
+    // A callback destroys its own list.
+    std::optional<dbss::list<dbss::report>> gone;
+    dbss::operation destroys;
+    destroys.on_progress([&](const dbss::progress &) { gone.reset(); });
+    gone = client.reports({instance_id}, destroys);
+    CHECK(gone->next() && !gone);
+
 #if __cplusplus >= 202002L
     static_assert(std::input_iterator<dbss::list<dbss::report>::iterator>);
     static_assert(std::ranges::input_range<dbss::list<dbss::report>>);
@@ -690,6 +721,13 @@ void management()
     };
     const auto before = count();
     CHECK(with_failed_allocations([&] { static_cast<void>(client.generate_report({instance_id}, spec)); }));
+    CHECK(count() == before + 1);
+    // A callback that throws ends the call before anything changes.
+    int records = 0;
+    const dbss::client failing(settings().log_level("debug").on_log([&](const dbss::log_record &) {
+        if (records++ == 0) throw records;
+    }));
+    thrown<int>([&] { static_cast<void>(failing.generate_report({instance_id}, spec)); });
     CHECK(count() == before + 1);
 
     dbss::schedule_changes changes;

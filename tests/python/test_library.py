@@ -126,9 +126,17 @@ def test_installed_cmake_package_is_found(tmp_path, smoke, installed, environmen
         assert printed(build / kind).strip() == version
         linked = "libdbss.so.0" in printed("readelf", "--dynamic", build / kind)
         assert linked == (kind == "dbss")
-    # Another version is refused.
-    (tmp_path / "CMakeLists.txt").write_text(CMAKE_PROJECT.replace("dbss 0.1", "dbss 9.0"))
-    assert "version: " in run(*configure, "--fresh", code=1, env=environment).stderr
+    for wanted, is_found in {
+        "9.0": False,
+        "0.0...0.5": True,
+        "0.0...<1.0": True,
+        f"0.0...<{version}": False,
+        "0.2...9": False,
+    }.items():
+        text = CMAKE_PROJECT.replace("dbss 0.1", f"dbss {wanted}").replace("3.13)", "3.13...3.19)")
+        (tmp_path / "CMakeLists.txt").write_text(text)
+        told = run(*configure, "--fresh", code=0 if is_found else 1, env=environment).stderr
+        assert is_found or "version: " in told
 
 
 def test_installed_cpp_header_serves_an_empty_project(mock, service, tmp_path, environment):
