@@ -737,7 +737,8 @@ class token_request : public token_request_getters<token_request> {
 };
 
 /// The configuration of a client. Each setter checks its value immediately, and throws argument_error
-/// if it is wrong; then nothing has changed. Set one kind of credentials; the last one counts.
+/// if it is wrong; then nothing has changed. Set one kind of credentials; the last one counts. A
+/// variable is set in statements of its own: "dbss::config settings; settings.region(...);".
 class config : public config_option_setters<config>,
                public detail::settings<config, dbss_config, dbss_config_new, dbss_config_set> {
   public:

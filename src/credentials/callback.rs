@@ -95,7 +95,10 @@ impl TokenRequest {
     /// message, so it must not contain secrets. The waiting calls fail with
     /// [`Status::NoToken`].
     pub fn fail(&self, reason: &str) -> Result<(), Error> {
-        let reason = sanitize(reason, REASON_LIMIT);
+        let reason = match sanitize(reason, REASON_LIMIT) {
+            reason if reason.trim().is_empty() => "no reason given".into(),
+            reason => reason,
+        };
         self.take()?.complete(Err(self.no_token(&reason)));
         Ok(())
     }

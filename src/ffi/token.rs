@@ -225,7 +225,7 @@ pub unsafe extern "C" fn dbss_token_request_fail(
                 optional_text(message, "message")?,
             )
         };
-        request.fail(message.unwrap_or("no reason given"))
+        request.fail(message.unwrap_or_default())
     })
 }
 

@@ -539,6 +539,10 @@ void providers()
         settings().token_provider([](const dbss::token_request &request) { request.fail("no vault"); }));
     const auto error = thrown<dbss::no_token_error>([&] { failing.check_credentials(); });
     CHECK(error.message().find("no vault") != std::string::npos);
+    const dbss::client silent(
+        settings().token_provider([](const dbss::token_request &request) { request.fail(" \n"); }));
+    const auto nothing = thrown<dbss::no_token_error>([&] { silent.check_credentials(); });
+    CHECK(nothing.message().find("failed: no reason given") != std::string::npos);
     // Callbacks are freed with the client, once.
     const auto held = std::make_shared<int>(0);
     {
