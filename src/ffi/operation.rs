@@ -39,8 +39,9 @@ impl Handle for dbss_operation {
 }
 
 /// Called to report the progress of a call: when it starts, at least ten times
-/// a second while it runs, even if no bytes arrive, and when all bytes have
-/// arrived. The getters of the operation return the details.
+/// a second while it runs, even if no bytes arrive, before each request that
+/// is not a GET, and when all bytes have arrived. The getters of the operation
+/// return the details.
 ///
 /// @param operation borrowed.
 /// @return nonzero CANCELLED. 0 to continue; anything else ends the call within

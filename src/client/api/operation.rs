@@ -44,8 +44,9 @@ impl Operation {
     }
 
     /// Sets a function that is called to report the progress of a call: when it starts,
-    /// at least ten times a second while it runs, even if no bytes arrive, and when all
-    /// bytes have arrived. If it returns false, the call ends with
+    /// at least ten times a second while it runs, even if no bytes arrive, before each
+    /// request that is not a GET, and when all bytes have arrived. If it returns false,
+    /// the call ends with
     /// [`Cancelled`](crate::Status::Cancelled) within 250 ms.
     ///
     /// It runs on the thread of the call, with no lock held. It may read and cancel the

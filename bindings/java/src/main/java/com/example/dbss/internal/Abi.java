@@ -108,7 +108,7 @@ public interface Abi extends Memory {
     /** Receives the next bytes of a report, in order. */
     int dbss_write_fn(long user_data, long data, long len);
 
-    /** Called to report the progress of a call: when it starts, at least ten times a second while it runs, even if no bytes arrive, and when all bytes have arrived. */
+    /** Called to report the progress of a call: when it starts, at least ten times a second while it runs, even if no bytes arrive, before each request that is not a GET, and when all bytes have arrived. */
     int dbss_progress_fn(long user_data, long operation);
 
     /** Called to decide whether a handled signal ends the call: after each handled signal, and once when the call begins, for signals that came just before. */

@@ -52,7 +52,7 @@ public final class JnaAbi extends JnaMemory implements Abi {
 
   /** dbss_progress_fn. */
   public interface ProgressFn extends Callback {
-    /** Called to report the progress of a call: when it starts, at least ten times a second while it runs, even if no bytes arrive, and when all bytes have arrived. */
+    /** Called to report the progress of a call: when it starts, at least ten times a second while it runs, even if no bytes arrive, before each request that is not a GET, and when all bytes have arrived. */
     int invoke(long user_data, long operation);
   }
 
