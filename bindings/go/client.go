@@ -39,6 +39,7 @@ func HasFeature(name string) bool { return abi.HasFeature(name) != 0 }
 // its functions refers to it, such as a token provider that is a method of the client's owner:
 // libdbss refers to these functions. Close such a client or stream.
 type Client struct {
+	_        noCopy
 	context  *resource[abi.Context]
 	provider *provider
 	logs     bool
@@ -110,8 +111,7 @@ func NewClient(options ...Option) (*Client, error) {
 			provider.cancel()
 		}
 		abi.ContextFree(context)
-	})
-	onCollect(c, func(owned *resource[abi.Context]) { owned.close(nil) }, c.context)
+	}, nil)
 	return c, nil
 }
 

@@ -506,3 +506,18 @@ func TestOptionsReachTheirCalls(t *testing.T) {
 		t.Errorf("not refused: %v", failed)
 	}
 }
+
+func TestReportStreamRemembersItsEnd(t *testing.T) {
+	client := newClient(t)
+	ctx, cancel := context.WithCancel(background)
+	stream, err := client.OpenReport(ctx, mock.InstanceID, mock.Reports[0].ID)
+	check(t, err)
+	defer stream.Close()
+	_, err = io.ReadAll(stream)
+	check(t, err)
+	cancel()
+	client.Close()
+	if _, err := stream.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the end became %v", err)
+	}
+}

@@ -234,3 +234,19 @@ func TestMirrorReturnsItsResult(t *testing.T) {
 		t.Errorf("not cancelled: %v", err)
 	}
 }
+
+func TestListRemembersItsEnd(t *testing.T) {
+	client := newClient(t)
+	ctx, cancel := context.WithCancel(background)
+	list := client.Templates(ctx, mock.InstanceID)
+	_, err := list.Collect()
+	check(t, err)
+	cancel()
+	client.Close()
+	if list.Next() || list.Err() != nil {
+		t.Errorf("the end became %v", list.Err())
+	}
+	if items, err := list.Collect(); len(items) != 0 || err != nil {
+		t.Errorf("%d items, %v", len(items), err)
+	}
+}

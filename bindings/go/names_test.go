@@ -166,6 +166,8 @@ func TestNilIsAnErrorThatNamesIt(t *testing.T) {
 	var zero dbss.Client
 	var missing *dbss.Client
 	var stream dbss.ReportStream
+	var list dbss.List[dbss.Report]
+	var noList *dbss.List[dbss.Report]
 	opened, err := client.OpenReport(background, id, report)
 	check(t, err)
 	defer opened.Close()
@@ -195,6 +197,8 @@ func TestNilIsAnErrorThatNamesIt(t *testing.T) {
 		"no client":      {"client", missing.Check(background)},
 		"not opened":     {"stream", second(io.ReadAll(&stream))},
 		"not to close":   {"stream", stream.Close()},
+		"not a list":     {"list", second(list.Collect())},
+		"no list":        {"list", noList.Err()},
 	}
 	for name, one := range cases {
 		failed := failure(t, one.err)
@@ -206,6 +210,9 @@ func TestNilIsAnErrorThatNamesIt(t *testing.T) {
 		t.Error(message)
 	}
 	zero.CancelAll()
+	if list.Next() || noList.Next() || list.Total() != -1 || list.Item().ID != "" {
+		t.Error("a list of nothing has items")
+	}
 	// These are as if they were not given.
 	var logger *slog.Logger
 	quiet := newClient(t, dbss.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))), dbss.WithLogger(logger))
