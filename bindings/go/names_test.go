@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -217,4 +218,34 @@ func TestNilIsAnErrorThatNamesIt(t *testing.T) {
 	var logger *slog.Logger
 	quiet := newClient(t, dbss.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))), dbss.WithLogger(logger))
 	check(t, quiet.Check(background, dbss.WithProgress(nil), dbss.WithResult(nil)))
+}
+
+func TestDurationOutOfRangeIsShownAsGoWritesIt(t *testing.T) {
+	options := map[string]func(time.Duration) dbss.Option{
+		"WithAgencyDuration: must be from 15m0s to 24h0m0s": dbss.WithAgencyDuration,
+		"WithTotalTimeout: must be from 1ms to 720h0m0s, or NoLimit for no limit": func(value time.Duration) dbss.Option {
+			return dbss.WithTotalTimeout(value)
+		},
+		"WithMaxRetryAfter: must be from 0s to 24h0m0s": dbss.WithMaxRetryAfter,
+	}
+	values := []time.Duration{
+		math.MinInt64, -48 * time.Hour, -time.Second, -time.Millisecond, -time.Microsecond, -2,
+		999 * time.Hour, 999*time.Hour + 1, math.MaxInt64 / 1e6 * 1e6, math.MaxInt64,
+	}
+	for message, option := range options {
+		for _, value := range values {
+			_, err := dbss.NewClient(option(value))
+			if failed := failure(t, err); failed.Message != message+", but is "+value.String() {
+				t.Errorf("%v: %s", value, failed.Message)
+			}
+		}
+	}
+	_, err := dbss.NewClient(dbss.WithMaxRetryAfter(dbss.NoLimit))
+	if failed := failure(t, err); !strings.HasSuffix(failed.Message, ", but is NoLimit") {
+		t.Error(failed.Message)
+	}
+	_, err = dbss.NewClient(dbss.WithAgencyDuration(15*time.Minute + 500*time.Millisecond))
+	if failed := failure(t, err); failed.Message != "WithAgencyDuration: must be whole seconds, but is 15m0.5s" {
+		t.Error(failed.Message)
+	}
 }

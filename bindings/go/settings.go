@@ -24,10 +24,20 @@ type Setting struct {
 	value func() string
 	// From WithOption: among credentials the last ones count, as in C.
 	raw bool
+	// The value of a duration as Go writes it, for messages.
+	duration string
 }
 
 func newSetting(key, value string) Setting {
 	return Setting{key: key, value: func() string { return value }}
+}
+
+func newDuration(key string, value time.Duration) Setting {
+	setting := newSetting(key, durationText(value))
+	if setting.duration = value.String(); value == NoLimit {
+		setting.duration = "NoLimit"
+	}
+	return setting
 }
 
 func (s Setting) text() string {
