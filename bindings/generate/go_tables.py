@@ -172,7 +172,9 @@ def options_file(description: Item) -> str:
         lines += ["Options map[string]string", "}", ""]
         lines += [f"func (o {name}) each(set func(key, value string)) {{", *pairs]
         lines += ["for key, value := range o.Options { set(key, value) }", "}"]
-        lines += names_map(name[0].lower() + name[1:] + "Names", f"the fields of [{name}]", fields)
+        # A key that is wrong is one of those in the map.
+        names = fields | {"key": "Options"}
+        lines += names_map(name[0].lower() + name[1:] + "Names", f"the fields of [{name}]", names)
     return "\n".join(lines)
 
 

@@ -16,7 +16,6 @@ package dbss
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 	"sync"
 	"time"
@@ -54,39 +53,25 @@ type Client struct {
 func NewClient(options ...Option) (*Client, error) {
 	settings := clientSettings{}
 	for i, option := range options {
-		if option == nil {
-			return nil, nilError("options", fmt.Sprintf("has a nil at index %d", i))
+		if err := checkOption(option, i); err != nil {
+			return nil, err
 		}
 		option.applyClient(&settings)
 	}
 	for _, kind := range settings.kinds {
 		if first := settings.kinds[0]; kind != first {
-			settings.failure = newError(ErrArgument, "", first+" and "+kind+" exclude each other; give one of them")
+			return nil, newError(ErrArgument, "", first+" and "+kind+" exclude each other; give one of them")
 		}
-	}
-	if settings.failure != nil {
-		return nil, settings.failure
 	}
 	config, failure := abi.ConfigNew()
 	if failure != nil {
 		return nil, errorFrom(failure, nil)
 	}
 	defer abi.ConfigFree(config)
-	for _, option := range settings.options {
-		if failure := abi.ConfigSet(config, option.key, option.text()); failure != nil {
-			return nil, errorFrom(option.refused(failure), nil)
-		}
-	}
 	c := &Client{provider: settings.provider, logs: settings.logger != nil}
-	if c.logs {
+	failure = settings.steps.run(config)
+	if failure == nil && c.logs {
 		failure = abi.ConfigSetLog(config, logTo(settings.logger))
-	}
-	if c.provider != nil && failure == nil {
-		set := abi.ConfigSetTokenProvider
-		if settings.passcodes {
-			set = abi.ConfigSetPasscodeProvider
-		}
-		failure = set(config, c.provider.request)
 	}
 	if failure != nil {
 		return nil, errorFrom(failure, nil)
@@ -311,7 +296,7 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 	k.context = context_
 	k.prepare()
 	// A panic of the logger cancels the operation.
-	if ctx.Done() == nil && !c.logs && len(settings.options) == 0 && settings.progress == nil && settings.result == nil {
+	if ctx.Done() == nil && !c.logs && len(settings.steps) == 0 && settings.progress == nil && settings.result == nil {
 		return k, nil
 	}
 	var failure *abi.Failure
@@ -329,13 +314,8 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 }
 
 func (k *call) configure() *abi.Failure {
-	for _, option := range k.settings.options {
-		if failure := abi.OperationSet(k.operation, option.key, option.text()); failure != nil {
-			return option.refused(failure)
-		}
-	}
-	if k.settings.progress == nil {
-		return nil
+	if failure := k.settings.steps.run(k.operation); failure != nil || k.settings.progress == nil {
+		return failure
 	}
 	return abi.OperationSetProgress(k.operation, k.onProgress)
 }

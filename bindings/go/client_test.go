@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/iotest"
@@ -519,5 +520,47 @@ func TestReportStreamRemembersItsEnd(t *testing.T) {
 	client.Close()
 	if _, err := stream.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the end became %v", err)
+	}
+}
+
+func TestLastOfTheOptionsThatSetTheSameCounts(t *testing.T) {
+	var provided atomic.Bool
+	provide := func(context.Context, bool) (dbss.Token, error) {
+		provided.Store(true)
+		return dbss.Token{Value: mock.Token}, nil
+	}
+	cases := map[string]struct {
+		asks    bool
+		options []dbss.Option
+	}{
+		"a provider, then a token":   {false, []dbss.Option{dbss.WithTokenProvider(provide), dbss.WithOption("token", mock.Token)}},
+		"a token, then a provider":   {true, []dbss.Option{dbss.WithOption("token", "old"), dbss.WithTokenProvider(provide)}},
+		"a nil, then a provider":     {true, []dbss.Option{dbss.WithTokenProvider(nil), dbss.WithTokenProvider(provide)}},
+		"an empty one, then a token": {false, []dbss.Option{dbss.WithToken(""), dbss.WithToken(mock.Token)}},
+		"settings": {false, []dbss.Option{dbss.WithToken(mock.Token), dbss.WithEndpoint("no URL"), dbss.WithEndpoint(mock.HTTP),
+			dbss.WithMaxAttempts(0), dbss.WithMaxAttempts(3), dbss.WithProjectID("short"), dbss.WithProjectID(mock.ProjectID)}},
+	}
+	for name, one := range cases {
+		provided.Store(false)
+		client, err := dbss.NewClient(append([]dbss.Option{dbss.WithEndpoint(mock.HTTP), dbss.WithProjectID(mock.ProjectID)}, one.options...)...)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		defer client.Close()
+		if err := client.Check(background); err != nil || provided.Load() != one.asks {
+			t.Errorf("%s: %v, asks: %v", name, err, provided.Load())
+		}
+	}
+	_, err := newClient(t).Instances(background, dbss.WithMaxAttempts(0), dbss.WithMaxAttempts(1), dbss.WithPageSize(-1), dbss.WithPageSize(1),
+		dbss.WithProjectID("short"), dbss.WithProjectID(mock.ProjectID)).Collect()
+	check(t, err)
+	for name, options := range map[string][]dbss.Option{
+		"a nil":    {dbss.WithTokenProvider(provide), dbss.WithTokenProvider(nil)},
+		"attempts": {dbss.WithMaxAttempts(3), dbss.WithMaxAttempts(0)},
+	} {
+		if _, err := dbss.NewClient(append(options, dbss.WithEndpoint(mock.HTTP))...); !errors.Is(err, dbss.ErrArgument) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

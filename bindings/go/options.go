@@ -332,6 +332,7 @@ var reportSpecNames = map[string]string{
 	"start_date":  "StartDate",
 	"end_date":    "EndDate",
 	"db_ids":      "DBIDs",
+	"key":         "Options",
 }
 
 // MirrorOptions has the options of [Client.Mirror]. Fields that are zero are not set.
@@ -414,6 +415,7 @@ var mirrorOptionsNames = map[string]string{
 	"utc_offset": "UTCOffset",
 	"parallel":   "Parallel",
 	"verify":     "Verify",
+	"key":        "Options",
 }
 
 // ScheduleChanges says what [Client.UpdateSchedule] changes. Fields that are zero are not set.
@@ -483,4 +485,5 @@ var scheduleChangesNames = map[string]string{
 	"notice":     "Notice",
 	"topic_urn":  "TopicURN",
 	"db_ids":     "DBIDs",
+	"key":        "Options",
 }
