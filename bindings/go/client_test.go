@@ -116,6 +116,51 @@ func TestDownloadReportToWritesToWriters(t *testing.T) {
 	}
 }
 
+func TestDownloadReportToRefusesAClosedFile(t *testing.T) {
+	client := newClient(t)
+	file, err := os.Create(filepath.Join(t.TempDir(), "report"))
+	check(t, err)
+	check(t, file.Close())
+	err = client.DownloadReportTo(background, file, mock.InstanceID, mock.Reports[0].ID)
+	if failed := failure(t, err); failed.Parameter != "w" || !errors.Is(err, dbss.ErrArgument) || !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("%+v", failed)
+	}
+}
+
+func TestPipeCanBeClosedDuringADownloadToIt(t *testing.T) {
+	client := newClient(t)
+	report := mock.addReport(t, object{"format": "pdf", "size": 1 << 20})
+	reader, writer, err := os.Pipe()
+	check(t, err)
+	defer reader.Close()
+	closing := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		var once sync.Once
+		ended <- client.DownloadReportTo(background, writer, mock.InstanceID, report.ID,
+			dbss.WithProgress(func(p dbss.Progress) error {
+				if p.Received > 0 {
+					once.Do(func() {
+						writer.Close()
+						close(closing)
+					})
+				}
+				return nil
+			}))
+	}()
+	select {
+	case <-closing:
+	case <-time.After(30 * time.Second):
+		t.Fatal("Close does not return")
+	}
+	content, err := io.ReadAll(reader)
+	check(t, err)
+	check(t, <-ended)
+	if sum(content) != report.SHA256["en-us"] {
+		t.Errorf("%d other bytes", len(content))
+	}
+}
+
 func TestReportStreamIsAReader(t *testing.T) {
 	client := newClient(t)
 	report := mock.addReport(t, object{"format": "pdf", "size": 300_000})

@@ -3,11 +3,13 @@ package dbss
 import (
 	"context"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"example.com/dbss/internal/abi"
 )
@@ -66,9 +68,9 @@ func (c *Client) DownloadReportToFile(ctx context.Context, instanceID, reportID,
 
 // DownloadReportTo downloads a report to a writer while it arrives. What was written before
 // a failure stays written: only after a nil error it was the whole report. An error of the
-// writer is returned as it is. To an [*os.File] libdbss writes itself. Do not close the file
-// to end the call: that has no such effect, and if it is a pipe, Close waits for the call. End
-// its context.
+// writer is returned as it is. To an [*os.File] libdbss writes itself, through a copy of its
+// descriptor, without its deadlines. Closing the file does not end the call: end its context.
+// The reader of a pipe sees the end when the call has ended too.
 //
 // Errors: [ErrNotResumable] or [ErrTruncated] if the transfer broke and could not be resumed;
 // [ErrBrokenPipe], [ErrDiskFull]; those of [Client.DownloadReport].
@@ -92,20 +94,30 @@ func (c *Client) DownloadReportTo(ctx context.Context, w io.Writer, instanceID, 
 func (c *Client) downloadToDescriptor(ctx context.Context, file *os.File, instanceID, reportID string, options []CallOption) error {
 	// Not Fd(), which would make the file block.
 	connection, err := file.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var called error
-	err = connection.Control(func(fd uintptr) {
-		called = c.run(ctx, options, takesLocale, func(k *call) *abi.Failure {
-			s := k.settings
-			return abi.ReportDownloadToFD(k.id, k.context, s.project, instanceID, reportID, s.locale, int(fd), k.operation)
+	var fd uintptr
+	var errno syscall.Errno
+	if err == nil {
+		// A copy, because Close would wait until Control returns. It is none of 0 to 2, which
+		// a program may have closed.
+		err = connection.Control(func(own uintptr) {
+			fd, _, errno = syscall.Syscall(syscall.SYS_FCNTL, own, syscall.F_DUPFD_CLOEXEC, 3)
 		})
-	})
-	if called != nil {
-		return called
 	}
-	return err
+	if err != nil {
+		closed := newError(ErrArgument, "w", "w: file already closed")
+		closed.causes = []error{fs.ErrClosed}
+		return closed
+	}
+	if errno != 0 {
+		failed := newError(ErrResource, "w", "w: cannot copy the descriptor: "+errno.Error())
+		failed.Errno = errno
+		return failed
+	}
+	defer syscall.Close(int(fd))
+	return c.run(ctx, options, takesLocale, func(k *call) *abi.Failure {
+		s := k.settings
+		return abi.ReportDownloadToFD(k.id, k.context, s.project, instanceID, reportID, s.locale, int(fd), k.operation)
+	})
 }
 
 // ReportStream is a report that is read in parts. One goroutine reads; any may close it.
