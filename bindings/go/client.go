@@ -286,8 +286,8 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 	if settings.result != nil {
 		*settings.result = Result{Progress: Progress{Total: -1, Percent: -1}}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, k.contextError(newError(ErrCancelled, "", "the context ended before the call"))
+	if reason := ctx.Err(); reason != nil {
+		return nil, k.contextError(newError(ErrCancelled, "", "the context ended before the call"), reason)
 	}
 	context_, ok := c.context.acquire()
 	if !ok {
@@ -375,20 +375,21 @@ func (k *call) finish(failure *abi.Failure) error {
 		err.causes = append(err.causes, k.callbackErr)
 	case err == nil:
 		return nil
-	case err.CancelledBy == CancelledByContext && k.ctx.Err() != nil:
-		return k.contextError(err)
+	case err.CancelledBy == CancelledByContext:
+		if reason := k.ctx.Err(); reason != nil {
+			return k.contextError(err, reason)
+		}
 	case err.Status == ErrNoToken && k.client.provider != nil:
-		k.client.provider.explain(err, failure.Message)
+		k.client.provider.explain(err)
 	}
 	return err
 }
 
-func (k *call) contextError(err *Error) error {
+func (k *call) contextError(err *Error, reason error) error {
 	err.CancelledBy = CancelledByContext
-	err.causes = append(err.causes, k.ctx.Err())
-	if cause := context.Cause(k.ctx); cause != k.ctx.Err() {
-		err.causes = append(err.causes, cause)
-	}
+	// The same error twice does no harm. A context of the user's may have errors that
+	// cannot be compared.
+	err.causes = append(err.causes, reason, context.Cause(k.ctx))
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -607,5 +608,68 @@ func TestLastOfTheOptionsThatSetTheSameCounts(t *testing.T) {
 		if _, err := dbss.NewClient(append(options, dbss.WithEndpoint(mock.HTTP))...); !errors.Is(err, dbss.ErrArgument) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// oddError cannot be compared.
+type oddError []string
+
+func (e oddError) Error() string { return "odd" }
+
+// oddContext ends when its channel is closed.
+type oddContext struct {
+	context.Context
+	done chan struct{}
+}
+
+func (c oddContext) Done() <-chan struct{} { return c.done }
+
+func (c oddContext) Err() error {
+	select {
+	case <-c.done:
+		return oddError{}
+	default:
+		return nil
+	}
+}
+
+func TestErrorOfAContextNeedNotBeComparable(t *testing.T) {
+	client := newClient(t)
+	ctx := oddContext{background, make(chan struct{})}
+	var once sync.Once
+	end := dbss.WithProgress(func(dbss.Progress) error {
+		once.Do(func() { close(ctx.done) })
+		return nil
+	})
+	_, during := client.DownloadReport(ctx, mock.InstanceID, mock.silent(t), end)
+	for _, err := range []error{during, client.Check(ctx)} {
+		var odd oddError
+		if !errors.As(err, &odd) || !errors.Is(err, dbss.ErrCancelled) {
+			t.Errorf("not the context's error: %v", err)
+		}
+	}
+}
+
+func TestStatusIsAnErrorOfItsGroup(t *testing.T) {
+	client := newClient(t)
+	_, real := client.DownloadReport(background, mock.InstanceID, "missing-0123456789")
+	// What a test double may return in place of a client.
+	for _, err := range []error{real, fmt.Errorf("x: %w", dbss.ErrNotFound)} {
+		var status dbss.Status
+		if !errors.Is(err, dbss.ErrNotFound) || !errors.Is(err, dbss.ErrService) || errors.Is(err, dbss.ErrNetwork) ||
+			errors.Is(err, dbss.ErrForbidden) || !errors.As(err, &status) || status != dbss.ErrNotFound {
+			t.Errorf("%v is %v", err, status)
+		}
+	}
+	if errors.Is(dbss.ErrService, dbss.ErrNotFound) || !errors.Is(dbss.ErrFileExists, fs.ErrExist) || !errors.Is(dbss.ErrClosed, fs.ErrClosed) {
+		t.Error("a status is another error")
+	}
+}
+
+func TestCancelledByHasNames(t *testing.T) {
+	names := fmt.Sprint(dbss.CancelledBy(0), dbss.CancelledByContext, dbss.CancelledByClient, dbss.CancelledByClose,
+		dbss.CancelledByCallback, dbss.CancelledBy(9))
+	if names != "nothing context client close callback CancelledBy(9)" {
+		t.Error(names)
 	}
 }

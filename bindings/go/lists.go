@@ -3,13 +3,24 @@ package dbss
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strconv"
+	"strings"
 
 	"example.com/dbss/internal/abi"
 )
 
 // Fields are the fields of an item as the service sent them, by name.
 type Fields map[string]json.RawMessage
+
+// String returns the fields with their JSON.
+func (f Fields) String() string {
+	texts := map[string]string{}
+	for name, value := range f {
+		texts[name] = string(value)
+	}
+	return fmt.Sprint(texts)
+}
 
 // value returns the first of these fields that is there and not null.
 func (f Fields) value(names []string) json.RawMessage {
@@ -31,16 +42,13 @@ func (f Fields) text(names ...string) string {
 	return text
 }
 
-// integer returns a number, also from a text or with a fraction; nil for anything else.
+// integer returns a number, also from a text, without its fraction; nil for anything else. In
+// this way libdbss reads the progress of a report too.
 func (f Fields) integer(names ...string) *int64 {
-	text := f.text(names...)
-	number, err := strconv.ParseInt(text, 10, 64)
+	whole, _, _ := strings.Cut(f.text(names...), ".")
+	number, err := strconv.ParseInt(whole, 10, 64)
 	if err != nil {
-		exact, err := strconv.ParseFloat(text, 64)
-		if err != nil || exact < -1<<63 || exact >= 1<<63 || exact != exact {
-			return nil
-		}
-		number = int64(exact)
+		return nil
 	}
 	return &number
 }

@@ -153,7 +153,9 @@ func TestLogSpeaksOfWhatAUserOfGoWrites(t *testing.T) {
 
 func TestTokenOfAProviderIsNamed(t *testing.T) {
 	for message, token := range map[string]dbss.Token{
-		"Token.Value: must not be empty": {},
+		"the token provider failed: Token.Value: must not be empty":                                             {},
+		"the token provider failed: Token.Value: must not hold a NUL byte":                                      {Value: "a\x00b"},
+		"the token provider failed: Token.Value: contains a space or tab at":                                    {Value: "a b"},
 		"Token.ExpiresAt: is in the past, so the token has expired; use time.Time{} if the expiry is not known": {Value: "t", ExpiresAt: time.Unix(1, 0)},
 	} {
 		provide := func(context.Context, bool) (dbss.Token, error) { return token, nil }
