@@ -6,11 +6,15 @@
 //	path, err := client.DownloadReportToFile(ctx, instanceID, reportID, "reports/")
 //
 // It is a layer on libdbss, whose archive is in the module and is linked with cgo. A client
-// may be used by any number of goroutines. A call that waits occupies a thread of the
-// system. When its context ends, it ends within 250 ms, with an error that [errors.Is] the
-// context's; only the file system can delay that.
+// may be used by any number of goroutines. When the context of a call ends, the call ends
+// within 250 ms, with an error that [errors.Is] the context's; only the file system, or your
+// own code that the call runs, such as a writer or a progress function, can delay that.
 //
-// An error is an [*Error]. A callback that panics makes its call panic with the same value.
+// A call that waits occupies a thread of the system. Go ends a program that has 10,000
+// threads, see [runtime/debug.SetMaxThreads]; limit the calls that run at a time.
+//
+// An error is an [*Error]. A callback that panics makes its call panic with the same value,
+// but without the stack of the callback: to see that, recover in the callback and log it.
 // The logger's handler must not call [runtime.Goexit].
 package dbss
 

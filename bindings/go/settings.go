@@ -167,6 +167,12 @@ func WithOption(key, value string) Setting {
 // WithLogger sends the log records of the client's calls to a logger, with the context of
 // the call, on its goroutine. No record holds a secret. [WithLogLevel] selects records
 // before they are made. A nil logger is none.
+//
+// A record has those of these attributes that are known: "report_id", "request_id" (the
+// service's), "attempt" (the number of the request within the call), "http_status", "bytes"
+// (the size of the body), "offset" (where a transfer broke or continues), "duration" (of the
+// call so far), "retry_delay" (until the next attempt); and about a failure "status", such as
+// "DBSS_ERR_NOT_FOUND", and "error", an [*Error].
 func WithLogger(logger *slog.Logger) Option {
 	return clientOption(func(c *clientSettings) { c.logger = logger })
 }
