@@ -23,7 +23,7 @@ FIELD_TYPES = {"text": "string", "integer": "*int64", "boolean": "*bool", "list"
 # runtime handles signals of its own all the time.
 BY_HAND = ("endpoint", "project_id", "interruptible")
 OPTION_TYPES = {
-    "milliseconds": ("time.Duration", "durationText"),
+    "milliseconds": ("time.Duration", ""),
     "boolean": ("bool", "strconv.FormatBool"),
     "number": ("int", "strconv.Itoa"),
     "bytes": ("int64", "sizeText"),
@@ -142,7 +142,8 @@ def options_file(description: Item) -> str:
         lines += ["", *comment(f'With{name} sets the option "{key}": {option_doc(row)}')]
         lines.append(f"func With{name}(value {go_type}) {result} {{")
         text = f"{convert}(value)" if convert else "value"
-        lines += [f'return newSetting("{key}", {text})', "}"]
+        make = "newDuration" if row["type"] == "milliseconds" else "newSetting"
+        lines += [f'return {make}("{key}", {text})', "}"]
     keys = [row["key"] for row in description["options"]["config"]]
     names = {k: f"With{camel(k.removesuffix('_ms'))}" for k in keys if k != "interruptible"}
     lines += names_map("optionNames", "the functions for options", names)
@@ -171,7 +172,9 @@ def options_file(description: Item) -> str:
         lines += ["Options map[string]string", "}", ""]
         lines += [f"func (o {name}) each(set func(key, value string)) {{", *pairs]
         lines += ["for key, value := range o.Options { set(key, value) }", "}"]
-        lines += names_map(name[0].lower() + name[1:] + "Names", f"the fields of [{name}]", fields)
+        # A key that is wrong is one of those in the map.
+        names = fields | {"key": "Options"}
+        lines += names_map(name[0].lower() + name[1:] + "Names", f"the fields of [{name}]", names)
     return "\n".join(lines)
 
 

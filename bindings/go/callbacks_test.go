@@ -467,13 +467,6 @@ func TestTokenDoesNotPrintItsValue(t *testing.T) {
 	}
 }
 
-func TestSettingWithoutAKeyIsRefused(t *testing.T) {
-	client := newClient(t)
-	if err := client.Check(background, dbss.Setting{}); !errors.Is(err, dbss.ErrUnknownKey) {
-		t.Errorf("not refused: %v", err)
-	}
-}
-
 func TestStreamCanBeUsedAfterItsClientIsForgotten(t *testing.T) {
 	report := mock.addReport(t, object{"format": "pdf", "size": 2 << 20})
 	open := func() io.ReadCloser {

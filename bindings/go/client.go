@@ -6,17 +6,20 @@
 //	path, err := client.DownloadReportToFile(ctx, instanceID, reportID, "reports/")
 //
 // It is a layer on libdbss, whose archive is in the module and is linked with cgo. A client
-// may be used by any number of goroutines. A call that waits occupies a thread of the
-// system. When its context ends, it ends within 250 ms, with an error that [errors.Is] the
-// context's; only the file system can delay that.
+// may be used by any number of goroutines. When the context of a call ends, the call ends
+// within 250 ms, with an error that [errors.Is] the context's; only the file system, or your
+// own code that the call runs, such as a writer or a progress function, can delay that.
 //
-// An error is an [*Error]. A callback that panics makes its call panic with the same value.
+// A call that waits occupies a thread of the system. Go ends a program that has 10,000
+// threads, see [runtime/debug.SetMaxThreads]; limit the calls that run at a time.
+//
+// An error is an [*Error]. A callback that panics makes its call panic with the same value,
+// but without the stack of the callback: to see that, recover in the callback and log it.
 // The logger's handler must not call [runtime.Goexit].
 package dbss
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 	"sync"
 	"time"
@@ -39,6 +42,7 @@ func HasFeature(name string) bool { return abi.HasFeature(name) != 0 }
 // its functions refers to it, such as a token provider that is a method of the client's owner:
 // libdbss refers to these functions. Close such a client or stream.
 type Client struct {
+	_        noCopy
 	context  *resource[abi.Context]
 	provider *provider
 	logs     bool
@@ -53,39 +57,25 @@ type Client struct {
 func NewClient(options ...Option) (*Client, error) {
 	settings := clientSettings{}
 	for i, option := range options {
-		if option == nil {
-			return nil, nilError("options", fmt.Sprintf("has a nil at index %d", i))
+		if err := checkOption(option, i); err != nil {
+			return nil, err
 		}
 		option.applyClient(&settings)
 	}
 	for _, kind := range settings.kinds {
 		if first := settings.kinds[0]; kind != first {
-			settings.failure = newError(ErrArgument, "", first+" and "+kind+" exclude each other; give one of them")
+			return nil, newError(ErrArgument, "", first+" and "+kind+" exclude each other; give one of them")
 		}
-	}
-	if settings.failure != nil {
-		return nil, settings.failure
 	}
 	config, failure := abi.ConfigNew()
 	if failure != nil {
 		return nil, errorFrom(failure, nil)
 	}
 	defer abi.ConfigFree(config)
-	for _, option := range settings.options {
-		if failure := abi.ConfigSet(config, option.key, option.text()); failure != nil {
-			return nil, errorFrom(option.refused(failure), nil)
-		}
-	}
 	c := &Client{provider: settings.provider, logs: settings.logger != nil}
-	if c.logs {
+	failure = settings.steps.run(config)
+	if failure == nil && c.logs {
 		failure = abi.ConfigSetLog(config, logTo(settings.logger))
-	}
-	if c.provider != nil && failure == nil {
-		set := abi.ConfigSetTokenProvider
-		if settings.passcodes {
-			set = abi.ConfigSetPasscodeProvider
-		}
-		failure = set(config, c.provider.request)
 	}
 	if failure != nil {
 		return nil, errorFrom(failure, nil)
@@ -110,8 +100,7 @@ func NewClient(options ...Option) (*Client, error) {
 			provider.cancel()
 		}
 		abi.ContextFree(context)
-	})
-	onCollect(c, func(owned *resource[abi.Context]) { owned.close(nil) }, c.context)
+	}, nil)
 	return c, nil
 }
 
@@ -301,8 +290,8 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 	if settings.result != nil {
 		*settings.result = Result{Progress: Progress{Total: -1, Percent: -1}}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, k.contextError(newError(ErrCancelled, "", "the context ended before the call"))
+	if reason := ctx.Err(); reason != nil {
+		return nil, k.contextError(newError(ErrCancelled, "", "the context ended before the call"), reason)
 	}
 	context_, ok := c.context.acquire()
 	if !ok {
@@ -311,7 +300,7 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 	k.context = context_
 	k.prepare()
 	// A panic of the logger cancels the operation.
-	if ctx.Done() == nil && !c.logs && len(settings.options) == 0 && settings.progress == nil && settings.result == nil {
+	if ctx.Done() == nil && !c.logs && len(settings.steps) == 0 && settings.progress == nil && settings.result == nil {
 		return k, nil
 	}
 	var failure *abi.Failure
@@ -329,13 +318,8 @@ func (c *Client) newCall(ctx context.Context, settings *callSettings) (*call, er
 }
 
 func (k *call) configure() *abi.Failure {
-	for _, option := range k.settings.options {
-		if failure := abi.OperationSet(k.operation, option.key, option.text()); failure != nil {
-			return option.refused(failure)
-		}
-	}
-	if k.settings.progress == nil {
-		return nil
+	if failure := k.settings.steps.run(k.operation); failure != nil || k.settings.progress == nil {
+		return failure
 	}
 	return abi.OperationSetProgress(k.operation, k.onProgress)
 }
@@ -395,20 +379,21 @@ func (k *call) finish(failure *abi.Failure) error {
 		err.causes = append(err.causes, k.callbackErr)
 	case err == nil:
 		return nil
-	case err.CancelledBy == CancelledByContext && k.ctx.Err() != nil:
-		return k.contextError(err)
+	case err.CancelledBy == CancelledByContext:
+		if reason := k.ctx.Err(); reason != nil {
+			return k.contextError(err, reason)
+		}
 	case err.Status == ErrNoToken && k.client.provider != nil:
-		k.client.provider.explain(err, failure.Message)
+		k.client.provider.explain(err)
 	}
 	return err
 }
 
-func (k *call) contextError(err *Error) error {
+func (k *call) contextError(err *Error, reason error) error {
 	err.CancelledBy = CancelledByContext
-	err.causes = append(err.causes, k.ctx.Err())
-	if cause := context.Cause(k.ctx); cause != k.ctx.Err() {
-		err.causes = append(err.causes, cause)
-	}
+	// The same error twice does no harm. A context of the user's may have errors that
+	// cannot be compared.
+	err.causes = append(err.causes, reason, context.Cause(k.ctx))
 	return err
 }
 

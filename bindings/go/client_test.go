@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/iotest"
@@ -112,6 +114,51 @@ func TestDownloadReportToWritesToWriters(t *testing.T) {
 	err = client.DownloadReportTo(background, writer, mock.InstanceID, report.ID)
 	if !errors.Is(err, dbss.ErrBrokenPipe) || !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("not the error of a broken pipe: %v", err)
+	}
+}
+
+func TestDownloadReportToRefusesAClosedFile(t *testing.T) {
+	client := newClient(t)
+	file, err := os.Create(filepath.Join(t.TempDir(), "report"))
+	check(t, err)
+	check(t, file.Close())
+	err = client.DownloadReportTo(background, file, mock.InstanceID, mock.Reports[0].ID)
+	if failed := failure(t, err); failed.Parameter != "w" || !errors.Is(err, dbss.ErrArgument) || !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("%+v", failed)
+	}
+}
+
+func TestPipeCanBeClosedDuringADownloadToIt(t *testing.T) {
+	client := newClient(t)
+	report := mock.addReport(t, object{"format": "pdf", "size": 1 << 20})
+	reader, writer, err := os.Pipe()
+	check(t, err)
+	defer reader.Close()
+	closing := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		var once sync.Once
+		ended <- client.DownloadReportTo(background, writer, mock.InstanceID, report.ID,
+			dbss.WithProgress(func(p dbss.Progress) error {
+				if p.Received > 0 {
+					once.Do(func() {
+						writer.Close()
+						close(closing)
+					})
+				}
+				return nil
+			}))
+	}()
+	select {
+	case <-closing:
+	case <-time.After(30 * time.Second):
+		t.Fatal("Close does not return")
+	}
+	content, err := io.ReadAll(reader)
+	check(t, err)
+	check(t, <-ended)
+	if sum(content) != report.SHA256["en-us"] {
+		t.Errorf("%d other bytes", len(content))
 	}
 }
 
@@ -504,5 +551,125 @@ func TestOptionsReachTheirCalls(t *testing.T) {
 	}
 	if failed := get(report.ID, dbss.WithOption("no_such_option", "")); failed == nil || failed.Status != dbss.ErrUnknownKey {
 		t.Errorf("not refused: %v", failed)
+	}
+}
+
+func TestReportStreamRemembersItsEnd(t *testing.T) {
+	client := newClient(t)
+	ctx, cancel := context.WithCancel(background)
+	stream, err := client.OpenReport(ctx, mock.InstanceID, mock.Reports[0].ID)
+	check(t, err)
+	defer stream.Close()
+	_, err = io.ReadAll(stream)
+	check(t, err)
+	cancel()
+	client.Close()
+	if _, err := stream.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the end became %v", err)
+	}
+}
+
+func TestLastOfTheOptionsThatSetTheSameCounts(t *testing.T) {
+	var provided atomic.Bool
+	provide := func(context.Context, bool) (dbss.Token, error) {
+		provided.Store(true)
+		return dbss.Token{Value: mock.Token}, nil
+	}
+	cases := map[string]struct {
+		asks    bool
+		options []dbss.Option
+	}{
+		"a provider, then a token":   {false, []dbss.Option{dbss.WithTokenProvider(provide), dbss.WithOption("token", mock.Token)}},
+		"a token, then a provider":   {true, []dbss.Option{dbss.WithOption("token", "old"), dbss.WithTokenProvider(provide)}},
+		"a nil, then a provider":     {true, []dbss.Option{dbss.WithTokenProvider(nil), dbss.WithTokenProvider(provide)}},
+		"an empty one, then a token": {false, []dbss.Option{dbss.WithToken(""), dbss.WithToken(mock.Token)}},
+		"settings": {false, []dbss.Option{dbss.WithToken(mock.Token), dbss.WithEndpoint("no URL"), dbss.WithEndpoint(mock.HTTP),
+			dbss.WithMaxAttempts(0), dbss.WithMaxAttempts(3), dbss.WithProjectID("short"), dbss.WithProjectID(mock.ProjectID)}},
+	}
+	for name, one := range cases {
+		provided.Store(false)
+		client, err := dbss.NewClient(append([]dbss.Option{dbss.WithEndpoint(mock.HTTP), dbss.WithProjectID(mock.ProjectID)}, one.options...)...)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		defer client.Close()
+		if err := client.Check(background); err != nil || provided.Load() != one.asks {
+			t.Errorf("%s: %v, asks: %v", name, err, provided.Load())
+		}
+	}
+	_, err := newClient(t).Instances(background, dbss.WithMaxAttempts(0), dbss.WithMaxAttempts(1), dbss.WithPageSize(-1), dbss.WithPageSize(1),
+		dbss.WithProjectID("short"), dbss.WithProjectID(mock.ProjectID)).Collect()
+	check(t, err)
+	for name, options := range map[string][]dbss.Option{
+		"a nil":    {dbss.WithTokenProvider(provide), dbss.WithTokenProvider(nil)},
+		"attempts": {dbss.WithMaxAttempts(3), dbss.WithMaxAttempts(0)},
+	} {
+		if _, err := dbss.NewClient(append(options, dbss.WithEndpoint(mock.HTTP))...); !errors.Is(err, dbss.ErrArgument) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// oddError cannot be compared.
+type oddError []string
+
+func (e oddError) Error() string { return "odd" }
+
+// oddContext ends when its channel is closed.
+type oddContext struct {
+	context.Context
+	done chan struct{}
+}
+
+func (c oddContext) Done() <-chan struct{} { return c.done }
+
+func (c oddContext) Err() error {
+	select {
+	case <-c.done:
+		return oddError{}
+	default:
+		return nil
+	}
+}
+
+func TestErrorOfAContextNeedNotBeComparable(t *testing.T) {
+	client := newClient(t)
+	ctx := oddContext{background, make(chan struct{})}
+	var once sync.Once
+	end := dbss.WithProgress(func(dbss.Progress) error {
+		once.Do(func() { close(ctx.done) })
+		return nil
+	})
+	_, during := client.DownloadReport(ctx, mock.InstanceID, mock.silent(t), end)
+	for _, err := range []error{during, client.Check(ctx)} {
+		var odd oddError
+		if !errors.As(err, &odd) || !errors.Is(err, dbss.ErrCancelled) {
+			t.Errorf("not the context's error: %v", err)
+		}
+	}
+}
+
+func TestStatusIsAnErrorOfItsGroup(t *testing.T) {
+	client := newClient(t)
+	_, real := client.DownloadReport(background, mock.InstanceID, "missing-0123456789")
+	// What a test double may return in place of a client.
+	for _, err := range []error{real, fmt.Errorf("x: %w", dbss.ErrNotFound)} {
+		var status dbss.Status
+		if !errors.Is(err, dbss.ErrNotFound) || !errors.Is(err, dbss.ErrService) || errors.Is(err, dbss.ErrNetwork) ||
+			errors.Is(err, dbss.ErrForbidden) || !errors.As(err, &status) || status != dbss.ErrNotFound {
+			t.Errorf("%v is %v", err, status)
+		}
+	}
+	if errors.Is(dbss.ErrService, dbss.ErrNotFound) || !errors.Is(dbss.ErrFileExists, fs.ErrExist) || !errors.Is(dbss.ErrClosed, fs.ErrClosed) {
+		t.Error("a status is another error")
+	}
+}
+
+func TestCancelledByHasNames(t *testing.T) {
+	names := fmt.Sprint(dbss.CancelledBy(0), dbss.CancelledByContext, dbss.CancelledByClient, dbss.CancelledByClose,
+		dbss.CancelledByCallback, dbss.CancelledBy(9))
+	if names != "nothing context client close callback CancelledBy(9)" {
+		t.Error(names)
 	}
 }

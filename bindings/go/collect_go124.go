@@ -4,7 +4,8 @@ package dbss
 
 import "runtime"
 
-// onCollect calls a function when the garbage collector finds that nothing uses an object.
+// onCollect calls a function when the garbage collector finds that nothing refers to an object,
+// which is not a part of another one.
 func onCollect[T, A any](object *T, f func(A), argument A) {
 	runtime.AddCleanup(object, f, argument)
 }

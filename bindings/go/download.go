@@ -3,11 +3,13 @@ package dbss
 import (
 	"context"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"example.com/dbss/internal/abi"
 )
@@ -66,9 +68,9 @@ func (c *Client) DownloadReportToFile(ctx context.Context, instanceID, reportID,
 
 // DownloadReportTo downloads a report to a writer while it arrives. What was written before
 // a failure stays written: only after a nil error it was the whole report. An error of the
-// writer is returned as it is. To an [*os.File] libdbss writes itself. Do not close the file
-// to end the call: that has no such effect, and if it is a pipe, Close waits for the call. End
-// its context.
+// writer is returned as it is. To an [*os.File] libdbss writes itself, through a copy of its
+// descriptor, without its deadlines. Closing the file does not end the call: end its context.
+// The reader of a pipe sees the end when the call has ended too.
 //
 // Errors: [ErrNotResumable] or [ErrTruncated] if the transfer broke and could not be resumed;
 // [ErrBrokenPipe], [ErrDiskFull]; those of [Client.DownloadReport].
@@ -92,24 +94,35 @@ func (c *Client) DownloadReportTo(ctx context.Context, w io.Writer, instanceID, 
 func (c *Client) downloadToDescriptor(ctx context.Context, file *os.File, instanceID, reportID string, options []CallOption) error {
 	// Not Fd(), which would make the file block.
 	connection, err := file.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var called error
-	err = connection.Control(func(fd uintptr) {
-		called = c.run(ctx, options, takesLocale, func(k *call) *abi.Failure {
-			s := k.settings
-			return abi.ReportDownloadToFD(k.id, k.context, s.project, instanceID, reportID, s.locale, int(fd), k.operation)
+	var fd uintptr
+	var errno syscall.Errno
+	if err == nil {
+		// A copy, because Close would wait until Control returns. It is none of 0 to 2, which
+		// a program may have closed.
+		err = connection.Control(func(own uintptr) {
+			fd, _, errno = syscall.Syscall(syscall.SYS_FCNTL, own, syscall.F_DUPFD_CLOEXEC, 3)
 		})
-	})
-	if called != nil {
-		return called
 	}
-	return err
+	if err != nil {
+		closed := newError(ErrArgument, "w", "w: file already closed")
+		closed.causes = []error{fs.ErrClosed}
+		return closed
+	}
+	if errno != 0 {
+		failed := newError(ErrResource, "w", "w: cannot copy the descriptor: "+errno.Error())
+		failed.Errno = errno
+		return failed
+	}
+	defer syscall.Close(int(fd))
+	return c.run(ctx, options, takesLocale, func(k *call) *abi.Failure {
+		s := k.settings
+		return abi.ReportDownloadToFD(k.id, k.context, s.project, instanceID, reportID, s.locale, int(fd), k.operation)
+	})
 }
 
 // ReportStream is a report that is read in parts. One goroutine reads; any may close it.
 type ReportStream struct {
+	_ noCopy
 	// The size in bytes that the service announced; -1 if it announced none.
 	Size int64
 	// The format of the report.
@@ -119,11 +132,16 @@ type ReportStream struct {
 	// The header Content-Type, and the service's id of the request; empty for none.
 	ContentType, RequestID string
 
-	stream  *resource[abi.ReportStream]
+	open *openReport
+}
+
+// openReport is what copies of a ReportStream share.
+type openReport struct {
+	handle  *resource[abi.ReportStream]
 	call    *call
 	reading atomic.Bool
-	// Of the goroutine that reads: why later reads fail after a callback panicked.
-	failed *Error
+	// Of the goroutine that reads: what later reads return.
+	end error
 }
 
 // OpenReport opens a report for reading, when its first bytes have arrived. The context
@@ -157,13 +175,13 @@ func (c *Client) OpenReport(ctx context.Context, instanceID, reportID string, op
 	f := abi.ReadReportStream(handle)
 	s := &ReportStream{
 		Size: f.Size, Format: Format(f.Format), Filename: f.Filename,
-		ContentType: f.ContentType, RequestID: f.RequestID, call: k,
+		ContentType: f.ContentType, RequestID: f.RequestID,
 	}
-	s.stream = newResource(handle, func(handle abi.ReportStream) {
+	free := func(handle abi.ReportStream) {
 		abi.ReportStreamFree(handle)
 		k.free()
-	})
-	onCollect(s, func(owned *resource[abi.ReportStream]) { owned.close(abi.ReportStreamClose) }, s.stream)
+	}
+	s.open = &openReport{handle: newResource(handle, free, abi.ReportStreamClose), call: k}
 	return s, nil
 }
 
@@ -174,37 +192,40 @@ func (c *Client) OpenReport(ctx context.Context, instanceID, reportID string, op
 // Errors: [ErrClosed] after Close; [ErrBusy] if another goroutine reads; [ErrTruncated] and
 // others of [Client.DownloadReport].
 func (s *ReportStream) Read(p []byte) (int, error) {
-	defer runtime.KeepAlive(s)
 	if err := s.opened(); err != nil {
 		return 0, err
 	}
-	handle, ok := s.stream.acquire()
+	open := s.open
+	defer runtime.KeepAlive(open)
+	handle, ok := open.handle.acquire()
 	if !ok {
 		return 0, closedError("stream")
 	}
-	defer s.stream.release()
+	defer open.handle.release()
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if !s.reading.CompareAndSwap(false, true) {
+	if !open.reading.CompareAndSwap(false, true) {
 		return 0, newError(ErrBusy, "stream", "stream: another goroutine reads it")
 	}
-	defer s.reading.Store(false)
-	if s.failed != nil {
-		return 0, s.failed
+	defer open.reading.Store(false)
+	if open.end != nil {
+		return 0, open.end
 	}
-	n, failure := abi.ReportStreamRead(s.call.id, handle, p)
-	if s.call.panicked {
-		s.failed = newError(ErrCancelled, "", "a callback panicked during an earlier read of the stream")
-		s.failed.CancelledBy = CancelledByCallback
+	n, failure := abi.ReportStreamRead(open.call.id, handle, p)
+	if open.call.panicked {
+		lost := newError(ErrCancelled, "", "a callback panicked during an earlier read of the stream")
+		lost.CancelledBy = CancelledByCallback
+		open.end = lost
 	}
-	if err := s.call.finish(failure); err != nil {
+	if err := open.call.finish(failure); err != nil {
+		open.end = err
 		return 0, err
 	}
 	if n == 0 {
-		return 0, io.EOF
+		open.end = io.EOF
 	}
-	return n, nil
+	return n, open.end
 }
 
 var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
@@ -239,17 +260,16 @@ func (s *ReportStream) WriteTo(w io.Writer) (written int64, err error) {
 // Close closes the stream, also before its end. A read that runs ends with [ErrCancelled],
 // and later ones with [ErrClosed]. It returns nil, and does nothing the second time.
 func (s *ReportStream) Close() error {
-	defer runtime.KeepAlive(s)
 	if err := s.opened(); err != nil {
 		return err
 	}
-	s.stream.close(abi.ReportStreamClose)
+	s.open.handle.close(abi.ReportStreamClose)
 	return nil
 }
 
 // opened returns an error for a stream that OpenReport has not opened.
 func (s *ReportStream) opened() error {
-	if s == nil || s.stream == nil {
+	if s == nil || s.open == nil {
 		return nilError("stream", "is not open; open it with Client.OpenReport")
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +23,18 @@ func (s Status) Error() string {
 		return name
 	}
 	return "DBSS_ERR_UNKNOWN"
+}
+
+// Is reports whether the status is in a group, or means an error such as [fs.ErrExist].
+func (s Status) Is(target error) bool {
+	switch target {
+	case fs.ErrExist:
+		return s == ErrFileExists
+	case fs.ErrClosed:
+		return s == ErrClosed
+	}
+	group, ok := target.(Status)
+	return ok && group == s.Group()
 }
 
 // Group returns the status that stands for the group of this one, such as [ErrService].
@@ -44,9 +57,26 @@ const (
 	CancelledByCallback CancelledBy = abi.CancelledByCallback  // the function of [WithProgress]
 )
 
+// String returns "context", "client", "close" or "callback", and "nothing" for 0.
+func (c CancelledBy) String() string {
+	switch c {
+	case 0:
+		return "nothing"
+	case CancelledByContext:
+		return "context"
+	case CancelledByClient:
+		return "client"
+	case CancelledByClose:
+		return "close"
+	case CancelledByCallback:
+		return "callback"
+	}
+	return "CancelledBy(" + strconv.Itoa(int(c)) + ")"
+}
+
 // Error is the error of a call. No text in it contains a secret.
 //
-// [errors.Is] compares it with a [Status] or its group; with [context.Canceled] or
+// [errors.Is] compares it with a [Status] or its group, and [errors.As] finds the Status; with [context.Canceled] or
 // [context.DeadlineExceeded] if the context ended the call; with [fs.ErrExist],
 // [fs.ErrNotExist] and other errors of the system; with [fs.ErrClosed] after Close; with
 // [os.ErrDeadlineExceeded] after a timeout; and with the error that a callback returned.
@@ -100,26 +130,19 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap returns the causes: the error of the context, of a callback, of the system.
+// Unwrap returns the status and the causes: the error of the context, of a callback, of the
+// system.
 func (e *Error) Unwrap() []error {
+	errs := append([]error{e.Status}, e.causes...)
 	if e.Errno != 0 {
-		return append(e.causes[:len(e.causes):len(e.causes)], e.Errno)
+		errs = append(errs, e.Errno)
 	}
-	return e.causes
+	return errs
 }
 
-// Is reports whether the error has a status, or one of its group.
+// Is reports whether the error is [os.ErrDeadlineExceeded], as [Error.Timeout] tells.
 func (e *Error) Is(target error) bool {
-	switch target {
-	case fs.ErrExist:
-		return e.Status == ErrFileExists
-	case fs.ErrClosed:
-		return e.Status == ErrClosed
-	case os.ErrDeadlineExceeded:
-		return e.Timeout()
-	}
-	status, ok := target.(Status)
-	return ok && (status == e.Status || status == e.Status.Group())
+	return target == os.ErrDeadlineExceeded && e.Timeout()
 }
 
 // Timeout reports whether one of the timeouts of the call elapsed.

@@ -3,14 +3,24 @@ package dbss
 import (
 	"context"
 	"encoding/json"
-	"runtime"
+	"fmt"
 	"strconv"
+	"strings"
 
 	"example.com/dbss/internal/abi"
 )
 
 // Fields are the fields of an item as the service sent them, by name.
 type Fields map[string]json.RawMessage
+
+// String returns the fields with their JSON.
+func (f Fields) String() string {
+	texts := map[string]string{}
+	for name, value := range f {
+		texts[name] = string(value)
+	}
+	return fmt.Sprint(texts)
+}
 
 // value returns the first of these fields that is there and not null.
 func (f Fields) value(names []string) json.RawMessage {
@@ -32,16 +42,13 @@ func (f Fields) text(names ...string) string {
 	return text
 }
 
-// integer returns a number, also from a text or with a fraction; nil for anything else.
+// integer returns a number, also from a text, without its fraction; nil for anything else. In
+// this way libdbss reads the progress of a report too.
 func (f Fields) integer(names ...string) *int64 {
-	text := f.text(names...)
-	number, err := strconv.ParseInt(text, 10, 64)
+	whole, _, _ := strings.Cut(f.text(names...), ".")
+	number, err := strconv.ParseInt(whole, 10, 64)
 	if err != nil {
-		exact, err := strconv.ParseFloat(text, 64)
-		if err != nil || exact < -1<<63 || exact >= 1<<63 || exact != exact {
-			return nil
-		}
-		number = int64(exact)
+		return nil
 	}
 	return &number
 }
@@ -76,6 +83,12 @@ func (r Report) Ready() bool { return r.Percentum != nil && *r.Percentum >= 100 
 // item comes twice, and a deletion does not hide the items that remain. One goroutine uses it
 // at a time.
 type List[T any] struct {
+	_     noCopy
+	state *listState[T]
+}
+
+// listState is what copies of a List share.
+type listState[T any] struct {
 	client   *Client
 	ctx      context.Context
 	settings *callSettings
@@ -86,6 +99,8 @@ type List[T any] struct {
 	item     T
 	total    int64
 	err      error
+	// Whether nothing more can come.
+	ended bool
 	// Why the last page cannot be read: the cursor would not fetch it again.
 	unreadable *abi.Failure
 }
@@ -95,57 +110,63 @@ func newList[T any](
 	open func(*call) (abi.Cursor, *abi.Failure),
 ) *List[T] {
 	settings, err := newCallSettings(options, allowed)
-	return &List[T]{client: c, ctx: ctx, settings: settings, open: open, parse: parse, total: -1, err: err}
+	return &List[T]{state: &listState[T]{
+		client: c, ctx: ctx, settings: settings, open: open, parse: parse, total: -1, err: err, ended: err != nil,
+	}}
+}
+
+// made returns the state of the list, with an error if no method of a Client has made it.
+func (l *List[T]) made() *listState[T] {
+	if l == nil || l.state == nil {
+		err := nilError("list", "is not of a client; make it with a method such as Client.Reports")
+		return &listState[T]{total: -1, err: err, ended: true}
+	}
+	return l.state
 }
 
 // Next advances to the next item; false at the end and after a failure. After a failure it
 // may be called again, for the same page. A page that cannot be read, such as one whose JSON
 // is nested more than 10000 deep, fails each time.
 func (l *List[T]) Next() bool {
-	if l.settings == nil {
+	s := l.made()
+	if len(s.page) == 0 && !s.ended {
+		s.err = s.client.runWith(s.ctx, s.settings, s.fetch)
+	}
+	if len(s.page) == 0 || s.err != nil {
 		return false
 	}
-	if len(l.page) == 0 {
-		l.err = l.client.runWith(l.ctx, l.settings, l.fetch)
-	}
-	if len(l.page) == 0 || l.err != nil {
-		return false
-	}
-	l.item, l.page = l.page[0], l.page[1:]
+	s.item, s.page = s.page[0], s.page[1:]
 	return true
 }
 
-func (l *List[T]) fetch(k *call) *abi.Failure {
-	defer runtime.KeepAlive(l)
-	if l.unreadable != nil {
-		return l.unreadable
+func (s *listState[T]) fetch(k *call) *abi.Failure {
+	if s.unreadable != nil {
+		return s.unreadable
 	}
-	if l.cursor == nil {
-		cursor, failure := l.open(k)
+	if s.cursor == nil {
+		cursor, failure := s.open(k)
 		if failure != nil {
 			return failure
 		}
-		l.cursor = newResource(cursor, abi.CursorFree)
-		onCollect(l, func(owned *resource[abi.Cursor]) { owned.close(nil) }, l.cursor)
+		s.cursor = newResource(cursor, abi.CursorFree, nil)
 	}
-	owned := l.cursor
-	cursor, ok := owned.acquire()
+	cursor, ok := s.cursor.acquire()
 	if !ok {
-		// The end was reached before.
-		return nil
+		return abi.NewFailure(int32(ErrBusy), "list", abi.Part{Text: "list: another goroutine uses it"})
 	}
-	defer owned.release()
+	defer s.cursor.release()
 	page, failure := abi.CursorNext(k.id, cursor, k.operation)
 	if failure != nil {
 		return failure
 	}
 	if page == nil {
-		owned.close(nil)
+		s.ended = true
+		s.cursor.close(nil)
 		return nil
 	}
-	l.total = abi.ReadPage(page).Total
-	l.page, l.unreadable = readPage(page, l.parse)
-	return l.unreadable
+	s.total = abi.ReadPage(page).Total
+	s.page, s.unreadable = readPage(page, s.parse)
+	return s.unreadable
 }
 
 // readPage converts the items of a page, which it frees.
@@ -167,22 +188,22 @@ func readPage[T any](page abi.Page, parse func(Fields) T) ([]T, *abi.Failure) {
 }
 
 // Item returns the item that Next advanced to.
-func (l *List[T]) Item() T { return l.item }
+func (l *List[T]) Item() T { return l.made().item }
 
 // Err returns the error that ended the list; nil at its end.
-func (l *List[T]) Err() error { return l.err }
+func (l *List[T]) Err() error { return l.made().err }
 
 // Total returns the number of items in the whole list, as the service told with the last
 // page; -1 before the first page and if it does not tell.
-func (l *List[T]) Total() int64 { return l.total }
+func (l *List[T]) Total() int64 { return l.made().total }
 
 // Collect returns all items that remain.
 func (l *List[T]) Collect() ([]T, error) {
 	var items []T
 	for l.Next() {
-		items = append(items, l.item)
+		items = append(items, l.Item())
 	}
-	return items, l.err
+	return items, l.Err()
 }
 
 // Instances lists the audit instances of the project.

@@ -9,13 +9,13 @@ import "iter"
 func (l *List[T]) All() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for l.Next() {
-			if !yield(l.item, nil) {
+			if !yield(l.Item(), nil) {
 				return
 			}
 		}
-		if l.err != nil {
+		if err := l.Err(); err != nil {
 			var none T
-			yield(none, l.err)
+			yield(none, err)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -232,5 +233,42 @@ func TestMirrorReturnsItsResult(t *testing.T) {
 	cancel()
 	if _, err := client.Mirror(ctx, directory, options); !errors.Is(err, context.Canceled) {
 		t.Errorf("not cancelled: %v", err)
+	}
+}
+
+func TestListRemembersItsEnd(t *testing.T) {
+	client := newClient(t)
+	ctx, cancel := context.WithCancel(background)
+	list := client.Templates(ctx, mock.InstanceID)
+	_, err := list.Collect()
+	check(t, err)
+	cancel()
+	client.Close()
+	if list.Next() || list.Err() != nil {
+		t.Errorf("the end became %v", list.Err())
+	}
+	if items, err := list.Collect(); len(items) != 0 || err != nil {
+		t.Errorf("%d items, %v", len(items), err)
+	}
+}
+
+func TestReadyReportsAreThoseThatAWaitFinds(t *testing.T) {
+	client := newClient(t)
+	instance := addInstance(t)
+	for _, percentum := range []any{100, "100", "100.0", "+100", 250, 99.9, "99.9", "1e2", "0x64p0", "1_00", "100 %", ".5", "-100", true, "", nil} {
+		report := mock.addReport(t, object{"format": "pdf", "instance": instance, "percentum": percentum})
+		found, err := client.Reports(background, instance).Collect()
+		check(t, err)
+		err = client.WaitForReport(background, instance, report.ID, dbss.WithWaitTimeout(time.Millisecond))
+		if found[0].ID != report.ID || found[0].Ready() != (err == nil) {
+			t.Errorf("%#v: ready: %v, %v", percentum, found[0].Ready(), err)
+		}
+	}
+}
+
+func TestFieldsPrintTheirJSON(t *testing.T) {
+	report := dbss.Report{Raw: dbss.Fields{"id": json.RawMessage(`"a"`), "percentum": json.RawMessage("100")}}
+	if text := fmt.Sprintf("%+v", report); !strings.Contains(text, `Raw:map[id:"a" percentum:100]`) {
+		t.Error(text)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"strings"
-	"time"
 
 	"example.com/dbss/internal/abi"
 )
@@ -60,7 +59,7 @@ func logAttrs(f abi.LogRecordFields) (attrs []slog.Attr) {
 	}
 	duration := func(key string, value int64) {
 		if value >= 0 {
-			attrs = append(attrs, slog.Duration(key, time.Duration(value)*time.Millisecond))
+			attrs = append(attrs, slog.Duration(key, milliseconds(value)))
 		}
 	}
 	text("report_id", f.ReportID)

@@ -84,9 +84,6 @@ func isNumber(text string) bool {
 
 // durationHere writes a number of milliseconds, such as "250" or "250 ms", as Go does.
 func durationHere(text string) string {
-	if text == "-1" {
-		return "NoLimit"
-	}
 	number := strings.TrimSuffix(text, " ms")
 	if value, err := time.ParseDuration(number + "ms"); err == nil {
 		return value.String()
@@ -95,11 +92,18 @@ func durationHere(text string) string {
 	return number + "ms"
 }
 
-// refused keeps the notation of C in an error about a value that was given in it.
+// refused puts the value into an error as it was given: in the notation of C, or a duration.
 func (s Setting) refused(failure *abi.Failure) *abi.Failure {
+	if failure == nil {
+		return nil
+	}
 	for i := range failure.Parts {
-		if part := &failure.Parts[i]; s.raw && part.Kind != abi.PartName && part.Kind != abi.PartObject {
+		part := &failure.Parts[i]
+		switch {
+		case s.raw && part.Kind != abi.PartName && part.Kind != abi.PartObject:
 			part.Kind = abi.PartText
+		case s.duration != "" && part.Kind == abi.PartValue:
+			part.Kind, part.Text = abi.PartText, s.duration
 		}
 	}
 	return failure

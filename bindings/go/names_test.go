@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,7 +65,14 @@ func TestErrorsSpeakOfWhatAUserOfGoWrites(t *testing.T) {
 		"mirror 2":  {"Since", `Since: must be a day such as 2026-11-24, but is "x"`, mirror(dbss.MirrorOptions{Since: "x"})},
 		"mirror 3":  {"Name", "Name: must have 1 to 256", mirror(dbss.MirrorOptions{Name: strings.Repeat("x", 257)})},
 		"mirror 4":  {"Until", "Until: is before", mirror(dbss.MirrorOptions{Since: "2026-12-01", Until: "2026-11-01"})},
-		"mirror 5":  {"key", `key: there is no option "instance_id"; did you mean InstanceID?`, mirror(dbss.MirrorOptions{Options: map[string]string{"instance_id": id}})},
+		"mirror 5":  {"Options", `Options: there is no option "instance_id"; did you mean InstanceID?`, mirror(dbss.MirrorOptions{Options: map[string]string{"instance_id": id}})},
+		"mirror 6":  {"Options", "Options: must not hold a NUL", mirror(dbss.MirrorOptions{Options: map[string]string{"a\x00": ""}})},
+		"spec 2":    {"Options", `Options: there is no option "colour"`, client.CreateReport(background, id, dbss.ReportSpec{Options: map[string]string{"colour": ""}})},
+		"changes 2": {"Options", `Options: there is no option "colour"`, client.UpdateSchedule(background, id, report, dbss.ScheduleChanges{Options: map[string]string{"colour": ""}})},
+		"endpoint":  {"WithEndpoint", "WithEndpoint: must not be empty", made(dbss.WithEndpoint(""))},
+		"endpoints": {"WithEndpoint", "urls[1] of WithEndpoint: must not be empty", made(dbss.WithEndpoint(mock.HTTP, ""))},
+		"comma":     {"WithEndpoint", "urls[0] of WithEndpoint: must not hold a comma", made(dbss.WithEndpoint("https://a,https://b", mock.HTTP))},
+		"too many":  {"WithEndpoint", "WithEndpoint: must have at most 16 URLs, but has 17", made(dbss.WithEndpoint(strings.Split(strings.Repeat(mock.HTTP+" ", 16)+mock.HTTP, " ")...))},
 		"no limit":  {"WithTotalTimeout", "WithTotalTimeout: must be from 1ms to 720h0m0s, or NoLimit for no limit, but is 0s", download(id, report, dbss.WithTotalTimeout(0))},
 		"too short": {"WithStallTimeout", "WithStallTimeout: must be from 1ms to 24h0m0s, or NoLimit for no limit, but is -5s", made(dbss.WithStallTimeout(-5 * time.Second))},
 		"too long":  {"WithPollInterval", "WithPollInterval: must be from 1ms to 24h0m0s, but is 48h0m0s", made(dbss.WithPollInterval(48 * time.Hour))},
@@ -145,7 +153,9 @@ func TestLogSpeaksOfWhatAUserOfGoWrites(t *testing.T) {
 
 func TestTokenOfAProviderIsNamed(t *testing.T) {
 	for message, token := range map[string]dbss.Token{
-		"Token.Value: must not be empty": {},
+		"the token provider failed: Token.Value: must not be empty":                                             {},
+		"the token provider failed: Token.Value: must not hold a NUL byte":                                      {Value: "a\x00b"},
+		"the token provider failed: Token.Value: contains a space or tab at":                                    {Value: "a b"},
 		"Token.ExpiresAt: is in the past, so the token has expired; use time.Time{} if the expiry is not known": {Value: "t", ExpiresAt: time.Unix(1, 0)},
 	} {
 		provide := func(context.Context, bool) (dbss.Token, error) { return token, nil }
@@ -166,6 +176,8 @@ func TestNilIsAnErrorThatNamesIt(t *testing.T) {
 	var zero dbss.Client
 	var missing *dbss.Client
 	var stream dbss.ReportStream
+	var list dbss.List[dbss.Report]
+	var noList *dbss.List[dbss.Report]
 	opened, err := client.OpenReport(background, id, report)
 	check(t, err)
 	defer opened.Close()
@@ -175,6 +187,8 @@ func TestNilIsAnErrorThatNamesIt(t *testing.T) {
 		err       error
 	}{
 		"option":         {"options", second(dbss.NewClient(dbss.WithToken("t"), nil))},
+		"empty option":   {"options", second(dbss.NewClient(dbss.WithToken("t"), dbss.Setting{}))},
+		"empty setting":  {"options", client.Check(background, dbss.Setting{})},
 		"call option":    {"options", client.Check(background, nil)},
 		"stream option":  {"options", second(client.OpenReport(background, id, report, nil))},
 		"list option":    {"options", second(client.Instances(background, nil).Collect())},
@@ -195,6 +209,8 @@ func TestNilIsAnErrorThatNamesIt(t *testing.T) {
 		"no client":      {"client", missing.Check(background)},
 		"not opened":     {"stream", second(io.ReadAll(&stream))},
 		"not to close":   {"stream", stream.Close()},
+		"not a list":     {"list", second(list.Collect())},
+		"no list":        {"list", noList.Err()},
 	}
 	for name, one := range cases {
 		failed := failure(t, one.err)
@@ -206,8 +222,41 @@ func TestNilIsAnErrorThatNamesIt(t *testing.T) {
 		t.Error(message)
 	}
 	zero.CancelAll()
+	if list.Next() || noList.Next() || list.Total() != -1 || list.Item().ID != "" {
+		t.Error("a list of nothing has items")
+	}
 	// These are as if they were not given.
 	var logger *slog.Logger
 	quiet := newClient(t, dbss.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))), dbss.WithLogger(logger))
 	check(t, quiet.Check(background, dbss.WithProgress(nil), dbss.WithResult(nil)))
+}
+
+func TestDurationOutOfRangeIsShownAsGoWritesIt(t *testing.T) {
+	options := map[string]func(time.Duration) dbss.Option{
+		"WithAgencyDuration: must be from 15m0s to 24h0m0s": dbss.WithAgencyDuration,
+		"WithTotalTimeout: must be from 1ms to 720h0m0s, or NoLimit for no limit": func(value time.Duration) dbss.Option {
+			return dbss.WithTotalTimeout(value)
+		},
+		"WithMaxRetryAfter: must be from 0s to 24h0m0s": dbss.WithMaxRetryAfter,
+	}
+	values := []time.Duration{
+		math.MinInt64, -48 * time.Hour, -time.Second, -time.Millisecond, -time.Microsecond, -2,
+		999 * time.Hour, 999*time.Hour + 1, math.MaxInt64 / 1e6 * 1e6, math.MaxInt64,
+	}
+	for message, option := range options {
+		for _, value := range values {
+			_, err := dbss.NewClient(option(value))
+			if failed := failure(t, err); failed.Message != message+", but is "+value.String() {
+				t.Errorf("%v: %s", value, failed.Message)
+			}
+		}
+	}
+	_, err := dbss.NewClient(dbss.WithMaxRetryAfter(dbss.NoLimit))
+	if failed := failure(t, err); !strings.HasSuffix(failed.Message, ", but is NoLimit") {
+		t.Error(failed.Message)
+	}
+	_, err = dbss.NewClient(dbss.WithAgencyDuration(15*time.Minute + 500*time.Millisecond))
+	if failed := failure(t, err); failed.Message != "WithAgencyDuration: must be whole seconds, but is 15m0.5s" {
+		t.Error(failed.Message)
+	}
 }

@@ -86,7 +86,7 @@ func WithAgencyDomainID(value string) Option {
 // [WithAgencyName] is valid, a whole number of seconds. It is refreshed before it expires.
 // 15 min to 24 h. The default is 60 min.
 func WithAgencyDuration(value time.Duration) Option {
-	return newSetting("agency_duration_ms", durationText(value))
+	return newDuration("agency_duration_ms", value)
 }
 
 // WithCredentials sets the option "credentials": Where to find credentials, instead of
@@ -134,19 +134,19 @@ func WithCAFile(value string) Option {
 // WithConnectTimeout sets the option "connect_timeout_ms": The maximum time to connect:
 // name look-up, TCP and TLS together. 1 ms to 24 h, or [NoLimit]. The default is 10 s.
 func WithConnectTimeout(value time.Duration) Setting {
-	return newSetting("connect_timeout_ms", durationText(value))
+	return newDuration("connect_timeout_ms", value)
 }
 
 // WithStallTimeout sets the option "stall_timeout_ms": The maximum time without a byte
 // sent or received. 1 ms to 24 h, or [NoLimit]. The default is 60 s.
 func WithStallTimeout(value time.Duration) Setting {
-	return newSetting("stall_timeout_ms", durationText(value))
+	return newDuration("stall_timeout_ms", value)
 }
 
 // WithTotalTimeout sets the option "total_timeout_ms": The maximum time for a whole call.
 // 1 ms to 30 days, or [NoLimit]. The default is [NoLimit].
 func WithTotalTimeout(value time.Duration) Setting {
-	return newSetting("total_timeout_ms", durationText(value))
+	return newDuration("total_timeout_ms", value)
 }
 
 // WithMaxAttempts sets the option "max_attempts": The maximum number of attempts of a call
@@ -163,7 +163,7 @@ func WithMaxAttempts(value int) Setting {
 // attempt that the service may request (Retry-After). If it requests more, the call fails
 // immediately. 0 ms to 24 h. The default is 60 s.
 func WithMaxRetryAfter(value time.Duration) Option {
-	return newSetting("max_retry_after_ms", durationText(value))
+	return newDuration("max_retry_after_ms", value)
 }
 
 // WithAllowPlaintext sets the option "allow_plaintext": Whether an endpoint on another
@@ -216,14 +216,14 @@ func WithMaxMemoryBytes(value int64) Setting {
 // WithWaitTimeout sets the option "wait_timeout_ms": The maximum time to wait until the
 // service has generated a report. 1 ms to 30 days, or [NoLimit]. The default is 60 min.
 func WithWaitTimeout(value time.Duration) Setting {
-	return newSetting("wait_timeout_ms", durationText(value))
+	return newDuration("wait_timeout_ms", value)
 }
 
 // WithPollInterval sets the option "poll_interval_ms": The initial interval for polling a
 // report that is being generated. It grows by half each time, up to 30 s or this value if
 // that is larger, and varies randomly by a fifth. 1 ms to 24 h. The default is 2 s.
 func WithPollInterval(value time.Duration) Setting {
-	return newSetting("poll_interval_ms", durationText(value))
+	return newDuration("poll_interval_ms", value)
 }
 
 // WithLogLevel sets the option "log_level": Which records the logger receives: those of
@@ -332,6 +332,7 @@ var reportSpecNames = map[string]string{
 	"start_date":  "StartDate",
 	"end_date":    "EndDate",
 	"db_ids":      "DBIDs",
+	"key":         "Options",
 }
 
 // MirrorOptions has the options of [Client.Mirror]. Fields that are zero are not set.
@@ -414,6 +415,7 @@ var mirrorOptionsNames = map[string]string{
 	"utc_offset": "UTCOffset",
 	"parallel":   "Parallel",
 	"verify":     "Verify",
+	"key":        "Options",
 }
 
 // ScheduleChanges says what [Client.UpdateSchedule] changes. Fields that are zero are not set.
@@ -483,4 +485,5 @@ var scheduleChangesNames = map[string]string{
 	"notice":     "Notice",
 	"topic_urn":  "TopicURN",
 	"db_ids":     "DBIDs",
+	"key":        "Options",
 }

@@ -99,8 +99,8 @@ func (p *provider) serve(request abi.TokenRequest) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if failure := abi.TokenRequestSet(request, token.Value, expires); failure != nil {
-		p.fail(request, failure.Message, errorFrom(failure, p.names), nil)
+	if err := errorFrom(abi.TokenRequestSet(request, token.Value, expires), p.names); err != nil {
+		p.fail(request, err.Message, err, nil)
 	}
 }
 
@@ -147,14 +147,13 @@ func printable(text string) string {
 // Characters that libdbss replaces, as it does those that cannot be printed.
 var deceptive = []*unicode.RangeTable{unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector}
 
-// explain adds to an error, whose message in C it gets, what the provider failed with, or
-// panics as it did.
-func (p *provider) explain(err *Error, message string) {
+// explain adds to an error what the provider failed with, or panics as it did.
+func (p *provider) explain(err *Error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := len(p.failures) - 1; i >= 0; i-- {
 		failure := p.failures[i]
-		if !strings.HasSuffix(message, " provider failed: "+failure.reason) {
+		if !strings.HasSuffix(err.Message, " provider failed: "+failure.reason) {
 			continue
 		}
 		if failure.panicValue != nil {

@@ -2,47 +2,60 @@ package dbss
 
 import "sync/atomic"
 
-// resource owns a handle of libdbss and frees it when it is closed and nothing uses it.
-type resource[H any] struct {
+// resource owns a handle of libdbss. It is freed when it is closed, or when nothing refers to
+// the resource any more, and nothing uses it. What copies of an object share has a pointer to
+// it, so that it lives as long as any of them.
+type resource[H any] struct{ *users[H] }
+
+// users counts those that use a handle.
+type users[H any] struct {
 	handle H
 	free   func(H)
 	// The owner counts as a user until it closes the resource.
-	users  atomic.Int64
+	count  atomic.Int64
 	closed atomic.Bool
 }
 
-func newResource[H any](handle H, free func(H)) *resource[H] {
-	r := &resource[H]{handle: handle, free: free}
-	r.users.Store(1)
+// newResource makes a resource. What nothing refers to is closed with the function `end`.
+func newResource[H any](handle H, free, end func(H)) *resource[H] {
+	r := &resource[H]{&users[H]{handle: handle, free: free}}
+	r.count.Store(1)
+	onCollect(r, func(u *users[H]) { u.close(end) }, r.users)
 	return r
 }
 
 // acquire returns the handle, unless the resource is closed. It must be released.
-func (r *resource[H]) acquire() (handle H, ok bool) {
+func (u *users[H]) acquire() (handle H, ok bool) {
 	for {
-		users := r.users.Load()
-		if users == 0 || r.closed.Load() {
+		count := u.count.Load()
+		if count == 0 || u.closed.Load() {
 			return handle, false
 		}
-		if r.users.CompareAndSwap(users, users+1) {
-			return r.handle, true
+		if u.count.CompareAndSwap(count, count+1) {
+			return u.handle, true
 		}
 	}
 }
 
-func (r *resource[H]) release() {
-	if r.users.Add(-1) == 0 {
-		r.free(r.handle)
+func (u *users[H]) release() {
+	if u.count.Add(-1) == 0 {
+		u.free(u.handle)
 	}
 }
 
 // close lets a function end the calls that run. It does nothing the second time.
-func (r *resource[H]) close(end func(H)) {
-	if !r.closed.CompareAndSwap(false, true) {
+func (u *users[H]) close(end func(H)) {
+	if !u.closed.CompareAndSwap(false, true) {
 		return
 	}
 	if end != nil {
-		end(r.handle)
+		end(u.handle)
 	}
-	r.release()
+	u.release()
 }
+
+// noCopy lets "go vet" report copies of a structure.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}

@@ -7,14 +7,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/dbss/internal/abi"
 )
 
-// Option is an option of [NewClient]. If two set the same, the last counts.
+// Option is an option of [NewClient]. If two set the same, only the last is used, and checked.
 type Option interface{ applyClient(*clientSettings) }
 
-// CallOption is an option of one call. If two set the same, the last counts. An option
-// that does not apply to the call, such as [WithPageSize] to a download, fails with
-// [ErrArgument].
+// CallOption is an option of one call. If two set the same, only the last is used, and
+// checked. An option that does not apply to the call, such as [WithPageSize] to a download,
+// fails with [ErrArgument].
 type CallOption interface{ applyCall(*callSettings) }
 
 // Setting is an option for a client, and for one call, where it overrides the client's.
@@ -24,17 +26,20 @@ type Setting struct {
 	value func() string
 	// From WithOption: among credentials the last ones count, as in C.
 	raw bool
+	// The value of a duration as Go writes it, for messages.
+	duration string
 }
 
 func newSetting(key, value string) Setting {
 	return Setting{key: key, value: func() string { return value }}
 }
 
-func (s Setting) text() string {
-	if s.value == nil {
-		return ""
+func newDuration(key string, value time.Duration) Setting {
+	setting := newSetting(key, durationText(value))
+	if setting.duration = value.String(); value == NoLimit {
+		setting.duration = "NoLimit"
 	}
-	return s.value()
+	return setting
 }
 
 // Format writes the key alone: the value may be a secret.
@@ -44,16 +49,59 @@ func (s Setting) applyClient(c *clientSettings) {
 	if kind := credentialKinds[s.key]; kind != "" && !s.raw {
 		c.kinds = append(c.kinds, kind)
 	}
-	c.options = append(c.options, s)
+	c.steps.add(s.key, func(config abi.Config) *abi.Failure {
+		return s.refused(abi.ConfigSet(config, s.key, s.value()))
+	})
 }
 
 func (s Setting) applyCall(c *callSettings) {
 	if s.key == "project_id" {
-		project := s.text()
+		project := s.value()
 		c.project = &project
 		return
 	}
-	c.options = append(c.options, s)
+	c.steps.add(s.key, func(operation abi.Operation) *abi.Failure {
+		return s.refused(abi.OperationSet(operation, s.key, s.value()))
+	})
+}
+
+// checkOption refuses what is no option.
+func checkOption(option any, index int) error {
+	if option == nil {
+		return nilError("options", fmt.Sprintf("has a nil at index %d", index))
+	}
+	if setting, ok := option.(Setting); ok && setting.value == nil {
+		return nilError("options", fmt.Sprintf("has an empty Setting at index %d; make it with WithOption", index))
+	}
+	return nil
+}
+
+// steps set options of an object of libdbss, in order.
+type steps[H any] []step[H]
+
+type step[H any] struct {
+	key string
+	set func(H) *abi.Failure
+}
+
+// add adds a step, in place of an earlier one with the same key.
+func (s *steps[H]) add(key string, set func(H) *abi.Failure) {
+	var kept steps[H]
+	for _, one := range *s {
+		if one.key != key {
+			kept = append(kept, one)
+		}
+	}
+	*s = append(kept, step[H]{key, set})
+}
+
+func (s steps[H]) run(object H) *abi.Failure {
+	for _, one := range s {
+		if failure := one.set(object); failure != nil {
+			return failure
+		}
+	}
+	return nil
 }
 
 // NoLimit is no limit, for the options that allow it.
@@ -68,12 +116,10 @@ type clientOption func(*clientSettings)
 func (f clientOption) applyClient(c *clientSettings) { f(c) }
 
 type clientSettings struct {
-	options   []Setting
-	kinds     []string
-	logger    *slog.Logger
-	provider  *provider
-	passcodes bool
-	failure   *Error
+	steps    steps[abi.Config]
+	kinds    []string
+	logger   *slog.Logger
+	provider *provider
 }
 
 // What excludes each other, by the keys of the options.
@@ -88,13 +134,23 @@ var credentialKinds = map[string]string{
 // Without a scheme it is https.
 func WithEndpoint(urls ...string) Option {
 	return clientOption(func(c *clientSettings) {
-		for _, url := range urls {
-			// C would read a URL with a comma as two.
-			if strings.Contains(url, ",") {
-				c.failure = newError(ErrInvalidEndpoint, "WithEndpoint", "WithEndpoint: a URL must not hold a comma")
+		c.steps.add("endpoint", func(config abi.Config) *abi.Failure {
+			for i, url := range urls {
+				failure := abi.ConfigSet(config, "endpoint", url)
+				// C would read a URL with a comma as two.
+				if strings.Contains(url, ",") {
+					failure = abi.NewFailure(int32(ErrInvalidEndpoint), "endpoint", abi.Part{Text: "WithEndpoint: must not hold a comma"})
+				}
+				if failure == nil {
+					continue
+				}
+				if len(urls) > 1 {
+					failure.Parts = append([]abi.Part{{Text: fmt.Sprintf("urls[%d] of ", i)}}, failure.Parts...)
+				}
+				return failure
 			}
-		}
-		c.options = append(c.options, newSetting("endpoint", strings.Join(urls, ",")))
+			return abi.ConfigSet(config, "endpoint", strings.Join(urls, ","))
+		})
 	})
 }
 
@@ -111,6 +167,12 @@ func WithOption(key, value string) Setting {
 // WithLogger sends the log records of the client's calls to a logger, with the context of
 // the call, on its goroutine. No record holds a secret. [WithLogLevel] selects records
 // before they are made. A nil logger is none.
+//
+// A record has those of these attributes that are known: "report_id", "request_id" (the
+// service's), "attempt" (the number of the request within the call), "http_status", "bytes"
+// (the size of the body), "offset" (where a transfer broke or continues), "duration" (of the
+// call so far), "retry_delay" (until the next attempt); and about a failure "status", such as
+// "DBSS_ERR_NOT_FOUND", and "error", an [*Error].
 func WithLogger(logger *slog.Logger) Option {
 	return clientOption(func(c *clientSettings) { c.logger = logger })
 }
@@ -122,11 +184,8 @@ func WithLogger(logger *slog.Logger) Option {
 // closed. Its error is a cause of the [ErrNoToken] of these calls, and they panic if it does.
 func WithTokenProvider(provide TokenProvider) Option {
 	return clientOption(func(c *clientSettings) {
-		if provide == nil {
-			c.failure = nilError("WithTokenProvider", "must not be nil")
-		}
 		c.kinds = append(c.kinds, "a token provider")
-		c.provider, c.passcodes = newProvider(provide, tokenNames), false
+		c.provide("WithTokenProvider", provide == nil, newProvider(provide, tokenNames), abi.ConfigSetTokenProvider)
 	})
 }
 
@@ -136,11 +195,20 @@ func WithTokenProvider(provide TokenProvider) Option {
 // passcode, so a wrong password is sent again.
 func WithPasscodeProvider(provide PasscodeProvider) Option {
 	return clientOption(func(c *clientSettings) {
-		if provide == nil {
-			c.failure = nilError("WithPasscodeProvider", "must not be nil")
-		}
 		c.kinds = append(c.kinds, "an IAM user")
-		c.provider, c.passcodes = newProvider(provide.asTokens, passcodeNames), true
+		c.provide("WithPasscodeProvider", provide == nil, newProvider(provide.asTokens, passcodeNames), abi.ConfigSetPasscodeProvider)
+	})
+}
+
+func (c *clientSettings) provide(
+	name string, isNil bool, p *provider, set func(abi.Config, abi.TokenProviderFn) *abi.Failure,
+) {
+	c.provider = p
+	c.steps.add(name, func(config abi.Config) *abi.Failure {
+		if isNil {
+			return abi.NewFailure(int32(ErrNullArgument), name, abi.Part{Text: name + ": must not be nil"})
+		}
+		return set(config, p.request)
 	})
 }
 
@@ -170,7 +238,7 @@ func (o callOption) applyCall(c *callSettings) {
 }
 
 type callSettings struct {
-	options                       []Setting
+	steps                         steps[abi.Operation]
 	given                         parameter
 	project, locale, name, status *string
 	pageSize, flags               uint32
@@ -182,8 +250,8 @@ type callSettings struct {
 func newCallSettings(options []CallOption, allowed parameter) (*callSettings, error) {
 	settings := &callSettings{}
 	for i, option := range options {
-		if option == nil {
-			return nil, nilError("options", fmt.Sprintf("has a nil at index %d", i))
+		if err := checkOption(option, i); err != nil {
+			return nil, err
 		}
 		option.applyCall(settings)
 	}

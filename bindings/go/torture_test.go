@@ -176,6 +176,46 @@ func TestForgottenObjectsAreFreed(t *testing.T) {
 	settle(t, "descriptors", func() int { collect(); return descriptors(t) }, before)
 }
 
+// copied returns a copy, which "go vet" does not see.
+func copied[T any](original *T) T { return *original }
+
+func TestCopiesLiveAsLongAsOneIsUsed(t *testing.T) {
+	instance := addInstance(t)
+	mock.control(t, "POST", "/reports", object{"format": "pdf", "count": 50, "instance": instance}, nil)
+	report := mock.addReport(t, object{"format": "pdf", "size": 2 << 20})
+	made, err := dbss.NewClient(dbss.WithEndpoint(mock.HTTP), dbss.WithProjectID(mock.ProjectID), dbss.WithToken(mock.Token))
+	check(t, err)
+	// A part of an object of its own, whose beginning is another field.
+	holder := &struct {
+		name   string
+		client dbss.Client
+		list   dbss.List[dbss.Report]
+		stream dbss.ReportStream
+	}{client: copied(made)}
+	made = nil
+	collect()
+	check(t, holder.client.Check(background))
+	holder.list = copied(holder.client.Reports(background, instance, dbss.WithPageSize(20)))
+	stream, err := holder.client.OpenReport(background, mock.InstanceID, report.ID)
+	check(t, err)
+	holder.stream, stream = copied(stream), nil
+	if !holder.list.Next() {
+		t.Fatal(holder.list.Err())
+	}
+	list := copied(&holder.list)
+	holder.list = dbss.List[dbss.Report]{}
+	collect()
+	rest, err := list.Collect()
+	if len(rest) != 49 || err != nil {
+		t.Errorf("%d reports remain, %v", len(rest), err)
+	}
+	content, err := io.ReadAll(&holder.stream)
+	if sum(content) != report.SHA256["en-us"] || err != nil {
+		t.Errorf("%d bytes, %v", len(content), err)
+	}
+	check(t, holder.client.Close())
+}
+
 func TestCollectionsOfGarbageDuringCalls(t *testing.T) {
 	storm(t)
 	report := mock.addReport(t, object{"format": "zip", "size": 300_000})
