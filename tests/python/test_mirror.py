@@ -140,8 +140,10 @@ def test_mirror_is_ended_by_ctrl_c_and_progress_function(archive):
         if now.received:
             raise CustomError
 
-    with pytest.raises(CustomError):
+    with pytest.raises(CustomError) as caught:
         archive.mirror(progress=stop)
+    assert isinstance(caught.value.__cause__, dbss.CancelledError)
+    assert caught.value.__cause__.result.listed == 2
     error = archive.fails(dbss.CancelledError, progress=lambda now: now.received == 0)
     assert error.result.listed == 2
     archive.mock.clear_faults()

@@ -50,7 +50,10 @@ const TOKENS = /(?:\\.){1,99}|"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 // The only name in an object that stands for a large integer. No service can know it.
 const MARK = randomUUID();
 
-/** Parses JSON; an integer that a number cannot hold exactly becomes a bigint. */
+// A bigint is made in a time that grows with the square of its digits.
+const MAX_DIGITS = 1000;
+
+/** Parses JSON; an integer that a number cannot hold exactly becomes a bigint, a very long one text. */
 export function parse(json: string): unknown {
   if (!/\d{16}/.test(json)) return JSON.parse(json);
   let inText = false;
@@ -61,7 +64,8 @@ export function parse(json: string): unknown {
   });
   return JSON.parse(marked, (_, one: unknown) => {
     const digits = typeof one === 'object' && one !== null ? (one as Fields)[MARK] : undefined;
-    return typeof digits === 'string' ? BigInt(digits) : one;
+    if (typeof digits !== 'string') return one;
+    return digits.length > MAX_DIGITS ? digits : BigInt(digits);
   });
 }
 

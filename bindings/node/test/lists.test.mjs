@@ -143,6 +143,13 @@ test('numbers with long fractions, and names that are NUL, are read', async (t) 
   assert.deepEqual(raw.f, [-0.30000000000000004, 0, 9007199254740992n, -9007199254740991]);
 });
 
+test('a very long number is text, which takes no time', async (t) => {
+  const digits = '9'.repeat(2_000_000);
+  await fault('@instances', { body: `{"instances":[{"id":"${'a'.repeat(32)}","n":${digits}}]}`, times: 1 });
+  const [{ raw }] = await newClient(t).instances().toArray();
+  assert.equal(raw.n, digits);
+});
+
 test('a report is generated, waited for and deleted', async (t) => {
   const client = newClient(t, { pollIntervalMs: 1 });
   const instance = await addInstance();

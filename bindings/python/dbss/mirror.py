@@ -162,7 +162,7 @@ class MirrorMethods(CallRunner):
             ClosedError: the client is closed.
 
         The ``result`` of such an Error is the partial result; None if the mirror did
-        not begin.
+        not begin. What ``progress`` raises has such an Error as its ``__cause__``.
         """
         target = ffi.encode_path("directory", directory)
         project = None if project_id is None else ffi.encode("project_id", project_id)
@@ -187,15 +187,16 @@ class MirrorMethods(CallRunner):
                     abi.mirror_options_set(options, key, value)
 
                 def call(context: abi.Context, control: abi.Operation) -> None:
-                    abi.reports_mirror(
-                        context, project, target, options, control, ffi.byref(result)
-                    )
+                    try:
+                        abi.reports_mirror(
+                            context, project, target, options, control, ffi.byref(result)
+                        )
+                    except errors.Error as error:
+                        error.result = _result_from(result)
+                        raise
 
                 self._run_call(call, operation, progress)
             # After a success there is always a result.
             return _result_from(result) or MirrorResult()
-        except errors.Error as error:
-            error.result = _result_from(result)
-            raise
         finally:
             abi.mirror_result_free(result)

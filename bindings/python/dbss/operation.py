@@ -520,8 +520,8 @@ class CallMonitor:
                     if self._provider is not None:
                         self._provider.attach_cause(error)
                     raise
-                # It has the id of a report that was created.
-                cause = error if error.candidates else None
+                # It has the id of a report that was created, or the result of a mirror.
+                cause = error if error.candidates or error.result else None
             finally:
                 if relay is not None and previous is not None:
                     relay.send = previous
