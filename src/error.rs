@@ -10,7 +10,7 @@ use once_cell::race::OnceBox;
 
 use crate::message::{self, PartKind};
 pub use crate::tables::Status;
-use crate::text::{os_message, sanitize_message, shorten};
+use crate::text::{os_message, sanitize_message, shorten, subject};
 
 /// One entry of an error body's `details`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -201,7 +201,7 @@ impl Error {
     /// Makes the error for a failure that the operating system reported.
     pub(crate) fn os(status: Status, context: impl fmt::Display, cause: &io::Error) -> Error {
         let status = exhausted(cause).unwrap_or(status);
-        Error::new(status, format!("{context}: {}", os_message(cause)))
+        Error::new(status, format!("{}: {}", subject(context), os_message(cause)))
             .changed(|e| e.os_code = cause.raw_os_error())
     }
 

@@ -1,7 +1,7 @@
 //! Makes texts from elsewhere safe to show.
 
 use std::borrow::Cow;
-use std::io;
+use std::{fmt, io};
 
 /// Whether a character may reorder or hide text, or break its line: what Unicode calls
 /// format characters, line ends, blanks, and default ignorable ones.
@@ -40,6 +40,11 @@ pub(crate) fn sanitize(text: &str, limit: usize) -> Cow<'_, str> {
 /// The same for a message of this library, whose marks stay.
 pub(crate) fn sanitize_message(text: &str, limit: usize) -> Cow<'_, str> {
     replace_unsafe(text, limit, is_unsafe)
+}
+
+/// What a message is about, such as a path, so short that the rest of the message stays.
+pub(crate) fn subject(what: impl fmt::Display) -> String {
+    sanitize_message(&what.to_string(), 768).into_owned()
 }
 
 /// Whether it is one of the characters that Unicode leaves to programs: the marks of messages

@@ -34,6 +34,7 @@ use crate::error::{Error, Status};
 use crate::http::{Call, shorten_filename};
 use crate::message::{Part, PartKind};
 use crate::sys::{self, is_unsupported};
+use crate::text::subject;
 
 /// The longest name that every file system accepts, in bytes: the limit of eCryptfs.
 pub(crate) const SHORT_NAME_LIMIT: usize = 143;
@@ -340,7 +341,7 @@ fn not_regular(path: &Path) -> Error {
         Status::NotRegularFile,
         format!(
             "{} is not a regular file (a directory, a link or a device); nothing was written",
-            path.display()
+            subject(path.display())
         ),
     )
 }
@@ -349,7 +350,8 @@ fn exists(what: impl fmt::Display) -> Error {
     Error::new(
         Status::FileExists,
         format!(
-            "{what} exists already; {}, or choose another name",
+            "{} exists already; {}, or choose another name",
+            subject(what),
             Part(PartKind::Replace, "allow replacing it")
         ),
     )
