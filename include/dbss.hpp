@@ -1156,6 +1156,7 @@ class report_streambuf : public std::streambuf {
     explicit report_streambuf(report_stream &stream) : stream_(stream), bytes_(std::size_t{64} * 1024) {}
     report_streambuf(const report_streambuf &) = delete;
     report_streambuf &operator=(const report_streambuf &) = delete;
+    ~report_streambuf() override = default;
 
   protected:
     /// Reads the next bytes.
@@ -1316,6 +1317,8 @@ template <class Item> class list {
     list(list &&) noexcept = default;
     /// Takes the place of another one, which must not be used again.
     list &operator=(list &&) noexcept = default;
+    list(const list &) = delete;
+    list &operator=(const list &) = delete;
     ~list() = default;
 
     /// The next item, and the following ones; its page is fetched if necessary.

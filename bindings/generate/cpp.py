@@ -293,7 +293,7 @@ def options(description: Item) -> Iterator[str]:
             yield f"Self &{KEYWORDS.get(setter, setter)}({kind} value)"
             yield f'{{ return put("{row["key"]}", detail::option_text(value)); }}'
             if kind == "bool":
-                yield comment("Not text, such as \"false\": it would be true.")
+                yield comment('Not text, such as "false": it would be true.')
                 yield f"Self &{KEYWORDS.get(setter, setter)}(const void *) = delete;"
         yield "private:"
         yield "Self &put(const char *key, text_view value) {"
