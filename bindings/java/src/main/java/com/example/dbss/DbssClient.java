@@ -867,8 +867,9 @@ public final class DbssClient implements AutoCloseable {
    * {@return a future of any calls} Cancelling the future, or completing it otherwise, such as by a
    * timeout, cancels the call that runs, and later ones of the same work, with its open streams. A
    * {@link ReportStream} that is the result and that nobody gets then is closed. When the work
-   * completes the future, its open streams go on. What an executor throws that refuses the work, or
-   * an {@link OutOfMemoryError} when there are no more threads, fails the future.
+   * completes the future, with a result or an exception, its open streams go on. What an executor
+   * throws that refuses the work, or an {@link OutOfMemoryError} when there are no more threads,
+   * fails the future.
    *
    * @param <T> the type of the result
    * @param work makes the calls; it runs on the executor
@@ -893,19 +894,24 @@ public final class DbssClient implements AutoCloseable {
     }
     Cancellation outer = Cancellation.CURRENT.get();
     Cancellation.CURRENT.set(cancellation);
+    T result = null;
+    Throwable failure = null;
     try {
-      T result = work.run(this);
-      cancellation.done();
-      if (!future.complete(result)) {
-        cancellation.cancel();
-        if (result instanceof ReportStream) {
-          ((ReportStream) result).close();
-        }
-      }
+      result = work.run(this);
     } catch (Throwable e) {
-      future.completeExceptionally(e);
+      failure = e;
     } finally {
+      // What depends on the future may run at once, on this thread, and is not part of the work.
       Cancellation.CURRENT.set(outer);
+    }
+    cancellation.done();
+    boolean wasFirst =
+        failure == null ? future.complete(result) : future.completeExceptionally(failure);
+    if (!wasFirst) {
+      cancellation.cancel();
+      if (result instanceof ReportStream) {
+        ((ReportStream) result).close();
+      }
     }
   }
 

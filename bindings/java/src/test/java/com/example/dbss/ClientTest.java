@@ -855,6 +855,32 @@ class ClientTest {
   }
 
   @Test
+  void streamsThatAreOpenedAfterAFailureOrBeforeItGoOn() throws Exception {
+    String id = Mock.addReport(Map.of("format", "pdf", "size", 2 << 20)).get("id").getAsString();
+    var queue = new ArrayList<Runnable>();
+    try (DbssClient client = Mock.builder().executor(queue::add).build()) {
+      var fallbacks = new ArrayList<CompletableFuture<ReportStream>>();
+      CompletableFuture<ReportStream> failed =
+          client.openReportAsync(instance, "missing-0123456789");
+      fallbacks.add(failed.exceptionally(e -> client.openReport(instance, id)));
+      fallbacks.add(failed.handle((stream, e) -> client.openReport(instance, id)));
+      var handedOut = new CompletableFuture<ReportStream>();
+      client.async(
+          c -> {
+            handedOut.complete(c.openReport(instance, id));
+            throw new IllegalStateException("mine");
+          });
+      fallbacks.add(handedOut);
+      queue.forEach(Runnable::run);
+      for (var one : fallbacks) {
+        try (ReportStream stream = one.join()) {
+          assertEquals(2 << 20, stream.readAllBytes().length);
+        }
+      }
+    }
+  }
+
+  @Test
   void executorThatRefusesTheWorkFailsTheFuture() {
     for (Throwable refused :
         List.of(
