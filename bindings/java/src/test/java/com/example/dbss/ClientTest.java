@@ -43,6 +43,7 @@ import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
@@ -1474,6 +1475,42 @@ class ClientTest {
     String nested = "[".repeat(400) + "]".repeat(400);
     assertEquals(nested, Json.write(Json.parse(nested)));
     fails(Status.UNEXPECTED_RESPONSE, () -> Json.parse("[".repeat(100_000) + "]".repeat(100_000)));
+  }
+
+  @Test
+  void veryLongNumbersAreReadInABoundedTime() {
+    String digits = "9".repeat(4 << 20);
+    org.junit.jupiter.api.Assertions.assertTimeoutPreemptively(
+        Duration.ofMinutes(1),
+        () -> {
+          assertEquals(digits, Json.parse(digits));
+          assertNull(new Report(Map.of("percentum", digits)).percentum());
+          assertFalse(new Report(Map.of("percentum", "-0." + digits)).isReady());
+        });
+    assertEquals(new java.math.BigDecimal("9".repeat(1000)), Json.parse("9".repeat(1000)));
+  }
+
+  @Test
+  void itemsAreValuesThatCannotBeChanged() throws Exception {
+    String own = Mock.addInstance();
+    Map<String, Object> report =
+        Map.of("format", "pdf", "instance", own, "extra", Map.of("tags", List.of(Map.of("a", 1))));
+    Mock.addReport(report);
+    Mock.addReport(report);
+    try (DbssClient client = Mock.builder().build()) {
+      List<Report> first = client.reports(own).stream().collect(Collectors.toList());
+      List<Report> second = client.reports(own).stream().collect(Collectors.toList());
+      assertEquals(first, second);
+      assertEquals(2, Stream.concat(first.stream(), second.stream()).distinct().count());
+      Map<String, Object> raw = first.get(0).raw();
+      assertFalse(first.get(0).equals(new Object()));
+      assertFalse(new Report(raw).equals(new Template(raw)));
+      List<Object> tags = Json.list(raw.get("tags"));
+      for (Executable change :
+          List.<Executable>of(raw::clear, tags::clear, () -> Json.map(tags.get(0)).clear())) {
+        thrown(UnsupportedOperationException.class, change);
+      }
+    }
   }
 
   @Test
