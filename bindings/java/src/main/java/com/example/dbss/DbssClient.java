@@ -402,8 +402,9 @@ public final class DbssClient implements AutoCloseable {
 
   /**
    * {@return the path of the file that a report was saved to} The file appears only when it is
-   * complete and on the disk; after a failure an existing file is unchanged. Options: replace,
-   * locale, fileMode.
+   * complete and on the disk; after a failure an existing file is unchanged. If a callback throws
+   * when the file is complete, the file stays, and the exception has a {@link DbssException} with
+   * its {@link DbssException#path} among its suppressed ones. Options: replace, locale, fileMode.
    *
    * @param instanceId the id of the audit instance
    * @param reportId the id of the report
@@ -411,22 +412,17 @@ public final class DbssClient implements AutoCloseable {
    * @throws DbssFileException such as {@link Status#FILE_EXISTS} without replace
    */
   public Path downloadReportToFile(String instanceId, String reportId, Path file) {
-    return run(
-        (call, frame) -> {
-          call.check(
-              ABI.dbss_report_download_to_file(
-                  call.context,
-                  project(frame),
-                  frame.text("instance", instanceId),
-                  frame.text("id", reportId),
-                  frame.text("locale", options.locale),
-                  frame.path("path", file),
-                  flags(),
-                  call.operation));
-          return call.result().path();
-        },
-        LOCALE,
-        REPLACE);
+    return save(
+        (call, frame) ->
+            ABI.dbss_report_download_to_file(
+                call.context,
+                project(frame),
+                frame.text("instance", instanceId),
+                frame.text("id", reportId),
+                frame.text("locale", options.locale),
+                frame.path("path", file),
+                flags(),
+                call.operation));
   }
 
   /**
@@ -438,19 +434,26 @@ public final class DbssClient implements AutoCloseable {
    * @param directory the directory, which must exist
    */
   public Path downloadReportToDirectory(String instanceId, String reportId, Path directory) {
+    return save(
+        (call, frame) ->
+            ABI.dbss_report_download_to_directory(
+                call.context,
+                project(frame),
+                frame.text("instance", instanceId),
+                frame.text("id", reportId),
+                frame.text("locale", options.locale),
+                frame.path("directory", directory),
+                flags(),
+                call.operation));
+  }
+
+  private Path save(Call.Body<Integer> download) {
     return run(
         (call, frame) -> {
-          call.check(
-              ABI.dbss_report_download_to_directory(
-                  call.context,
-                  project(frame),
-                  frame.text("instance", instanceId),
-                  frame.text("id", reportId),
-                  frame.text("locale", options.locale),
-                  frame.path("directory", directory),
-                  flags(),
-                  call.operation));
-          return call.result().path();
+          int status = download.run(call, frame);
+          Path saved = status == 0 ? call.saved() : null;
+          call.check(status);
+          return saved;
         },
         LOCALE,
         REPLACE);
@@ -658,41 +661,35 @@ public final class DbssClient implements AutoCloseable {
    */
   public String generateReport(String instanceId, ReportSpec spec) {
     DbssException.required("spec", spec);
-    String[] created = {null};
-    try {
-      return run(
-          (call, frame) -> {
-            long made =
-                filled(
-                    frame,
-                    spec,
-                    ABI::dbss_report_spec_new,
-                    ABI::dbss_report_spec_set,
-                    ABI::dbss_report_spec_free);
-            try {
-              long id = frame.bytes(Abi.DBSS_ID_SIZE);
-              int status =
-                  ABI.dbss_report_generate(
-                      call.context,
-                      project(frame),
-                      frame.text("instance", instanceId),
-                      made,
-                      call.operation,
-                      id);
-              created[0] = status == 0 ? ABI.string(id) : null;
-              call.check(status);
-              return created[0];
-            } finally {
-              ABI.dbss_report_spec_free(made);
+    return run(
+        (call, frame) -> {
+          long made =
+              filled(
+                  frame,
+                  spec,
+                  ABI::dbss_report_spec_new,
+                  ABI::dbss_report_spec_set,
+                  ABI::dbss_report_spec_free);
+          try {
+            long id = frame.bytes(Abi.DBSS_ID_SIZE);
+            int status =
+                ABI.dbss_report_generate(
+                    call.context,
+                    project(frame),
+                    frame.text("instance", instanceId),
+                    made,
+                    call.operation,
+                    id);
+            String created = status == 0 ? ABI.string(id) : null;
+            if (created != null) {
+              call.created(created);
             }
-          });
-    } catch (Throwable e) {
-      if (created[0] != null) {
-        // A callback threw it; the report is there all the same.
-        e.addSuppressed(DbssException.cancelledAfter(created[0]));
-      }
-      throw e;
-    }
+            call.check(status);
+            return created;
+          } finally {
+            ABI.dbss_report_spec_free(made);
+          }
+        });
   }
 
   /**
@@ -809,7 +806,8 @@ public final class DbssClient implements AutoCloseable {
    * @param directory the archive; it is created if it does not exist
    * @param mirror which reports, and how; null for all
    * @throws DbssException such as {@link Status#PARTIAL} if some reports failed and the others are
-   *     there; {@link DbssException#mirrorResult} tells what was done
+   *     there; {@link DbssException#mirrorResult} tells what was done. If a callback throws, that
+   *     exception has such a {@link DbssException} among its suppressed ones
    */
   public MirrorResult mirror(Path directory, MirrorOptions mirror) {
     return run(
@@ -823,7 +821,6 @@ public final class DbssClient implements AutoCloseable {
                   ABI::dbss_mirror_options_set,
                   ABI::dbss_mirror_options_free);
           long out = frame.out();
-          MirrorResult result = null;
           try {
             int status =
                 ABI.dbss_reports_mirror(
@@ -833,11 +830,11 @@ public final class DbssClient implements AutoCloseable {
                     made,
                     call.operation,
                     out);
-            result = ABI.getLong(out) == 0 ? null : new MirrorResult(ABI.getLong(out));
+            long done = ABI.getLong(out);
+            MirrorResult result = done == 0 ? null : new MirrorResult(done);
+            call.mirrored(status, result);
             call.check(status);
             return result;
-          } catch (DbssException e) {
-            throw e.with(result);
           } finally {
             ABI.dbss_mirror_result_free(ABI.getLong(out));
             ABI.dbss_mirror_options_free(made);

@@ -188,6 +188,114 @@ class ClientTest {
   }
 
   @Test
+  void firstExceptionOfACallbackHasTheLaterOnes() throws Exception {
+    IOException full = new IOException("disk full");
+    var logging = new IllegalStateException("the log is closed");
+    OutputStream target =
+        new OutputStream() {
+          @Override
+          public void write(int one) throws IOException {
+            throw full;
+          }
+        };
+    DbssClient.Builder builder =
+        Mock.builder()
+            .onLog(
+                record -> {
+                  if (record.error() != null) {
+                    throw logging;
+                  }
+                });
+    try (DbssClient client = builder.build()) {
+      assertSame(
+          full, thrown(IOException.class, () -> client.downloadReportTo(instance, pdf, target)));
+      assertArrayEquals(new Throwable[] {logging}, full.getSuppressed());
+    }
+  }
+
+  /** Makes a call again and again, so that a callback throws at each place. */
+  private static void throwAtEachPlace(
+      CallOptions options, java.util.function.BiConsumer<DbssClient, Integer> call) {
+    for (int n = 0; ; n++) {
+      var left = new AtomicInteger(n);
+      Runnable throwing =
+          () -> {
+            if (left.getAndDecrement() == 0) {
+              throw new IllegalStateException("mine");
+            }
+          };
+      DbssClient.Builder builder = Mock.builder().onLog(record -> throwing.run());
+      options.onResult(result -> throwing.run());
+      try (DbssClient client = builder.build()) {
+        left.set(n);
+        call.accept(client.with(options), n);
+      }
+      if (left.get() >= 0) {
+        assertTrue(n > 2, "there was hardly a callback");
+        return;
+      }
+    }
+  }
+
+  @Test
+  void exceptionOfACallbackTellsWhichFileIsThere() throws Exception {
+    var kept = new AtomicInteger();
+    for (boolean named : new boolean[] {true, false}) {
+      throwAtEachPlace(
+          new CallOptions(),
+          (client, n) -> {
+            Path own = directory.resolve(named + "-" + n);
+            Path file = own.resolve("report.pdf");
+            try {
+              Files.createDirectory(own);
+              if (named) {
+                client.downloadReportToFile(instance, pdf, file);
+              } else {
+                client.downloadReportToDirectory(instance, pdf, own);
+              }
+            } catch (IllegalStateException e) {
+              var paths =
+                  Stream.of(e.getSuppressed())
+                      .map(one -> ((DbssException) one).path())
+                      .collect(Collectors.toList());
+              assertEquals(paths, list(own), "throwing at " + n);
+              kept.addAndGet(paths.size());
+            } catch (IOException e) {
+              throw new AssertionError(e);
+            }
+          });
+    }
+    assertTrue(kept.get() >= 2, "no file was kept");
+  }
+
+  private static List<Path> list(Path directory) {
+    try (Stream<Path> files = Files.list(directory)) {
+      return files.collect(Collectors.toList());
+    } catch (IOException e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  @Test
+  void exceptionOfACallbackHasTheResultOfAMirror() throws Exception {
+    String own = Mock.addInstance();
+    Mock.control("POST", "/reports", Map.of("format", "pdf", "count", 2, "instance", own));
+    MirrorOptions options = new MirrorOptions().instanceId(own).parallel(1);
+    var downloaded = new java.util.TreeSet<Long>();
+    throwAtEachPlace(
+        new CallOptions(),
+        (client, n) -> {
+          try {
+            client.mirror(directory.resolve("archive-" + n), options);
+          } catch (IllegalStateException e) {
+            var result = ((DbssException) e.getSuppressed()[0]).mirrorResult();
+            downloaded.add(result.downloaded());
+          }
+        });
+    assertEquals(java.util.Set.of(0L, 1L, 2L), downloaded);
+  }
+
+  @Test
   void bytesThatDoNotReachTheTargetAreAnError() throws Exception {
     String id = Mock.addReport(Map.of("format", "pdf", "size", 2 << 20)).get("id").getAsString();
     try (DbssClient client = Mock.builder().build()) {
