@@ -124,7 +124,7 @@ final class Call extends AbstractInterruptibleChannel {
     return DbssException.of(Status.CLOSED, parameter, "the " + what + " is closed");
   }
 
-  private static DbssException cancelledByClose(List<String> candidates) {
+  static DbssException cancelledByClose(List<String> candidates) {
     String message = "the call was cancelled: its client was closed";
     var details = DbssException.Details.cancelled(Abi.DBSS_CANCELLED_BY_CLOSE, message);
     details.candidates.addAll(candidates);
@@ -243,6 +243,10 @@ final class Call extends AbstractInterruptibleChannel {
     if (status == Status.CLOSED.code() && "client".equals(failed.parameter)) {
       // It was open when the call was made.
       return cancelledByClose(failed.candidates);
+    }
+    if (status == Status.CLOSED.code() && "stream".equals(failed.parameter)) {
+      // Closed since the read began.
+      return closed("stream", "stream");
     }
     boolean noToken = client.provider != null && status == Status.NO_TOKEN.code();
     return Groups.exception(failed, noToken ? client.provider.causeOf(failed.message) : null);

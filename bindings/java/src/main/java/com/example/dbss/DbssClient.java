@@ -14,8 +14,11 @@ import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Executor;
 import java.util.function.Consumer;
 import java.util.function.LongConsumer;
@@ -53,6 +56,8 @@ public final class DbssClient implements AutoCloseable {
   private final CallOptions options;
   // Owns the context.
   private final DbssClient owner;
+  // Those whose work waits for the executor; the owner's.
+  private final Set<CompletableFuture<?>> queued;
 
   private DbssClient(long context, LogSink logs, Provider provider, Executor executor) {
     this.logs = logs;
@@ -60,6 +65,7 @@ public final class DbssClient implements AutoCloseable {
     this.executor = executor;
     options = CallOptions.NONE;
     owner = this;
+    queued = ConcurrentHashMap.newKeySet();
     this.context =
         new Handle(
             context,
@@ -78,6 +84,7 @@ public final class DbssClient implements AutoCloseable {
     provider = of.provider;
     executor = of.executor;
     owner = of.owner;
+    queued = of.queued;
     this.options = options;
   }
 
@@ -298,6 +305,12 @@ public final class DbssClient implements AutoCloseable {
     if (provider != null) {
       provider.close();
     }
+    failQueued();
+  }
+
+  /** The executor of a future may never run its work. */
+  private void failQueued() {
+    queued.forEach(one -> one.completeExceptionally(Call.cancelledByClose(List.of())));
   }
 
   /**
@@ -874,8 +887,20 @@ public final class DbssClient implements AutoCloseable {
   public <T> CompletableFuture<T> async(Work<T> work) {
     DbssException.required("work", work);
     CompletableFuture<T> future = new CompletableFuture<>();
-    Cancellation cancellation = new Cancellation(context.isClosed() ? null : context);
-    future.whenComplete((result, error) -> cancellation.cancelUnlessDone());
+    boolean isOpen = !context.isClosed();
+    Cancellation cancellation = new Cancellation(isOpen ? context : null);
+    future.whenComplete(
+        (result, error) -> {
+          queued.remove(future);
+          cancellation.cancelUnlessDone();
+        });
+    if (isOpen) {
+      queued.add(future);
+      if (context.isClosed()) {
+        // Meanwhile, so that closing may have missed it.
+        failQueued();
+      }
+    }
     try {
       executor.execute(() -> complete(future, cancellation, work));
     } catch (Throwable e) {
@@ -886,6 +911,7 @@ public final class DbssClient implements AutoCloseable {
   }
 
   private <T> void complete(CompletableFuture<T> future, Cancellation cancellation, Work<T> work) {
+    queued.remove(future);
     if (future.isDone()) {
       return;
     }

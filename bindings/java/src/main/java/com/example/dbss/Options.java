@@ -36,7 +36,7 @@ abstract class Options<B extends Options<B>> {
 
   final B typed(String key, Object value) {
     DbssException.required(Words.option(key), value);
-    entries.add(new Entry(key, converted(value), value));
+    entries.add(new Entry(key, converted(key, value), value));
     return self();
   }
 
@@ -85,7 +85,7 @@ abstract class Options<B extends Options<B>> {
   }
 
   /** A value for C, which refuses what is out of range: text, or a path. */
-  private static Object converted(Object value) {
+  private static Object converted(String key, Object value) {
     if (value instanceof Path) {
       // Its bytes need not be text.
       return value;
@@ -96,6 +96,7 @@ abstract class Options<B extends Options<B>> {
     if (value instanceof Set) {
       int mode = 0;
       for (Object one : (Set<?>) value) {
+        DbssException.required(Words.option(key), one);
         // The constants are in the order of the bits.
         mode |= 0400 >> ((PosixFilePermission) one).ordinal();
       }

@@ -82,7 +82,10 @@ class ClientTest {
         assertEquals(Format.PDF, stream.format());
         assertEquals(content.length, stream.size());
         assertEquals(content[0], stream.read());
-        assertTrue(stream.available() > 0);
+        int available = stream.available();
+        assertTrue(available > 0);
+        thrown(NullPointerException.class, () -> stream.transferTo(null));
+        assertEquals(available, stream.available());
         assertEquals(content[1], stream.readNBytes(1)[0]);
         assertEquals(content.length - 2, stream.transferTo(OutputStream.nullOutputStream()));
         assertEquals(-1, stream.read());
@@ -599,6 +602,11 @@ class ClientTest {
               Map.entry("token", List.of(() -> builder.token(null), () -> client.setToken(null))),
               Map.entry("caFile", List.of(() -> builder.caFile(null))),
               Map.entry(
+                  "fileMode",
+                  List.of(
+                      () -> builder.fileMode(null),
+                      () -> builder.fileMode(Collections.singleton(null)))),
+              Map.entry(
                   "totalTimeout",
                   List.of(() -> builder.totalTimeout(null), () -> options.totalTimeout(null))),
               Map.entry("key", List.of(() -> builder.set(null, "1"))),
@@ -1009,21 +1017,45 @@ class ClientTest {
   }
 
   @Test
-  void threadsOfThePackageInheritNothing() {
+  void threadsOfThePackageInheritNothing() throws Exception {
     var inherited = new InheritableThreadLocal<String>();
-    inherited.set("mine");
-    try (DbssClient client = Mock.builder().build()) {
-      List<CompletableFuture<String>> all = new ArrayList<>();
-      for (int i = 0; i < 20; i++) {
-        all.add(
-            client.async(
-                c -> {
-                  c.check();
-                  return inherited.get();
-                }));
-      }
-      all.forEach(one -> assertNull(one.join()));
-    }
+    var groups = Collections.synchronizedSet(new java.util.HashSet<ThreadGroup>());
+    var begun = new CountDownLatch(100);
+    var own = new ThreadGroup("mine");
+    Thread caller =
+        new Thread(
+            own,
+            () -> {
+              inherited.set("mine");
+              try (DbssClient client = Mock.builder().build()) {
+                List<CompletableFuture<Void>> all = new ArrayList<>();
+                for (int i = 0; i < 100; i++) {
+                  all.add(
+                      client.async(
+                          c -> {
+                            begun.countDown();
+                            begun.await();
+                            assertNull(inherited.get());
+                            Thread thread = Thread.currentThread();
+                            assertEquals(Thread.NORM_PRIORITY, thread.getPriority());
+                            assertSame(
+                                ClassLoader.getSystemClassLoader(), thread.getContextClassLoader());
+                            groups.add(thread.getThreadGroup());
+                            return null;
+                          }));
+                }
+                all.forEach(CompletableFuture::join);
+              }
+            });
+    caller.setPriority(Thread.MIN_PRIORITY);
+    caller.setContextClassLoader(null);
+    var failed = new AtomicReference<Throwable>();
+    caller.setUncaughtExceptionHandler((thread, e) -> failed.set(e));
+    caller.start();
+    caller.join();
+    assertNull(failed.get());
+    assertEquals(1, groups.size());
+    assertFalse(groups.contains(own));
   }
 
   @Test
@@ -1284,8 +1316,11 @@ class ClientTest {
     assertThrows(IOException.class, stream::readAllBytes);
     stream.close();
     stream.close();
-    IOException closed = assertThrows(IOException.class, stream::read);
-    assertEquals(Status.CLOSED, ((DbssException) closed.getCause()).status());
+    for (Executable use : List.<Executable>of(stream::read, stream::available)) {
+      IOException closed = assertThrows(IOException.class, use);
+      assertEquals("the stream is closed", closed.getMessage());
+      assertEquals(Status.CLOSED, ((DbssException) closed.getCause()).status());
+    }
     fails(Status.CLOSED, client::check);
     fails(Status.CLOSED, () -> client.setToken("t"));
     fails(Status.CLOSED, () -> client.reports(instance).iterator().hasNext());
@@ -1300,17 +1335,21 @@ class ClientTest {
     CompletableFuture<Void> other =
         client.async(
             c -> {
+              client.close();
               thrown(DbssCancelledException.class, c::check);
               fails(Status.CLOSED, c::check);
               return null;
             });
-    client.close();
-    CompletableFuture<byte[]> late = client.downloadReportAsync(instance, pdf);
-    queue.forEach(Runnable::run);
+    // Begins before the client is closed.
+    queue.remove(1).run();
+    other.join();
+    // The executor need not run the work any more.
+    assertTrue(early.isDone());
     var e = (DbssException) assertThrows(CompletionException.class, early::join).getCause();
     assertEquals(Status.CANCELLED, e.status());
     assertEquals(CancelledBy.CLOSE, e.cancelledBy());
-    other.join();
+    CompletableFuture<byte[]> late = client.downloadReportAsync(instance, pdf);
+    queue.forEach(Runnable::run);
     var refused = (DbssException) assertThrows(CompletionException.class, late::join).getCause();
     assertEquals(Status.CLOSED, refused.status());
   }
@@ -1380,6 +1419,16 @@ class ClientTest {
       assertEquals(25, list.stream().map(Report::id).distinct().count());
       assertEquals(25, list.total().getAsLong());
       assertFalse(list.iterator().hasNext());
+      var results = new ArrayList<CallResult>();
+      CallOptions watched = new CallOptions().onResult(results::add);
+      Listing<Report> ended;
+      try (DbssClient other = Mock.builder().build()) {
+        ended = other.with(watched).reports(own);
+        assertEquals(25, ended.stream().count());
+      }
+      int calls = results.size();
+      assertFalse(ended.iterator().hasNext());
+      assertEquals(calls, results.size());
       Mock.fault("@reports.list", Map.of("status", 500, "skip", 1, "times", 1));
       Listing<Report> broken = client.with(new CallOptions().pageSize(20)).reports(own);
       var iterator = broken.iterator();
@@ -1417,7 +1466,7 @@ class ClientTest {
                       } catch (java.util.NoSuchElementException e) {
                         return null;
                       } catch (DbssException e) {
-                        assertEquals("list: another thread reads it", e.getMessage());
+                        assertEquals("list: another call reads it", e.getMessage());
                         assertEquals(Status.BUSY, e.status());
                       }
                     }
