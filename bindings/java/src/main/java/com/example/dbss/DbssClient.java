@@ -47,6 +47,9 @@ public final class DbssClient implements AutoCloseable {
   /** No limit, for the options that allow it. */
   public static final Duration NO_LIMIT = Duration.ofMillis(-1);
 
+  /** The size of the largest array, as the JDK has it. */
+  static final int MAX_ARRAY = Integer.MAX_VALUE - 8;
+
   private static final Abi ABI = Native.ABI;
 
   final Handle context;
@@ -112,6 +115,7 @@ public final class DbssClient implements AutoCloseable {
 
   /** Options of a client. Among the credentials, two kinds are an error. */
   public static final class Builder extends ClientOptions<Builder> {
+    private static final String IAM_USER = "an IAM user";
     // What excludes each other, by the keys of the options.
     private static final Map<String, String> KINDS =
         Map.of(
@@ -119,15 +123,15 @@ public final class DbssClient implements AutoCloseable {
             "access_key", "an access key",
             "secret_key", "an access key",
             "security_token", "an access key",
-            "iam_user", "an IAM user",
-            "iam_password", "an IAM user",
-            "iam_domain", "an IAM user",
-            "iam_user_id", "an IAM user",
+            "iam_user", IAM_USER,
+            "iam_password", IAM_USER,
+            "iam_domain", IAM_USER,
+            "iam_user_id", IAM_USER,
             "credentials", "credentials to be found");
 
     private Consumer<LogRecord> log;
     private TokenProvider tokens;
-    private boolean passcodes;
+    private TokenProvider passcodes;
     private Executor executor = Threads.POOL;
 
     private Builder() {}
@@ -161,7 +165,6 @@ public final class DbssClient implements AutoCloseable {
      */
     public Builder tokenProvider(TokenProvider value) {
       tokens = DbssException.required("tokenProvider", value);
-      passcodes = false;
       return this;
     }
 
@@ -175,7 +178,7 @@ public final class DbssClient implements AutoCloseable {
      */
     public Builder passcodeProvider(PasscodeProvider value) {
       DbssException.required("passcodeProvider", value);
-      tokens =
+      passcodes =
           refused -> {
             String passcode = value.provide(refused);
             if (passcode == null) {
@@ -188,7 +191,6 @@ public final class DbssClient implements AutoCloseable {
             }
             return new Token(passcode);
           };
-      passcodes = true;
       return this;
     }
 
@@ -237,18 +239,25 @@ public final class DbssClient implements AutoCloseable {
      * @throws DbssException such as {@link Status#NOT_CONFIGURED} without a region and an endpoint
      */
     public DbssClient build() {
-      String kind = tokens == null || passcodes ? null : "a token provider";
+      String kind = tokens == null ? null : "a token provider";
       for (Entry one : entries) {
-        String other = one.given != null ? KINDS.get(one.key) : null;
+        String other = KINDS.get(one.key);
         if (kind != null && other != null && !other.equals(kind)) {
           String message = kind + " and " + other + " exclude each other; give one of them";
           throw DbssException.of(Status.ARGUMENT, null, message);
         }
         kind = other == null ? kind : other;
       }
+      if (passcodes != null && !IAM_USER.equals(kind)) {
+        String message =
+            "passcodeProvider: needs iamUser, iamUserId, iamPassword and iamDomain"
+                + (kind == null ? "" : ", in place of " + kind);
+        throw DbssException.of(Status.NOT_CONFIGURED, "passcodeProvider", message);
+      }
       Stack.probe();
       LogSink logs = log == null ? null : new LogSink(log);
-      Provider provider = tokens == null ? null : new Provider(tokens);
+      TokenProvider provides = tokens == null ? passcodes : tokens;
+      Provider provider = provides == null ? null : new Provider(provides);
       long config = 0;
       try (Frame frame = new Frame()) {
         long out = frame.out();
@@ -265,7 +274,7 @@ public final class DbssClient implements AutoCloseable {
           long function = ABI.dbss_token_provider_fn();
           long number = Upcalls.add(provider);
           Native.check(
-              passcodes
+              passcodes != null
                   ? ABI.dbss_config_set_passcode_provider(config, function, number, destroy)
                   : ABI.dbss_config_set_token_provider(config, function, number, destroy));
         }
@@ -276,6 +285,11 @@ public final class DbssClient implements AutoCloseable {
           throw Threads.sneaky(logs.thrown());
         }
         return client;
+      } catch (Throwable e) {
+        if (logs != null && logs.thrown() != null && logs.thrown() != e) {
+          e.addSuppressed(logs.thrown());
+        }
+        throw e;
       } finally {
         ABI.dbss_config_free(config);
       }
@@ -390,6 +404,8 @@ public final class DbssClient implements AutoCloseable {
    *
    * @param instanceId the id of the audit instance
    * @param reportId the id of the report
+   * @throws DbssResourceException {@link Status#LIMIT_EXCEEDED} if it is larger than
+   *     maxMemoryBytes, or than an array can be, 2147483639 bytes
    */
   public byte[] downloadReport(String instanceId, String reportId) {
     return run(
@@ -406,11 +422,26 @@ public final class DbssClient implements AutoCloseable {
                     call.operation,
                     out));
             return bytes(out);
+          } catch (DbssException e) {
+            throw explained(e, call.result());
           } finally {
             ABI.dbss_buffer_free(out);
           }
         },
         LOCALE);
+  }
+
+  /** Advises to raise the limit only if that would help. */
+  private static DbssException explained(DbssException failed, CallResult result) {
+    if (failed.status() != Status.LIMIT_EXCEEDED
+        || Math.max(result.total(), result.received()) < MAX_ARRAY) {
+      return failed;
+    }
+    String message =
+        "the report is larger than an array can be, whatever maxMemoryBytes is: "
+            + MAX_ARRAY
+            + " bytes; save it with downloadReportToFile, or read it with openReport";
+    return DbssException.of(Status.LIMIT_EXCEEDED, "maxMemoryBytes", message);
   }
 
   /**
@@ -1053,13 +1084,8 @@ public final class DbssClient implements AutoCloseable {
 
   /** The bytes of a buffer. */
   static byte[] bytes(long buffer) {
-    long length = ABI.getLong(buffer + 8);
-    if (length > Integer.MAX_VALUE - 8) {
-      throw DbssException.of(
-          Status.LIMIT_EXCEEDED, "max_memory_bytes", "the report is larger than an array can be");
-    }
-    byte[] bytes = new byte[(int) length];
-    if (length > 0) {
+    byte[] bytes = new byte[Math.toIntExact(ABI.getLong(buffer + 8))];
+    if (bytes.length > 0) {
       ABI.read(ABI.getLong(buffer), bytes, 0, bytes.length);
     }
     return bytes;

@@ -8,6 +8,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.Objects;
 import java.util.OptionalInt;
 
 /**
@@ -41,6 +42,19 @@ public abstract class DbssException extends RuntimeException {
     /** {@return the message; null for none} */
     public String message() {
       return message;
+    }
+
+    /** {@return whether the other one has the same code and message} */
+    @Override
+    public boolean equals(Object other) {
+      return other instanceof Detail
+          && Objects.equals(((Detail) other).code, code)
+          && Objects.equals(((Detail) other).message, message);
+    }
+
+    @Override
+    public int hashCode() {
+      return Objects.hash(code, message);
     }
 
     /** {@return the code and the message} */

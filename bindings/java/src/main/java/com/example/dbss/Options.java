@@ -36,7 +36,7 @@ abstract class Options<B extends Options<B>> {
 
   final B typed(String key, Object value) {
     DbssException.required(Words.option(key), value);
-    entries.add(new Entry(key, converted(key, value), value));
+    entries.add(new Entry(key, bounded(key, converted(key, value)), value));
     return self();
   }
 
@@ -52,16 +52,8 @@ abstract class Options<B extends Options<B>> {
   public B set(String key, String value) {
     DbssException.required("key", key);
     DbssException.required(Words.option(key), value);
-    entries.add(new Entry(key, value, null));
+    entries.add(new Entry(key, bounded(key, value), null));
     return self();
-  }
-
-  /** {@return the keys alone, because values may be secrets} */
-  @Override
-  public String toString() {
-    List<String> keys = new ArrayList<>();
-    entries.forEach(one -> keys.add(one.key));
-    return getClass().getSimpleName() + keys;
   }
 
   /** Sets options of an object in C. */
@@ -103,14 +95,39 @@ abstract class Options<B extends Options<B>> {
       return Integer.toOctalString(mode);
     }
     if (value instanceof ZoneOffset) {
+      int seconds = ((ZoneOffset) value).getTotalSeconds();
+      if (seconds % 60 != 0 || Math.abs(seconds) >= 15 * 3600) {
+        throw invalid(key, "must be from -14:59 to +14:59, in whole minutes", value, "");
+      }
       return value.equals(ZoneOffset.UTC) ? "+00:00" : value.toString();
     }
     if (value == System.Logger.Level.TRACE || value == System.Logger.Level.ALL) {
       return "debug";
     }
+    if (value == System.Logger.Level.OFF) {
+      String advice = "; for no records set neither onLog nor logger";
+      throw invalid(key, "must be one of ERROR, WARNING, INFO, DEBUG", value, advice);
+    }
     return value instanceof System.Logger.Level
         ? value.toString().toLowerCase(Locale.ROOT)
         : value.toString();
+  }
+
+  private static DbssException invalid(String key, String rule, Object value, String advice) {
+    String name = Words.option(key);
+    String message = name + ": " + rule + ", but is " + value + advice;
+    return DbssException.of(Status.INVALID_VALUE, name, message);
+  }
+
+  /** A limit of memory that is not larger than an array, so that more is not downloaded in vain. */
+  private static Object bounded(String key, Object value) {
+    try {
+      return key.equals("max_memory_bytes") && Long.parseLong((String) value) > DbssClient.MAX_ARRAY
+          ? Integer.toString(DbssClient.MAX_ARRAY)
+          : value;
+    } catch (NumberFormatException e) {
+      return value;
+    }
   }
 
   private static String text(Duration value) {

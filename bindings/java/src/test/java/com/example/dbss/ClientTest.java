@@ -108,6 +108,24 @@ class ClientTest {
   }
 
   @Test
+  void reportThatNoArrayCanHoldIsRefusedBeforeItArrives() throws Exception {
+    String own = Mock.addInstance();
+    String id = Mock.addReport(Map.of("format", "pdf", "instance", own)).get("id").getAsString();
+    Mock.fault(id, Map.of("content_length", "3000000000"));
+    CallOptions typed = new CallOptions().maxMemoryBytes(Long.MAX_VALUE);
+    CallOptions text = new CallOptions().set("max_memory_bytes", "4000000000");
+    try (DbssClient client = Mock.builder().maxAttempts(1).build()) {
+      for (CallOptions options : List.of(typed, text, new CallOptions())) {
+        says(
+            "maxMemoryBytes",
+            "the report is larger than an array can be, whatever maxMemoryBytes is: 2147483639"
+                + " bytes; save it with downloadReportToFile, or read it with openReport",
+            () -> client.with(options).downloadReport(own, id));
+      }
+    }
+  }
+
+  @Test
   void existingFileIsKeptOrReplaced() throws Exception {
     try (DbssClient client = Mock.builder().build()) {
       Path file = Files.writeString(directory.resolve("report.pdf"), "mine");
@@ -419,6 +437,7 @@ class ClientTest {
       new ObjectOutputStream(bytes).writeObject(e);
       var read = new ObjectInputStream(new ByteArrayInputStream(bytes.toByteArray())).readObject();
       assertEquals("the-id", ((DbssException) read).requestId());
+      assertEquals(e.serviceDetails(), ((DbssException) read).serviceDetails());
     }
   }
 
@@ -471,6 +490,18 @@ class ClientTest {
       MirrorOptions mirror = new MirrorOptions().name("");
       DbssException part = thrown(DbssException.class, () -> client.mirror(directory, mirror));
       assertEquals("name", part.parameter());
+      for (String offset : List.of("+01:02:03", "+18:00", "-15:00")) {
+        says(
+            "utcOffset",
+            "utcOffset: must be from -14:59 to +14:59, in whole minutes, but is " + offset,
+            () -> new MirrorOptions().utcOffset(ZoneOffset.of(offset)));
+      }
+      // These bounds are those of libdbss.
+      Path archive = directory.resolve("archive");
+      MirrorOptions all = new MirrorOptions().instanceId(Mock.addInstance());
+      client.mirror(archive, all.utcOffset(ZoneOffset.of("+14:59")));
+      MirrorOptions far = new MirrorOptions().set("utc_offset", "+15:00");
+      fails(Status.INVALID_VALUE, () -> client.mirror(archive, far));
       says(
           "instanceId",
           "instanceId: must not hold a NUL character",
@@ -504,6 +535,10 @@ class ClientTest {
         "agencyDuration: must be from 15 min to 24 h, but is PT1M",
         () -> Mock.builder().agencyDuration(Duration.ofMinutes(1)).build());
     says(
+        "agencyDuration",
+        "agencyDuration: must be whole seconds, but is PT15M0.5S",
+        () -> Mock.builder().agencyDuration(Duration.ofMillis(900_500)).build());
+    says(
         "pollInterval",
         "pollInterval: must be from 1 ms to 24 h, but is DbssClient.NO_LIMIT",
         () -> Mock.builder().pollInterval(DbssClient.NO_LIMIT).build());
@@ -517,7 +552,8 @@ class ClientTest {
         () -> Mock.builder().fileMode(PosixFilePermissions.fromString("r--r-----")).build());
     says(
         "logLevel",
-        "logLevel: must be one of error, warning, info, debug, but is OFF",
+        "logLevel: must be one of ERROR, WARNING, INFO, DEBUG, but is OFF; for no records set"
+            + " neither onLog nor logger",
         () -> Mock.builder().logLevel(System.Logger.Level.OFF).build());
     says(
         "secretKey",
@@ -1110,7 +1146,11 @@ class ClientTest {
         records.stream().filter(r -> r.level() == System.Logger.Level.ERROR).findAny().get();
     assertEquals(Status.NOT_FOUND, failed.error().status());
     assertEquals("missing-0123456789", failed.reportId());
-    assertTrue(failed.toString().contains("request_id="));
+    // Each id comes once.
+    String shown = failed.toString();
+    for (String id : List.of(failed.reportId(), failed.error().requestId())) {
+      assertEquals(id.length(), shown.length() - shown.replace(id, "").length(), shown);
+    }
     assertFalse(records.toString().contains(Mock.value("token")));
     var own = new IllegalStateException("mine");
     DbssClient.Builder throwing =
@@ -1128,6 +1168,30 @@ class ClientTest {
                 client.downloadReport(instance, "missing-0123456789");
               }
             }));
+  }
+
+  @Test
+  void twoKindsOfCredentialsAreAnError() {
+    TokenProvider tokens = refused -> new Token("t");
+    PasscodeProvider passcodes = refused -> "1";
+    String both = " exclude each other; give one of them";
+    for (var one :
+        Map.<DbssClient.Builder, String>of(
+                Mock.builder().tokenProvider(tokens), "a token provider and a token" + both,
+                Mock.builder().set("access_key", "a"), "a token and an access key" + both,
+                with(tokens).set("token", "t"), "a token provider and a token" + both)
+            .entrySet()) {
+      says(null, one.getValue(), one.getKey()::build);
+    }
+    String needs = "passcodeProvider: needs iamUser, iamUserId, iamPassword and iamDomain";
+    for (var one :
+        Map.of(
+                DbssClient.builder(), needs,
+                Mock.builder(), needs + ", in place of a token",
+                with(tokens), needs + ", in place of a token provider")
+            .entrySet()) {
+      says("passcodeProvider", one.getValue(), one.getKey().passcodeProvider(passcodes)::build);
+    }
   }
 
   private DbssClient.Builder with(TokenProvider provider) {
@@ -1163,6 +1227,7 @@ class ClientTest {
       assertTrue(client.downloadReport(instance, pdf).length > 0);
       // There are no such credentials.
       assertTrue(inner.get() instanceof DbssException, String.valueOf(inner.get()));
+      assertArrayEquals(new Throwable[] {own}, inner.get().getSuppressed());
     }
   }
 
@@ -1183,6 +1248,7 @@ class ClientTest {
       assertEquals(1, calls.get());
       assertEquals("token_provider", client.findCredentials().source());
       assertTrue(client.findCredentials().expiresAt().isAfter(Instant.now()));
+      assertEquals(client.findCredentials(), client.findCredentials());
     }
     var own = new IOException("the vault is closed");
     TokenProvider failing =
@@ -1794,7 +1860,10 @@ class ClientTest {
       assertTrue(whole.toString().startsWith("listed=3, downloaded=1, "), whole.toString());
       options.utcOffset(ZoneOffset.UTC).utcOffset(ZoneOffset.ofHours(8)).utcOffset(ZoneOffset.UTC);
       options.since(LocalDate.of(2030, 1, 1)).until(LocalDate.of(2030, 1, 1));
-      assertEquals(0, client.mirror(archive, options).listed());
+      MirrorResult none = client.mirror(archive, options.type("AUDIT_REPORT_DAY"));
+      assertEquals(0, none.listed());
+      assertEquals(1, none.gaps().size());
+      assertEquals(none.gaps(), client.mirror(archive, options).gaps());
       assertNull(thrown(DbssException.class, () -> client.mirror(null, options)).mirrorResult());
     }
   }
