@@ -50,6 +50,12 @@ public final class DbssClient implements AutoCloseable {
   /** The size of the largest array, as the JDK has it. */
   static final int MAX_ARRAY = Integer.MAX_VALUE - 8;
 
+  private static final String TOO_LARGE =
+      "the report is larger than an array can be, "
+          + MAX_ARRAY
+          + " bytes, whatever maxMemoryBytes is; save it with downloadReportToFile, or read it with"
+          + " openReport";
+
   private static final Abi ABI = Native.ABI;
 
   final Handle context;
@@ -431,17 +437,12 @@ public final class DbssClient implements AutoCloseable {
         LOCALE);
   }
 
-  /** Advises to raise the limit only if that would help. */
+  /** Advises to raise the limit only if that helps. */
   private static DbssException explained(DbssException failed, CallResult result) {
-    if (failed.status() != Status.LIMIT_EXCEEDED
-        || Math.max(result.total(), result.received()) < MAX_ARRAY) {
-      return failed;
-    }
-    String message =
-        "the report is larger than an array can be, whatever maxMemoryBytes is: "
-            + MAX_ARRAY
-            + " bytes; save it with downloadReportToFile, or read it with openReport";
-    return DbssException.of(Status.LIMIT_EXCEEDED, "maxMemoryBytes", message);
+    return failed.status() == Status.LIMIT_EXCEEDED
+            && Math.max(result.total(), result.received()) >= MAX_ARRAY
+        ? failed.withMessage("maxMemoryBytes", TOO_LARGE)
+        : failed;
   }
 
   /**
@@ -1084,8 +1085,13 @@ public final class DbssClient implements AutoCloseable {
 
   /** The bytes of a buffer. */
   static byte[] bytes(long buffer) {
-    byte[] bytes = new byte[Math.toIntExact(ABI.getLong(buffer + 8))];
-    if (bytes.length > 0) {
+    long length = ABI.getLong(buffer + 8);
+    if (length > MAX_ARRAY) {
+      // The limit was set as text, as in C.
+      throw DbssException.of(Status.LIMIT_EXCEEDED, "maxMemoryBytes", TOO_LARGE);
+    }
+    byte[] bytes = new byte[(int) length];
+    if (length > 0) {
       ABI.read(ABI.getLong(buffer), bytes, 0, bytes.length);
     }
     return bytes;

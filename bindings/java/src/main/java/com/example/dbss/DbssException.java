@@ -125,6 +125,18 @@ public abstract class DbssException extends RuntimeException {
       return new Details(Status.CANCELLED, null, message, by, null);
     }
 
+    /** Those of another error with a message of this package. */
+    Details(Details of, String parameter, String message) {
+      code = of.code;
+      this.message = message;
+      this.parameter = parameter;
+      fields = of.fields;
+      cancelledBy = of.cancelledBy;
+      path = of.path;
+      details.addAll(of.details);
+      candidates.addAll(of.candidates);
+    }
+
     private Details(Status status, String parameter, String message, int cancelledBy, byte[] path) {
       this.code = status.code();
       this.message = message;
@@ -183,6 +195,11 @@ public abstract class DbssException extends RuntimeException {
       throw of(Status.NULL_ARGUMENT, parameter, parameter + ": must not be null");
     }
     return value;
+  }
+
+  /** The same failure in other words. */
+  final DbssException withMessage(String parameter, String message) {
+    return Groups.exception(new Details(details, parameter, message), getCause());
   }
 
   /** The message of libdbss. */

@@ -36,7 +36,7 @@ abstract class Options<B extends Options<B>> {
 
   final B typed(String key, Object value) {
     DbssException.required(Words.option(key), value);
-    entries.add(new Entry(key, bounded(key, converted(key, value)), value));
+    entries.add(new Entry(key, converted(key, value), value));
     return self();
   }
 
@@ -52,7 +52,7 @@ abstract class Options<B extends Options<B>> {
   public B set(String key, String value) {
     DbssException.required("key", key);
     DbssException.required(Words.option(key), value);
-    entries.add(new Entry(key, bounded(key, value), null));
+    entries.add(new Entry(key, value, null));
     return self();
   }
 
@@ -84,6 +84,10 @@ abstract class Options<B extends Options<B>> {
     }
     if (value instanceof Duration) {
       return text((Duration) value);
+    }
+    if (key.equals("max_memory_bytes")) {
+      // What no array can hold is not downloaded in vain.
+      return Long.toString(Math.min((Long) value, DbssClient.MAX_ARRAY));
     }
     if (value instanceof Set) {
       int mode = 0;
@@ -117,17 +121,6 @@ abstract class Options<B extends Options<B>> {
     String name = Words.option(key);
     String message = name + ": " + rule + ", but is " + value + advice;
     return DbssException.of(Status.INVALID_VALUE, name, message);
-  }
-
-  /** A limit of memory that is not larger than an array, so that more is not downloaded in vain. */
-  private static Object bounded(String key, Object value) {
-    try {
-      return key.equals("max_memory_bytes") && Long.parseLong((String) value) > DbssClient.MAX_ARRAY
-          ? Integer.toString(DbssClient.MAX_ARRAY)
-          : value;
-    } catch (NumberFormatException e) {
-      return value;
-    }
   }
 
   private static String text(Duration value) {
