@@ -7,9 +7,11 @@ import java.io.OutputStream;
 import java.nio.channels.AsynchronousCloseException;
 import java.nio.channels.ClosedByInterruptException;
 import java.nio.channels.spi.AbstractInterruptibleChannel;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
+import java.util.function.Supplier;
 
 /**
  * A call of libdbss, or a stream. It is a channel because an interrupt of a thread that uses a
@@ -36,8 +38,13 @@ final class Call extends AbstractInterruptibleChannel {
   private volatile boolean interrupted;
   private long number;
 
-  // What a callback threw.
-  Throwable thrown;
+  // What a callback threw; the first one has the others.
+  private Throwable thrown;
+
+  // What the call has done, which an exception of a callback must not hide.
+  private Supplier<DbssException> done;
+  private MirrorResult mirrorResult;
+
   private OutputStream target;
   private byte[] chunk;
   private long written;
@@ -77,22 +84,47 @@ final class Call extends AbstractInterruptibleChannel {
   /** Runs a call from its options to its error. */
   static <T> T run(DbssClient client, CallOptions options, Body<T> body) {
     Call call = new Call(client, options);
-    T result;
     try {
-      result = call.perform(body);
+      T result;
+      try {
+        result = call.perform(body);
+      } catch (Throwable e) {
+        call.freeAfter(e);
+        throw e;
+      }
+      call.free();
+      return result;
     } catch (Throwable e) {
-      call.freeAfter(e);
+      if (call.done != null) {
+        e.addSuppressed(call.done.get());
+      }
       throw e;
     }
-    call.free();
-    return result;
+  }
+
+  /** Says what the call has done, in case that a callback throws nonetheless. */
+  void created(String id) {
+    done = () -> DbssException.created(id);
+  }
+
+  /** The same of a file. */
+  Path saved() {
+    Path path = result().path();
+    done = () -> DbssException.saved(path);
+    return path;
+  }
+
+  /** The same of a mirror, which may have failed. */
+  void mirrored(int status, MirrorResult result) {
+    mirrorResult = result;
+    done = status == 0 ? () -> DbssException.mirrored(result) : null;
   }
 
   static DbssException closed(String parameter, String what) {
     return DbssException.of(Status.CLOSED, parameter, "the " + what + " is closed");
   }
 
-  private static DbssException cancelledByClose(List<String> candidates) {
+  static DbssException cancelledByClose(List<String> candidates) {
     String message = "the call was cancelled: its client was closed";
     var details = DbssException.Details.cancelled(Abi.DBSS_CANCELLED_BY_CLOSE, message);
     details.candidates.addAll(candidates);
@@ -186,12 +218,14 @@ final class Call extends AbstractInterruptibleChannel {
   /** Throws the failure of the call: what a callback threw, or the error of its operation. */
   void check(int status) {
     Throwable own = thrown;
-    DbssException failed = status == 0 ? null : failure(status);
+    DbssException failed = status == 0 ? null : failure(status).with(mirrorResult);
     if (own != null) {
       thrown = null;
-      // That the call was cancelled is no news, but the id of a report that it created is.
+      // That the call was cancelled is no news, but what it has done before is.
       if (failed != null
-          && (failed.status() != Status.CANCELLED || !failed.candidates().isEmpty())) {
+          && (failed.status() != Status.CANCELLED
+              || mirrorResult != null
+              || !failed.candidates().isEmpty())) {
         own.addSuppressed(failed);
       }
       throw Threads.sneaky(own);
@@ -209,6 +243,10 @@ final class Call extends AbstractInterruptibleChannel {
     if (status == Status.CLOSED.code() && "client".equals(failed.parameter)) {
       // It was open when the call was made.
       return cancelledByClose(failed.candidates);
+    }
+    if (status == Status.CLOSED.code() && "stream".equals(failed.parameter)) {
+      // Closed since the read began.
+      return closed("stream", "stream");
     }
     boolean noToken = client.provider != null && status == Status.NO_TOKEN.code();
     return Groups.exception(failed, noToken ? client.provider.causeOf(failed.message) : null);
@@ -285,13 +323,22 @@ final class Call extends AbstractInterruptibleChannel {
       resume();
       return goesOn ? 0 : 1;
     } catch (Throwable e) {
-      thrown = e;
+      threw(e);
       return 1;
     }
   }
 
+  /** A callback threw. */
+  void threw(Throwable e) {
+    if (thrown == null) {
+      thrown = e;
+    } else if (thrown != e) {
+      thrown.addSuppressed(e);
+    }
+  }
+
   void onThrown(Throwable e) {
-    thrown = e;
+    threw(e);
     cancel();
   }
 
@@ -323,7 +370,7 @@ final class Call extends AbstractInterruptibleChannel {
       resume();
       return 0;
     } catch (Throwable e) {
-      thrown = e;
+      threw(e);
       return 1;
     }
   }

@@ -2,6 +2,8 @@ package com.example.dbss;
 
 import com.example.dbss.internal.Fields;
 import java.time.Instant;
+import java.util.Arrays;
+import java.util.List;
 
 /** A description of credentials, without a secret. */
 public final class Credentials {
@@ -38,6 +40,21 @@ public final class Credentials {
   /** {@return when they expire; null if they do not, or if it is unknown} */
   public Instant expiresAt() {
     return fields.expiresMs < 0 ? null : Instant.ofEpochMilli(fields.expiresMs);
+  }
+
+  /** {@return whether all that is known of the other ones is the same} */
+  @Override
+  public boolean equals(Object other) {
+    return other instanceof Credentials && ((Credentials) other).values().equals(values());
+  }
+
+  @Override
+  public int hashCode() {
+    return values().hashCode();
+  }
+
+  private List<Object> values() {
+    return Arrays.asList(source(), description(), name(), projectId(), expiresAt());
   }
 
   /** {@return the description} */

@@ -14,8 +14,11 @@ import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Executor;
 import java.util.function.Consumer;
 import java.util.function.LongConsumer;
@@ -44,6 +47,15 @@ public final class DbssClient implements AutoCloseable {
   /** No limit, for the options that allow it. */
   public static final Duration NO_LIMIT = Duration.ofMillis(-1);
 
+  /** The size of the largest array, as the JDK has it. */
+  static final int MAX_ARRAY = Integer.MAX_VALUE - 8;
+
+  private static final String TOO_LARGE =
+      "the report is larger than an array can be, "
+          + MAX_ARRAY
+          + " bytes, whatever maxMemoryBytes is; save it with downloadReportToFile, or read it with"
+          + " openReport";
+
   private static final Abi ABI = Native.ABI;
 
   final Handle context;
@@ -53,6 +65,8 @@ public final class DbssClient implements AutoCloseable {
   private final CallOptions options;
   // Owns the context.
   private final DbssClient owner;
+  // Those whose work waits for the executor; the owner's.
+  private final Set<CompletableFuture<?>> queued;
 
   private DbssClient(long context, LogSink logs, Provider provider, Executor executor) {
     this.logs = logs;
@@ -60,6 +74,7 @@ public final class DbssClient implements AutoCloseable {
     this.executor = executor;
     options = CallOptions.NONE;
     owner = this;
+    queued = ConcurrentHashMap.newKeySet();
     this.context =
         new Handle(
             context,
@@ -78,6 +93,7 @@ public final class DbssClient implements AutoCloseable {
     provider = of.provider;
     executor = of.executor;
     owner = of.owner;
+    queued = of.queued;
     this.options = options;
   }
 
@@ -105,6 +121,7 @@ public final class DbssClient implements AutoCloseable {
 
   /** Options of a client. Among the credentials, two kinds are an error. */
   public static final class Builder extends ClientOptions<Builder> {
+    private static final String IAM_USER = "an IAM user";
     // What excludes each other, by the keys of the options.
     private static final Map<String, String> KINDS =
         Map.of(
@@ -112,15 +129,15 @@ public final class DbssClient implements AutoCloseable {
             "access_key", "an access key",
             "secret_key", "an access key",
             "security_token", "an access key",
-            "iam_user", "an IAM user",
-            "iam_password", "an IAM user",
-            "iam_domain", "an IAM user",
-            "iam_user_id", "an IAM user",
+            "iam_user", IAM_USER,
+            "iam_password", IAM_USER,
+            "iam_domain", IAM_USER,
+            "iam_user_id", IAM_USER,
             "credentials", "credentials to be found");
 
     private Consumer<LogRecord> log;
     private TokenProvider tokens;
-    private boolean passcodes;
+    private TokenProvider passcodes;
     private Executor executor = Threads.POOL;
 
     private Builder() {}
@@ -154,7 +171,6 @@ public final class DbssClient implements AutoCloseable {
      */
     public Builder tokenProvider(TokenProvider value) {
       tokens = DbssException.required("tokenProvider", value);
-      passcodes = false;
       return this;
     }
 
@@ -168,7 +184,7 @@ public final class DbssClient implements AutoCloseable {
      */
     public Builder passcodeProvider(PasscodeProvider value) {
       DbssException.required("passcodeProvider", value);
-      tokens =
+      passcodes =
           refused -> {
             String passcode = value.provide(refused);
             if (passcode == null) {
@@ -181,7 +197,6 @@ public final class DbssClient implements AutoCloseable {
             }
             return new Token(passcode);
           };
-      passcodes = true;
       return this;
     }
 
@@ -230,18 +245,25 @@ public final class DbssClient implements AutoCloseable {
      * @throws DbssException such as {@link Status#NOT_CONFIGURED} without a region and an endpoint
      */
     public DbssClient build() {
-      String kind = tokens == null || passcodes ? null : "a token provider";
+      String kind = tokens == null ? null : "a token provider";
       for (Entry one : entries) {
-        String other = one.given != null ? KINDS.get(one.key) : null;
+        String other = KINDS.get(one.key);
         if (kind != null && other != null && !other.equals(kind)) {
           String message = kind + " and " + other + " exclude each other; give one of them";
           throw DbssException.of(Status.ARGUMENT, null, message);
         }
         kind = other == null ? kind : other;
       }
+      if (passcodes != null && !IAM_USER.equals(kind)) {
+        String message =
+            "passcodeProvider: needs iamUser, iamUserId, iamPassword and iamDomain"
+                + (kind == null ? "" : ", in place of " + kind);
+        throw DbssException.of(Status.NOT_CONFIGURED, "passcodeProvider", message);
+      }
       Stack.probe();
       LogSink logs = log == null ? null : new LogSink(log);
-      Provider provider = tokens == null ? null : new Provider(tokens);
+      TokenProvider provides = tokens == null ? passcodes : tokens;
+      Provider provider = provides == null ? null : new Provider(provides);
       long config = 0;
       try (Frame frame = new Frame()) {
         long out = frame.out();
@@ -258,7 +280,7 @@ public final class DbssClient implements AutoCloseable {
           long function = ABI.dbss_token_provider_fn();
           long number = Upcalls.add(provider);
           Native.check(
-              passcodes
+              passcodes != null
                   ? ABI.dbss_config_set_passcode_provider(config, function, number, destroy)
                   : ABI.dbss_config_set_token_provider(config, function, number, destroy));
         }
@@ -269,6 +291,11 @@ public final class DbssClient implements AutoCloseable {
           throw Threads.sneaky(logs.thrown());
         }
         return client;
+      } catch (Throwable e) {
+        if (logs != null && logs.thrown() != null && logs.thrown() != e) {
+          e.addSuppressed(logs.thrown());
+        }
+        throw e;
       } finally {
         ABI.dbss_config_free(config);
       }
@@ -298,6 +325,12 @@ public final class DbssClient implements AutoCloseable {
     if (provider != null) {
       provider.close();
     }
+    failQueued();
+  }
+
+  /** The executor of a future may never run its work. */
+  private void failQueued() {
+    queued.forEach(one -> one.completeExceptionally(Call.cancelledByClose(List.of())));
   }
 
   /**
@@ -377,6 +410,8 @@ public final class DbssClient implements AutoCloseable {
    *
    * @param instanceId the id of the audit instance
    * @param reportId the id of the report
+   * @throws DbssResourceException {@link Status#LIMIT_EXCEEDED} if it is larger than
+   *     maxMemoryBytes, or than an array can be, 2147483639 bytes
    */
   public byte[] downloadReport(String instanceId, String reportId) {
     return run(
@@ -393,6 +428,8 @@ public final class DbssClient implements AutoCloseable {
                     call.operation,
                     out));
             return bytes(out);
+          } catch (DbssException e) {
+            throw explained(e, call.result());
           } finally {
             ABI.dbss_buffer_free(out);
           }
@@ -400,10 +437,19 @@ public final class DbssClient implements AutoCloseable {
         LOCALE);
   }
 
+  /** Advises to raise the limit only if that helps. */
+  private static DbssException explained(DbssException failed, CallResult result) {
+    return failed.status() == Status.LIMIT_EXCEEDED
+            && Math.max(result.total(), result.received()) >= MAX_ARRAY
+        ? failed.withMessage("maxMemoryBytes", TOO_LARGE)
+        : failed;
+  }
+
   /**
    * {@return the path of the file that a report was saved to} The file appears only when it is
-   * complete and on the disk; after a failure an existing file is unchanged. Options: replace,
-   * locale, fileMode.
+   * complete and on the disk; after a failure an existing file is unchanged. If a callback throws
+   * when the file is complete, the file stays, and the exception has a {@link DbssException} with
+   * its {@link DbssException#path} among its suppressed ones. Options: replace, locale, fileMode.
    *
    * @param instanceId the id of the audit instance
    * @param reportId the id of the report
@@ -411,22 +457,17 @@ public final class DbssClient implements AutoCloseable {
    * @throws DbssFileException such as {@link Status#FILE_EXISTS} without replace
    */
   public Path downloadReportToFile(String instanceId, String reportId, Path file) {
-    return run(
-        (call, frame) -> {
-          call.check(
-              ABI.dbss_report_download_to_file(
-                  call.context,
-                  project(frame),
-                  frame.text("instance", instanceId),
-                  frame.text("id", reportId),
-                  frame.text("locale", options.locale),
-                  frame.path("path", file),
-                  flags(),
-                  call.operation));
-          return call.result().path();
-        },
-        LOCALE,
-        REPLACE);
+    return save(
+        (call, frame) ->
+            ABI.dbss_report_download_to_file(
+                call.context,
+                project(frame),
+                frame.text("instance", instanceId),
+                frame.text("id", reportId),
+                frame.text("locale", options.locale),
+                frame.path("path", file),
+                flags(),
+                call.operation));
   }
 
   /**
@@ -438,19 +479,26 @@ public final class DbssClient implements AutoCloseable {
    * @param directory the directory, which must exist
    */
   public Path downloadReportToDirectory(String instanceId, String reportId, Path directory) {
+    return save(
+        (call, frame) ->
+            ABI.dbss_report_download_to_directory(
+                call.context,
+                project(frame),
+                frame.text("instance", instanceId),
+                frame.text("id", reportId),
+                frame.text("locale", options.locale),
+                frame.path("directory", directory),
+                flags(),
+                call.operation));
+  }
+
+  private Path save(Call.Body<Integer> download) {
     return run(
         (call, frame) -> {
-          call.check(
-              ABI.dbss_report_download_to_directory(
-                  call.context,
-                  project(frame),
-                  frame.text("instance", instanceId),
-                  frame.text("id", reportId),
-                  frame.text("locale", options.locale),
-                  frame.path("directory", directory),
-                  flags(),
-                  call.operation));
-          return call.result().path();
+          int status = download.run(call, frame);
+          Path saved = status == 0 ? call.saved() : null;
+          call.check(status);
+          return saved;
         },
         LOCALE,
         REPLACE);
@@ -658,41 +706,35 @@ public final class DbssClient implements AutoCloseable {
    */
   public String generateReport(String instanceId, ReportSpec spec) {
     DbssException.required("spec", spec);
-    String[] created = {null};
-    try {
-      return run(
-          (call, frame) -> {
-            long made =
-                filled(
-                    frame,
-                    spec,
-                    ABI::dbss_report_spec_new,
-                    ABI::dbss_report_spec_set,
-                    ABI::dbss_report_spec_free);
-            try {
-              long id = frame.bytes(Abi.DBSS_ID_SIZE);
-              int status =
-                  ABI.dbss_report_generate(
-                      call.context,
-                      project(frame),
-                      frame.text("instance", instanceId),
-                      made,
-                      call.operation,
-                      id);
-              created[0] = status == 0 ? ABI.string(id) : null;
-              call.check(status);
-              return created[0];
-            } finally {
-              ABI.dbss_report_spec_free(made);
+    return run(
+        (call, frame) -> {
+          long made =
+              filled(
+                  frame,
+                  spec,
+                  ABI::dbss_report_spec_new,
+                  ABI::dbss_report_spec_set,
+                  ABI::dbss_report_spec_free);
+          try {
+            long id = frame.bytes(Abi.DBSS_ID_SIZE);
+            int status =
+                ABI.dbss_report_generate(
+                    call.context,
+                    project(frame),
+                    frame.text("instance", instanceId),
+                    made,
+                    call.operation,
+                    id);
+            String created = status == 0 ? ABI.string(id) : null;
+            if (created != null) {
+              call.created(created);
             }
-          });
-    } catch (Throwable e) {
-      if (created[0] != null) {
-        // A callback threw it; the report is there all the same.
-        e.addSuppressed(DbssException.cancelledAfter(created[0]));
-      }
-      throw e;
-    }
+            call.check(status);
+            return created;
+          } finally {
+            ABI.dbss_report_spec_free(made);
+          }
+        });
   }
 
   /**
@@ -809,7 +851,8 @@ public final class DbssClient implements AutoCloseable {
    * @param directory the archive; it is created if it does not exist
    * @param mirror which reports, and how; null for all
    * @throws DbssException such as {@link Status#PARTIAL} if some reports failed and the others are
-   *     there; {@link DbssException#mirrorResult} tells what was done
+   *     there; {@link DbssException#mirrorResult} tells what was done. If a callback throws, that
+   *     exception has such a {@link DbssException} among its suppressed ones
    */
   public MirrorResult mirror(Path directory, MirrorOptions mirror) {
     return run(
@@ -823,7 +866,6 @@ public final class DbssClient implements AutoCloseable {
                   ABI::dbss_mirror_options_set,
                   ABI::dbss_mirror_options_free);
           long out = frame.out();
-          MirrorResult result = null;
           try {
             int status =
                 ABI.dbss_reports_mirror(
@@ -833,11 +875,11 @@ public final class DbssClient implements AutoCloseable {
                     made,
                     call.operation,
                     out);
-            result = ABI.getLong(out) == 0 ? null : new MirrorResult(ABI.getLong(out));
+            long done = ABI.getLong(out);
+            MirrorResult result = done == 0 ? null : new MirrorResult(done);
+            call.mirrored(status, result);
             call.check(status);
             return result;
-          } catch (DbssException e) {
-            throw e.with(result);
           } finally {
             ABI.dbss_mirror_result_free(ABI.getLong(out));
             ABI.dbss_mirror_options_free(made);
@@ -867,8 +909,9 @@ public final class DbssClient implements AutoCloseable {
    * {@return a future of any calls} Cancelling the future, or completing it otherwise, such as by a
    * timeout, cancels the call that runs, and later ones of the same work, with its open streams. A
    * {@link ReportStream} that is the result and that nobody gets then is closed. When the work
-   * completes the future, its open streams go on. What an executor throws that refuses the work, or
-   * an {@link OutOfMemoryError} when there are no more threads, fails the future.
+   * completes the future, with a result or an exception, its open streams go on. What an executor
+   * throws that refuses the work, or an {@link OutOfMemoryError} when there are no more threads,
+   * fails the future.
    *
    * @param <T> the type of the result
    * @param work makes the calls; it runs on the executor
@@ -876,8 +919,20 @@ public final class DbssClient implements AutoCloseable {
   public <T> CompletableFuture<T> async(Work<T> work) {
     DbssException.required("work", work);
     CompletableFuture<T> future = new CompletableFuture<>();
-    Cancellation cancellation = new Cancellation(context.isClosed() ? null : context);
-    future.whenComplete((result, error) -> cancellation.cancelUnlessDone());
+    boolean isOpen = !context.isClosed();
+    Cancellation cancellation = new Cancellation(isOpen ? context : null);
+    future.whenComplete(
+        (result, error) -> {
+          queued.remove(future);
+          cancellation.cancelUnlessDone();
+        });
+    if (isOpen) {
+      queued.add(future);
+      if (context.isClosed()) {
+        // Meanwhile, so that closing may have missed it.
+        failQueued();
+      }
+    }
     try {
       executor.execute(() -> complete(future, cancellation, work));
     } catch (Throwable e) {
@@ -888,24 +943,30 @@ public final class DbssClient implements AutoCloseable {
   }
 
   private <T> void complete(CompletableFuture<T> future, Cancellation cancellation, Work<T> work) {
+    queued.remove(future);
     if (future.isDone()) {
       return;
     }
     Cancellation outer = Cancellation.CURRENT.get();
     Cancellation.CURRENT.set(cancellation);
+    T result = null;
+    Throwable failure = null;
     try {
-      T result = work.run(this);
-      cancellation.done();
-      if (!future.complete(result)) {
-        cancellation.cancel();
-        if (result instanceof ReportStream) {
-          ((ReportStream) result).close();
-        }
-      }
+      result = work.run(this);
     } catch (Throwable e) {
-      future.completeExceptionally(e);
+      failure = e;
     } finally {
+      // What depends on the future may run at once, on this thread, and is not part of the work.
       Cancellation.CURRENT.set(outer);
+    }
+    cancellation.done();
+    boolean wasFirst =
+        failure == null ? future.complete(result) : future.completeExceptionally(failure);
+    if (!wasFirst) {
+      cancellation.cancel();
+      if (result instanceof ReportStream) {
+        ((ReportStream) result).close();
+      }
     }
   }
 
@@ -1025,9 +1086,9 @@ public final class DbssClient implements AutoCloseable {
   /** The bytes of a buffer. */
   static byte[] bytes(long buffer) {
     long length = ABI.getLong(buffer + 8);
-    if (length > Integer.MAX_VALUE - 8) {
-      throw DbssException.of(
-          Status.LIMIT_EXCEEDED, "max_memory_bytes", "the report is larger than an array can be");
+    if (length > MAX_ARRAY) {
+      // The limit was set as text, as in C.
+      throw DbssException.of(Status.LIMIT_EXCEEDED, "maxMemoryBytes", TOO_LARGE);
     }
     byte[] bytes = new byte[(int) length];
     if (length > 0) {

@@ -8,6 +8,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.Objects;
 import java.util.OptionalInt;
 
 /**
@@ -43,6 +44,19 @@ public abstract class DbssException extends RuntimeException {
       return message;
     }
 
+    /** {@return whether the other one has the same code and message} */
+    @Override
+    public boolean equals(Object other) {
+      return other instanceof Detail
+          && Objects.equals(((Detail) other).code, code)
+          && Objects.equals(((Detail) other).message, message);
+    }
+
+    @Override
+    public int hashCode() {
+      return Objects.hash(code, message);
+    }
+
     /** {@return the code and the message} */
     @Override
     public String toString() {
@@ -59,6 +73,7 @@ public abstract class DbssException extends RuntimeException {
     final String parameter;
     final Fields.Error fields;
     final int cancelledBy;
+    final byte[] path;
     final ArrayList<Detail> details = new ArrayList<>();
     final ArrayList<String> candidates = new ArrayList<>();
 
@@ -82,6 +97,7 @@ public abstract class DbssException extends RuntimeException {
       this.code = code;
       fields = new Fields.Error(abi, error);
       cancelledBy = fields.cancelledBy;
+      path = fields.path;
       Words words = new Words(fields.parameter, option);
       parameter = words.parameter();
       StringBuilder said = new StringBuilder();
@@ -101,19 +117,32 @@ public abstract class DbssException extends RuntimeException {
 
     /** Those of an error of this package. */
     Details(Status status, String parameter, String message) {
-      this(status, parameter, message, 0);
+      this(status, parameter, message, 0, null);
     }
 
     /** Those of a call that this package cancels. */
     static Details cancelled(int by, String message) {
-      return new Details(Status.CANCELLED, null, message, by);
+      return new Details(Status.CANCELLED, null, message, by, null);
     }
 
-    private Details(Status status, String parameter, String message, int cancelledBy) {
+    /** Those of another error with a message of this package. */
+    Details(Details of, String parameter, String message) {
+      code = of.code;
+      this.message = message;
+      this.parameter = parameter;
+      fields = of.fields;
+      cancelledBy = of.cancelledBy;
+      path = of.path;
+      details.addAll(of.details);
+      candidates.addAll(of.candidates);
+    }
+
+    private Details(Status status, String parameter, String message, int cancelledBy, byte[] path) {
       this.code = status.code();
       this.message = message;
       this.parameter = parameter;
       this.cancelledBy = cancelledBy;
+      this.path = path;
       fields = new Fields.Error(Native.ABI, 0);
     }
   }
@@ -138,11 +167,26 @@ public abstract class DbssException extends RuntimeException {
   }
 
   /** That of a call that has created a report, before a callback threw. */
-  static DbssException cancelledAfter(String created) {
-    String message = "the report " + created + " was created, before a callback failed";
-    Details details = Details.cancelled(Abi.DBSS_CANCELLED_BY_CALLBACK, message);
-    details.candidates.add(created);
-    return new DbssCancelledException(details, null);
+  static DbssException created(String id) {
+    DbssException e = cancelledAfter("the report " + id + " was created", null);
+    e.details.candidates.add(id);
+    return e;
+  }
+
+  /** That of a call that has saved a report. */
+  static DbssException saved(Path path) {
+    return cancelledAfter("the report was saved to " + path, Paths.bytes(path));
+  }
+
+  /** That of a mirror that was complete. */
+  static DbssException mirrored(MirrorResult result) {
+    return cancelledAfter("the mirror was complete", null).with(result);
+  }
+
+  private static DbssException cancelledAfter(String done, byte[] path) {
+    String message = done + ", before a callback failed";
+    int by = Abi.DBSS_CANCELLED_BY_CALLBACK;
+    return new DbssCancelledException(new Details(Status.CANCELLED, null, message, by, path), null);
   }
 
   /** Refuses null, and returns other values. */
@@ -151,6 +195,11 @@ public abstract class DbssException extends RuntimeException {
       throw of(Status.NULL_ARGUMENT, parameter, parameter + ": must not be null");
     }
     return value;
+  }
+
+  /** The same failure in other words. */
+  final DbssException withMessage(String parameter, String message) {
+    return Groups.exception(new Details(details, parameter, message), getCause());
   }
 
   /** The message of libdbss. */
@@ -226,9 +275,12 @@ public abstract class DbssException extends RuntimeException {
     return details.fields.redirectTarget;
   }
 
-  /** {@return the file or directory at fault; null for none} */
+  /**
+   * {@return the file or directory at fault; null for none} For an exception that the one of a
+   * callback suppresses, the file that was saved nonetheless.
+   */
   public final Path path() {
-    return Paths.of(details.fields.path);
+    return Paths.of(details.path);
   }
 
   /** {@return the value of errno of the operating system} */
@@ -253,7 +305,10 @@ public abstract class DbssException extends RuntimeException {
     return details.fields.attempts;
   }
 
-  /** {@return what a mirror has done before it failed; null if it did not begin} */
+  /**
+   * {@return what a mirror has done before it failed; null if it did not begin} It is not
+   * serialized: an exception that was has null here.
+   */
   public final MirrorResult mirrorResult() {
     return mirrorResult;
   }

@@ -1,7 +1,6 @@
 package com.example.dbss;
 
 import java.math.BigDecimal;
-import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 
@@ -10,16 +9,28 @@ public abstract class Item {
   private final Map<String, Object> raw;
 
   Item(Map<String, Object> raw) {
-    this.raw = Collections.unmodifiableMap(raw);
+    this.raw = raw;
   }
 
   /**
    * {@return all fields as the service sent them, also those that this package does not know} The
    * values are strings, {@link Long}, {@link BigDecimal}, {@link Boolean}, {@link List}, {@link
-   * Map} or null. A number whose exponent is too large for {@link BigDecimal} is a string.
+   * Map} or null. A number of more than 1000 characters, or whose exponent is too large for {@link
+   * BigDecimal}, is a string. Nothing in the map can be changed.
    */
   public Map<String, Object> raw() {
     return raw;
+  }
+
+  /** {@return whether the other one is of the same class and has the same fields} */
+  @Override
+  public boolean equals(Object other) {
+    return other != null && other.getClass() == getClass() && ((Item) other).raw.equals(raw);
+  }
+
+  @Override
+  public int hashCode() {
+    return raw.hashCode();
   }
 
   /** {@return all fields} */
@@ -50,14 +61,14 @@ public abstract class Item {
     if (value instanceof Long) {
       return (Long) value;
     }
-    try {
-      BigDecimal exact = new BigDecimal(String.valueOf(value));
-      // Without digits for an exponent that is huge.
-      double near = Math.abs(exact.doubleValue());
-      return near < 1 ? (Long) 0L : near < 0x1p63 ? (Long) exact.longValue() : null;
-    } catch (NumberFormatException e) {
+    BigDecimal exact =
+        value instanceof BigDecimal ? (BigDecimal) value : Json.decimal(String.valueOf(value));
+    if (exact == null) {
       return null;
     }
+    // Without digits for an exponent that is huge.
+    double near = Math.abs(exact.doubleValue());
+    return near < 1 ? (Long) 0L : near < 0x1p63 ? (Long) exact.longValue() : null;
   }
 
   final Boolean bool(String... names) {

@@ -2,6 +2,7 @@ package com.example.dbss;
 
 import java.math.BigDecimal;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -10,6 +11,8 @@ import java.util.Map;
 final class Json {
   // More nesting could exhaust the stack.
   private static final int MAX_DEPTH = 500;
+  // BigDecimal needs a time that grows with the square of the length.
+  private static final int MAX_NUMBER_LENGTH = 1000;
 
   private final String text;
   private int at;
@@ -89,7 +92,7 @@ final class Json {
       object.put(key, value());
       take(',');
     }
-    return object;
+    return Collections.unmodifiableMap(object);
   }
 
   private List<Object> array() {
@@ -99,7 +102,7 @@ final class Json {
       array.add(value());
       take(',');
     }
-    return array;
+    return Collections.unmodifiableList(array);
   }
 
   private Object number() {
@@ -113,11 +116,16 @@ final class Json {
     } catch (NumberFormatException e) {
       // It has a fraction, an exponent, or is large.
     }
+    BigDecimal exact = decimal(digits);
+    return exact == null ? digits : exact;
+  }
+
+  /** The number that a text is; null if it is none, or too long, or its exponent is too large. */
+  static BigDecimal decimal(String text) {
     try {
-      return new BigDecimal(digits);
+      return text.length() > MAX_NUMBER_LENGTH ? null : new BigDecimal(text);
     } catch (NumberFormatException e) {
-      // Its exponent is too large.
-      return digits;
+      return null;
     }
   }
 

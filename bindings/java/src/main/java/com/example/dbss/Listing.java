@@ -49,6 +49,7 @@ public final class Listing<T> implements Iterable<T> {
   private Handle cursor;
   private Iterator<T> page = Collections.emptyIterator();
   private volatile OptionalLong total = OptionalLong.empty();
+  private boolean ended;
   // Why a page that the cursor has passed is lost.
   private Throwable broken;
 
@@ -94,7 +95,7 @@ public final class Listing<T> implements Iterable<T> {
   /** Keeps other threads out, and the callbacks of this one. */
   private <R> R alone(Supplier<R> read) {
     if (!reading.compareAndSet(false, true)) {
-      throw DbssException.of(Status.BUSY, "list", "list: another thread reads it");
+      throw DbssException.of(Status.BUSY, "list", "list: another call reads it");
     }
     try {
       return read.get();
@@ -104,7 +105,10 @@ public final class Listing<T> implements Iterable<T> {
   }
 
   private boolean hasMore() {
-    if (!page.hasNext()) {
+    if (broken != null) {
+      throw Threads.sneaky(broken);
+    }
+    if (!page.hasNext() && !ended) {
       Call.run(client, options, this::fetch);
     }
     return page.hasNext();
@@ -126,9 +130,6 @@ public final class Listing<T> implements Iterable<T> {
 
   /** Fetches a page. Once it is there, what is thrown does not lose it. */
   private Void fetch(Call call, Frame frame) {
-    if (broken != null) {
-      throw Threads.sneaky(broken);
-    }
     long out = frame.out();
     if (cursor == null) {
       Native.check(opener.open(call, frame, out));
@@ -137,10 +138,6 @@ public final class Listing<T> implements Iterable<T> {
     }
     Handle reads = cursor;
     long open = reads.acquire();
-    if (open == 0) {
-      // The end was reached before.
-      return null;
-    }
     try {
       int status = ABI.dbss_cursor_next(open, call.operation, out);
       if (status == 0) {
@@ -157,6 +154,7 @@ public final class Listing<T> implements Iterable<T> {
   private void take(long next) {
     try {
       if (next == 0) {
+        ended = true;
         cursor.close(address -> {});
         return;
       }

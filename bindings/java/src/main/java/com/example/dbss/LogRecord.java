@@ -83,13 +83,10 @@ public final class LogRecord {
   /** {@return the message, with the ids of the report and the request} */
   @Override
   public String toString() {
-    StringBuilder text = new StringBuilder(message());
-    if (reportId() != null) {
-      text.append(" report_id=").append(reportId());
-    }
-    if (requestId() != null) {
-      text.append(" request_id=").append(requestId());
-    }
-    return text.toString();
+    return message + missing(" report_id=", reportId()) + missing(" request_id=", requestId());
+  }
+
+  private String missing(String name, String id) {
+    return id == null || message.contains(id) ? "" : name + id;
   }
 }

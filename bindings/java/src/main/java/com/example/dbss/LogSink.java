@@ -39,7 +39,7 @@ final class LogSink {
       }
     } catch (Throwable e) {
       if (call == null) {
-        thrown = e;
+        thrown = thrown == null ? e : thrown;
       } else {
         call.onThrown(e);
       }

@@ -108,6 +108,17 @@ public final class MirrorResult extends MirrorCounts {
       return period;
     }
 
+    /** {@return whether the other one is of the same instance, type and period} */
+    @Override
+    public boolean equals(Object other) {
+      return other instanceof Gap && other.toString().equals(toString());
+    }
+
+    @Override
+    public int hashCode() {
+      return toString().hashCode();
+    }
+
     /** {@return the type, the period and the id of the instance} */
     @Override
     public String toString() {

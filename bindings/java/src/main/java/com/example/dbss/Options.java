@@ -36,7 +36,7 @@ abstract class Options<B extends Options<B>> {
 
   final B typed(String key, Object value) {
     DbssException.required(Words.option(key), value);
-    entries.add(new Entry(key, converted(value), value));
+    entries.add(new Entry(key, converted(key, value), value));
     return self();
   }
 
@@ -54,14 +54,6 @@ abstract class Options<B extends Options<B>> {
     DbssException.required(Words.option(key), value);
     entries.add(new Entry(key, value, null));
     return self();
-  }
-
-  /** {@return the keys alone, because values may be secrets} */
-  @Override
-  public String toString() {
-    List<String> keys = new ArrayList<>();
-    entries.forEach(one -> keys.add(one.key));
-    return getClass().getSimpleName() + keys;
   }
 
   /** Sets options of an object in C. */
@@ -85,7 +77,7 @@ abstract class Options<B extends Options<B>> {
   }
 
   /** A value for C, which refuses what is out of range: text, or a path. */
-  private static Object converted(Object value) {
+  private static Object converted(String key, Object value) {
     if (value instanceof Path) {
       // Its bytes need not be text.
       return value;
@@ -93,23 +85,42 @@ abstract class Options<B extends Options<B>> {
     if (value instanceof Duration) {
       return text((Duration) value);
     }
+    if (key.equals("max_memory_bytes")) {
+      // What no array can hold is not downloaded in vain.
+      return Long.toString(Math.min((Long) value, DbssClient.MAX_ARRAY));
+    }
     if (value instanceof Set) {
       int mode = 0;
       for (Object one : (Set<?>) value) {
+        DbssException.required(Words.option(key), one);
         // The constants are in the order of the bits.
         mode |= 0400 >> ((PosixFilePermission) one).ordinal();
       }
       return Integer.toOctalString(mode);
     }
     if (value instanceof ZoneOffset) {
+      int seconds = ((ZoneOffset) value).getTotalSeconds();
+      if (seconds % 60 != 0 || Math.abs(seconds) >= 15 * 3600) {
+        throw invalid(key, "must be from -14:59 to +14:59, in whole minutes", value, "");
+      }
       return value.equals(ZoneOffset.UTC) ? "+00:00" : value.toString();
     }
     if (value == System.Logger.Level.TRACE || value == System.Logger.Level.ALL) {
       return "debug";
     }
+    if (value == System.Logger.Level.OFF) {
+      String advice = "; for no records set neither onLog nor logger";
+      throw invalid(key, "must be one of ERROR, WARNING, INFO, DEBUG", value, advice);
+    }
     return value instanceof System.Logger.Level
         ? value.toString().toLowerCase(Locale.ROOT)
         : value.toString();
+  }
+
+  private static DbssException invalid(String key, String rule, Object value, String advice) {
+    String name = Words.option(key);
+    String message = name + ": " + rule + ", but is " + value + advice;
+    return DbssException.of(Status.INVALID_VALUE, name, message);
   }
 
   private static String text(Duration value) {

@@ -90,21 +90,29 @@ public final class ReportStream extends InputStream {
       interrupted.initCause(e);
       throw interrupted;
     } catch (DbssException e) {
-      throw new IOException(e.getMessage(), e);
+      throw failed(e);
     }
+  }
+
+  private static IOException failed(DbssException e) {
+    return new IOException(e.getMessage(), e);
+  }
+
+  private static DbssException closed() {
+    return Call.closed("stream", "stream");
   }
 
   private int readBytes(byte[] bytes, int offset, int length) {
     long open = stream.acquire();
     if (open == 0) {
-      throw Call.closed("stream", "stream");
+      throw closed();
     }
     try {
       if (length == 0) {
         return 0;
       }
       if (!reading.compareAndSet(false, true)) {
-        throw DbssException.of(Status.BUSY, "stream", "stream: another thread reads it");
+        throw DbssException.of(Status.BUSY, "stream", "stream: another call reads it");
       }
       try {
         if (position == limit) {
@@ -132,12 +140,16 @@ public final class ReportStream extends InputStream {
 
   /** {@return the bytes that can be read without waiting} */
   @Override
-  public int available() {
+  public int available() throws IOException {
+    if (stream.isClosed()) {
+      throw failed(closed());
+    }
     return reading.get() ? 0 : limit - position;
   }
 
   @Override
   public long transferTo(OutputStream target) throws IOException {
+    Objects.requireNonNull(target, "target: must not be null");
     byte[] bytes = new byte[room];
     long moved = 0;
     for (int size; (size = read(bytes, 0, bytes.length)) >= 0; moved += size) {

@@ -12,6 +12,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 /** Threads of this package, which do not keep the program alive. */
 final class Threads {
   private static final AtomicInteger COUNT = new AtomicInteger();
+  private static final ThreadGroup GROUP = new ThreadGroup(root(), "dbss");
 
   /** For calls of virtual threads and of futures, and for providers. */
   static final ExecutorService POOL =
@@ -25,9 +26,19 @@ final class Threads {
 
   private static Thread make(Runnable work) {
     // Without the values that are inherited from whichever thread needs it first.
-    Thread thread = new Thread(null, work, "dbss-" + COUNT.incrementAndGet(), 0, false);
+    Thread thread = new Thread(GROUP, work, "dbss-" + COUNT.incrementAndGet(), 0, false);
+    thread.setContextClassLoader(ClassLoader.getSystemClassLoader());
+    thread.setPriority(Thread.NORM_PRIORITY);
     thread.setDaemon(true);
     return thread;
+  }
+
+  private static ThreadGroup root() {
+    ThreadGroup root = Thread.currentThread().getThreadGroup();
+    while (root.getParent() != null) {
+      root = root.getParent();
+    }
+    return root;
   }
 
   private static MethodHandle find() {

@@ -56,7 +56,7 @@ final class Upcalls implements Abi.Callbacks {
       return call.onWrite(data, length);
     } catch (Throwable e) {
       if (call != null) {
-        call.thrown = e;
+        call.threw(e);
       }
       return 1;
     }
@@ -70,7 +70,7 @@ final class Upcalls implements Abi.Callbacks {
       return call.onProgress(operation);
     } catch (Throwable e) {
       if (call != null) {
-        call.thrown = e;
+        call.threw(e);
       }
       return 1;
     }

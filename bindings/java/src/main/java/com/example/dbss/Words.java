@@ -65,6 +65,9 @@ final class Words {
       case Abi.DBSS_PART_VALUE:
         return isTyped && text.equals("\"" + option.value + '"') ? given() : text;
       case Abi.DBSS_PART_DURATION:
+        if (isTyped && text.equals(option.value + " ms")) {
+          return given();
+        }
         if (text.endsWith(" ms")) {
           return duration(text.substring(0, text.length() - 3));
         }

@@ -43,6 +43,7 @@ import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
@@ -81,7 +82,10 @@ class ClientTest {
         assertEquals(Format.PDF, stream.format());
         assertEquals(content.length, stream.size());
         assertEquals(content[0], stream.read());
-        assertTrue(stream.available() > 0);
+        int available = stream.available();
+        assertTrue(available > 0);
+        thrown(NullPointerException.class, () -> stream.transferTo(null));
+        assertEquals(available, stream.available());
         assertEquals(content[1], stream.readNBytes(1)[0]);
         assertEquals(content.length - 2, stream.transferTo(OutputStream.nullOutputStream()));
         assertEquals(-1, stream.read());
@@ -99,6 +103,27 @@ class ClientTest {
       assertEquals(Mock.sumOf(report), Mock.sum(written.toByteArray()));
       try (ReportStream stream = client.openReport(instance, id)) {
         assertEquals(Mock.sumOf(report), Mock.sum(stream.readAllBytes()));
+      }
+    }
+  }
+
+  @Test
+  void reportThatNoArrayCanHoldIsRefusedBeforeItArrives() throws Exception {
+    String own = Mock.addInstance();
+    String id = Mock.addReport(Map.of("format", "pdf", "instance", own)).get("id").getAsString();
+    Mock.fault(id, Map.of("content_length", "3000000000"));
+    CallOptions typed = new CallOptions().maxMemoryBytes(Long.MAX_VALUE);
+    try (DbssClient client = Mock.builder().maxAttempts(1).build()) {
+      for (CallOptions options : List.of(typed, new CallOptions())) {
+        DbssException e =
+            thrown(DbssException.class, () -> client.with(options).downloadReport(own, id));
+        assertEquals(Status.LIMIT_EXCEEDED, e.status());
+        assertEquals("maxMemoryBytes", e.parameter());
+        assertEquals(
+            "the report is larger than an array can be, 2147483639 bytes, whatever maxMemoryBytes"
+                + " is; save it with downloadReportToFile, or read it with openReport",
+            e.getMessage());
+        assertEquals(1, e.attempts());
       }
     }
   }
@@ -184,6 +209,115 @@ class ClientTest {
       assertSame(
           own, thrown(IOException.class, () -> client.downloadReportTo(instance, pdf, target)));
     }
+  }
+
+  @Test
+  void firstExceptionOfACallbackHasTheLaterOnes() throws Exception {
+    IOException full = new IOException("disk full");
+    var logging = new IllegalStateException("the log is closed");
+    OutputStream target =
+        new OutputStream() {
+          @Override
+          public void write(int one) throws IOException {
+            throw full;
+          }
+        };
+    DbssClient.Builder builder =
+        Mock.builder()
+            .onLog(
+                record -> {
+                  if (record.error() != null) {
+                    throw logging;
+                  }
+                });
+    try (DbssClient client = builder.build()) {
+      assertSame(
+          full, thrown(IOException.class, () -> client.downloadReportTo(instance, pdf, target)));
+      assertArrayEquals(new Throwable[] {logging}, full.getSuppressed());
+    }
+  }
+
+  /** Makes a call again and again, so that a callback throws at each place. */
+  private static void throwAtEachPlace(
+      CallOptions options, java.util.function.BiConsumer<DbssClient, Integer> call) {
+    for (int n = 0; ; n++) {
+      var left = new AtomicInteger(n);
+      Runnable throwing =
+          () -> {
+            if (left.getAndDecrement() == 0) {
+              throw new IllegalStateException("mine");
+            }
+          };
+      DbssClient.Builder builder = Mock.builder().onLog(record -> throwing.run());
+      options.onResult(result -> throwing.run());
+      try (DbssClient client = builder.build()) {
+        left.set(n);
+        call.accept(client.with(options), n);
+      }
+      if (left.get() >= 0) {
+        assertTrue(n > 2, "there was hardly a callback");
+        return;
+      }
+    }
+  }
+
+  @Test
+  void exceptionOfACallbackTellsWhichFileIsThere() throws Exception {
+    var kept = new AtomicInteger();
+    for (boolean named : new boolean[] {true, false}) {
+      throwAtEachPlace(
+          new CallOptions(),
+          (client, n) -> {
+            Path own = directory.resolve(named + "-" + n);
+            Path file = own.resolve("report.pdf");
+            try {
+              Files.createDirectory(own);
+              if (named) {
+                client.downloadReportToFile(instance, pdf, file);
+              } else {
+                client.downloadReportToDirectory(instance, pdf, own);
+              }
+            } catch (IllegalStateException e) {
+              var paths =
+                  Stream.of(e.getSuppressed())
+                      .map(one -> ((DbssException) one).path())
+                      .collect(Collectors.toList());
+              assertEquals(paths, list(own), "throwing at " + n);
+              kept.addAndGet(paths.size());
+            } catch (IOException e) {
+              throw new AssertionError(e);
+            }
+          });
+    }
+    assertTrue(kept.get() >= 2, "no file was kept");
+  }
+
+  private static List<Path> list(Path directory) {
+    try (Stream<Path> files = Files.list(directory)) {
+      return files.collect(Collectors.toList());
+    } catch (IOException e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  @Test
+  void exceptionOfACallbackHasTheResultOfAMirror() throws Exception {
+    String own = Mock.addInstance();
+    Mock.control("POST", "/reports", Map.of("format", "pdf", "count", 2, "instance", own));
+    MirrorOptions options = new MirrorOptions().instanceId(own).parallel(1);
+    var downloaded = new java.util.TreeSet<Long>();
+    throwAtEachPlace(
+        new CallOptions(),
+        (client, n) -> {
+          try {
+            client.mirror(directory.resolve("archive-" + n), options);
+          } catch (IllegalStateException e) {
+            var result = ((DbssException) e.getSuppressed()[0]).mirrorResult();
+            downloaded.add(result.downloaded());
+          }
+        });
+    // One that was cancelled, and one that was complete.
+    assertTrue(downloaded.containsAll(List.of(0L, 2L)), downloaded.toString());
   }
 
   @Test
@@ -307,6 +441,7 @@ class ClientTest {
       new ObjectOutputStream(bytes).writeObject(e);
       var read = new ObjectInputStream(new ByteArrayInputStream(bytes.toByteArray())).readObject();
       assertEquals("the-id", ((DbssException) read).requestId());
+      assertEquals(e.serviceDetails(), ((DbssException) read).serviceDetails());
     }
   }
 
@@ -359,6 +494,18 @@ class ClientTest {
       MirrorOptions mirror = new MirrorOptions().name("");
       DbssException part = thrown(DbssException.class, () -> client.mirror(directory, mirror));
       assertEquals("name", part.parameter());
+      for (String offset : List.of("+01:02:03", "+18:00", "-15:00")) {
+        says(
+            "utcOffset",
+            "utcOffset: must be from -14:59 to +14:59, in whole minutes, but is " + offset,
+            () -> new MirrorOptions().utcOffset(ZoneOffset.of(offset)));
+      }
+      // These bounds are those of libdbss.
+      Path archive = directory.resolve("archive");
+      MirrorOptions all = new MirrorOptions().instanceId(Mock.addInstance());
+      client.mirror(archive, all.utcOffset(ZoneOffset.of("+14:59")));
+      MirrorOptions far = new MirrorOptions().set("utc_offset", "+15:00");
+      fails(Status.INVALID_VALUE, () -> client.mirror(archive, far));
       says(
           "instanceId",
           "instanceId: must not hold a NUL character",
@@ -392,6 +539,10 @@ class ClientTest {
         "agencyDuration: must be from 15 min to 24 h, but is PT1M",
         () -> Mock.builder().agencyDuration(Duration.ofMinutes(1)).build());
     says(
+        "agencyDuration",
+        "agencyDuration: must be whole seconds, but is PT15M0.5S",
+        () -> Mock.builder().agencyDuration(Duration.ofMillis(900_500)).build());
+    says(
         "pollInterval",
         "pollInterval: must be from 1 ms to 24 h, but is DbssClient.NO_LIMIT",
         () -> Mock.builder().pollInterval(DbssClient.NO_LIMIT).build());
@@ -405,7 +556,8 @@ class ClientTest {
         () -> Mock.builder().fileMode(PosixFilePermissions.fromString("r--r-----")).build());
     says(
         "logLevel",
-        "logLevel: must be one of error, warning, info, debug, but is OFF",
+        "logLevel: must be one of ERROR, WARNING, INFO, DEBUG, but is OFF; for no records set"
+            + " neither onLog nor logger",
         () -> Mock.builder().logLevel(System.Logger.Level.OFF).build());
     says(
         "secretKey",
@@ -489,6 +641,11 @@ class ClientTest {
                       () -> builder.endpoint("http://a.example", null))),
               Map.entry("token", List.of(() -> builder.token(null), () -> client.setToken(null))),
               Map.entry("caFile", List.of(() -> builder.caFile(null))),
+              Map.entry(
+                  "fileMode",
+                  List.of(
+                      () -> builder.fileMode(null),
+                      () -> builder.fileMode(Collections.singleton(null)))),
               Map.entry(
                   "totalTimeout",
                   List.of(() -> builder.totalTimeout(null), () -> options.totalTimeout(null))),
@@ -855,6 +1012,32 @@ class ClientTest {
   }
 
   @Test
+  void streamsThatAreOpenedAfterAFailureOrBeforeItGoOn() throws Exception {
+    String id = Mock.addReport(Map.of("format", "pdf", "size", 2 << 20)).get("id").getAsString();
+    var queue = new ArrayList<Runnable>();
+    try (DbssClient client = Mock.builder().executor(queue::add).build()) {
+      var fallbacks = new ArrayList<CompletableFuture<ReportStream>>();
+      CompletableFuture<ReportStream> failed =
+          client.openReportAsync(instance, "missing-0123456789");
+      fallbacks.add(failed.exceptionally(e -> client.openReport(instance, id)));
+      fallbacks.add(failed.handle((stream, e) -> client.openReport(instance, id)));
+      var handedOut = new CompletableFuture<ReportStream>();
+      client.async(
+          c -> {
+            handedOut.complete(c.openReport(instance, id));
+            throw new IllegalStateException("mine");
+          });
+      fallbacks.add(handedOut);
+      queue.forEach(Runnable::run);
+      for (var one : fallbacks) {
+        try (ReportStream stream = one.join()) {
+          assertEquals(2 << 20, stream.readAllBytes().length);
+        }
+      }
+    }
+  }
+
+  @Test
   void executorThatRefusesTheWorkFailsTheFuture() {
     for (Throwable refused :
         List.of(
@@ -874,21 +1057,45 @@ class ClientTest {
   }
 
   @Test
-  void threadsOfThePackageInheritNothing() {
+  void threadsOfThePackageInheritNothing() throws Exception {
     var inherited = new InheritableThreadLocal<String>();
-    inherited.set("mine");
-    try (DbssClient client = Mock.builder().build()) {
-      List<CompletableFuture<String>> all = new ArrayList<>();
-      for (int i = 0; i < 20; i++) {
-        all.add(
-            client.async(
-                c -> {
-                  c.check();
-                  return inherited.get();
-                }));
-      }
-      all.forEach(one -> assertNull(one.join()));
-    }
+    var groups = Collections.synchronizedSet(new java.util.HashSet<ThreadGroup>());
+    var begun = new CountDownLatch(100);
+    var own = new ThreadGroup("mine");
+    Thread caller =
+        new Thread(
+            own,
+            () -> {
+              inherited.set("mine");
+              try (DbssClient client = Mock.builder().build()) {
+                List<CompletableFuture<Void>> all = new ArrayList<>();
+                for (int i = 0; i < 100; i++) {
+                  all.add(
+                      client.async(
+                          c -> {
+                            begun.countDown();
+                            begun.await();
+                            assertNull(inherited.get());
+                            Thread thread = Thread.currentThread();
+                            assertEquals(Thread.NORM_PRIORITY, thread.getPriority());
+                            assertSame(
+                                ClassLoader.getSystemClassLoader(), thread.getContextClassLoader());
+                            groups.add(thread.getThreadGroup());
+                            return null;
+                          }));
+                }
+                all.forEach(CompletableFuture::join);
+              }
+            });
+    caller.setPriority(Thread.MIN_PRIORITY);
+    caller.setContextClassLoader(null);
+    var failed = new AtomicReference<Throwable>();
+    caller.setUncaughtExceptionHandler((thread, e) -> failed.set(e));
+    caller.start();
+    caller.join();
+    assertNull(failed.get());
+    assertEquals(1, groups.size());
+    assertFalse(groups.contains(own));
   }
 
   @Test
@@ -943,7 +1150,11 @@ class ClientTest {
         records.stream().filter(r -> r.level() == System.Logger.Level.ERROR).findAny().get();
     assertEquals(Status.NOT_FOUND, failed.error().status());
     assertEquals("missing-0123456789", failed.reportId());
-    assertTrue(failed.toString().contains("request_id="));
+    // Each id comes once.
+    String shown = failed.toString();
+    for (String id : List.of(failed.reportId(), failed.error().requestId())) {
+      assertEquals(id.length(), shown.length() - shown.replace(id, "").length(), shown);
+    }
     assertFalse(records.toString().contains(Mock.value("token")));
     var own = new IllegalStateException("mine");
     DbssClient.Builder throwing =
@@ -961,6 +1172,30 @@ class ClientTest {
                 client.downloadReport(instance, "missing-0123456789");
               }
             }));
+  }
+
+  @Test
+  void twoKindsOfCredentialsAreAnError() {
+    TokenProvider tokens = refused -> new Token("t");
+    PasscodeProvider passcodes = refused -> "1";
+    String both = " exclude each other; give one of them";
+    for (var one :
+        Map.<DbssClient.Builder, String>of(
+                Mock.builder().tokenProvider(tokens), "a token provider and a token" + both,
+                Mock.builder().set("access_key", "a"), "a token and an access key" + both,
+                with(tokens).set("token", "t"), "a token provider and a token" + both)
+            .entrySet()) {
+      says(null, one.getValue(), one.getKey()::build);
+    }
+    String needs = "passcodeProvider: needs iamUser, iamUserId, iamPassword and iamDomain";
+    for (var one :
+        Map.of(
+                DbssClient.builder(), needs,
+                Mock.builder(), needs + ", in place of a token",
+                with(tokens), needs + ", in place of a token provider")
+            .entrySet()) {
+      says("passcodeProvider", one.getValue(), one.getKey().passcodeProvider(passcodes)::build);
+    }
   }
 
   private DbssClient.Builder with(TokenProvider provider) {
@@ -996,6 +1231,7 @@ class ClientTest {
       assertTrue(client.downloadReport(instance, pdf).length > 0);
       // There are no such credentials.
       assertTrue(inner.get() instanceof DbssException, String.valueOf(inner.get()));
+      assertArrayEquals(new Throwable[] {own}, inner.get().getSuppressed());
     }
   }
 
@@ -1016,6 +1252,7 @@ class ClientTest {
       assertEquals(1, calls.get());
       assertEquals("token_provider", client.findCredentials().source());
       assertTrue(client.findCredentials().expiresAt().isAfter(Instant.now()));
+      assertEquals(client.findCredentials(), client.findCredentials());
     }
     var own = new IOException("the vault is closed");
     TokenProvider failing =
@@ -1149,8 +1386,11 @@ class ClientTest {
     assertThrows(IOException.class, stream::readAllBytes);
     stream.close();
     stream.close();
-    IOException closed = assertThrows(IOException.class, stream::read);
-    assertEquals(Status.CLOSED, ((DbssException) closed.getCause()).status());
+    for (Executable use : List.<Executable>of(stream::read, stream::available)) {
+      IOException closed = assertThrows(IOException.class, use);
+      assertEquals("the stream is closed", closed.getMessage());
+      assertEquals(Status.CLOSED, ((DbssException) closed.getCause()).status());
+    }
     fails(Status.CLOSED, client::check);
     fails(Status.CLOSED, () -> client.setToken("t"));
     fails(Status.CLOSED, () -> client.reports(instance).iterator().hasNext());
@@ -1165,17 +1405,21 @@ class ClientTest {
     CompletableFuture<Void> other =
         client.async(
             c -> {
+              client.close();
               thrown(DbssCancelledException.class, c::check);
               fails(Status.CLOSED, c::check);
               return null;
             });
-    client.close();
-    CompletableFuture<byte[]> late = client.downloadReportAsync(instance, pdf);
-    queue.forEach(Runnable::run);
+    // Begins before the client is closed.
+    queue.remove(1).run();
+    other.join();
+    // The executor need not run the work any more.
+    assertTrue(early.isDone());
     var e = (DbssException) assertThrows(CompletionException.class, early::join).getCause();
     assertEquals(Status.CANCELLED, e.status());
     assertEquals(CancelledBy.CLOSE, e.cancelledBy());
-    other.join();
+    CompletableFuture<byte[]> late = client.downloadReportAsync(instance, pdf);
+    queue.forEach(Runnable::run);
     var refused = (DbssException) assertThrows(CompletionException.class, late::join).getCause();
     assertEquals(Status.CLOSED, refused.status());
   }
@@ -1245,6 +1489,16 @@ class ClientTest {
       assertEquals(25, list.stream().map(Report::id).distinct().count());
       assertEquals(25, list.total().getAsLong());
       assertFalse(list.iterator().hasNext());
+      var results = new ArrayList<CallResult>();
+      CallOptions watched = new CallOptions().onResult(results::add);
+      Listing<Report> ended;
+      try (DbssClient other = Mock.builder().build()) {
+        ended = other.with(watched).reports(own);
+        assertEquals(25, ended.stream().count());
+      }
+      int calls = results.size();
+      assertFalse(ended.iterator().hasNext());
+      assertEquals(calls, results.size());
       Mock.fault("@reports.list", Map.of("status", 500, "skip", 1, "times", 1));
       Listing<Report> broken = client.with(new CallOptions().pageSize(20)).reports(own);
       var iterator = broken.iterator();
@@ -1282,7 +1536,7 @@ class ClientTest {
                       } catch (java.util.NoSuchElementException e) {
                         return null;
                       } catch (DbssException e) {
-                        assertEquals("list: another thread reads it", e.getMessage());
+                        assertEquals("list: another call reads it", e.getMessage());
                         assertEquals(Status.BUSY, e.status());
                       }
                     }
@@ -1451,6 +1705,42 @@ class ClientTest {
   }
 
   @Test
+  void veryLongNumbersAreReadInABoundedTime() {
+    String digits = "9".repeat(4 << 20);
+    org.junit.jupiter.api.Assertions.assertTimeoutPreemptively(
+        Duration.ofMinutes(1),
+        () -> {
+          assertEquals(digits, Json.parse(digits));
+          assertNull(new Report(Map.of("percentum", digits)).percentum());
+          assertFalse(new Report(Map.of("percentum", "-0." + digits)).isReady());
+        });
+    assertEquals(new java.math.BigDecimal("9".repeat(1000)), Json.parse("9".repeat(1000)));
+  }
+
+  @Test
+  void itemsAreValuesThatCannotBeChanged() throws Exception {
+    String own = Mock.addInstance();
+    Map<String, Object> report =
+        Map.of("format", "pdf", "instance", own, "extra", Map.of("tags", List.of(Map.of("a", 1))));
+    Mock.addReport(report);
+    Mock.addReport(report);
+    try (DbssClient client = Mock.builder().build()) {
+      List<Report> first = client.reports(own).stream().collect(Collectors.toList());
+      List<Report> second = client.reports(own).stream().collect(Collectors.toList());
+      assertEquals(first, second);
+      assertEquals(2, Stream.concat(first.stream(), second.stream()).distinct().count());
+      Map<String, Object> raw = first.get(0).raw();
+      assertFalse(first.get(0).equals(new Object()));
+      assertFalse(new Report(raw).equals(new Template(raw)));
+      List<Object> tags = Json.list(raw.get("tags"));
+      for (Executable change :
+          List.<Executable>of(raw::clear, tags::clear, () -> Json.map(tags.get(0)).clear())) {
+        thrown(UnsupportedOperationException.class, change);
+      }
+    }
+  }
+
+  @Test
   void reportsAreGeneratedAndDeletedAndSchedulesChanged() throws Exception {
     String own = Mock.addInstance();
     String template =
@@ -1574,7 +1864,10 @@ class ClientTest {
       assertTrue(whole.toString().startsWith("listed=3, downloaded=1, "), whole.toString());
       options.utcOffset(ZoneOffset.UTC).utcOffset(ZoneOffset.ofHours(8)).utcOffset(ZoneOffset.UTC);
       options.since(LocalDate.of(2030, 1, 1)).until(LocalDate.of(2030, 1, 1));
-      assertEquals(0, client.mirror(archive, options).listed());
+      MirrorResult none = client.mirror(archive, options.type("AUDIT_REPORT_DAY"));
+      assertEquals(0, none.listed());
+      assertEquals(1, none.gaps().size());
+      assertEquals(none.gaps(), client.mirror(archive, options).gaps());
       assertNull(thrown(DbssException.class, () -> client.mirror(null, options)).mirrorResult());
     }
   }
