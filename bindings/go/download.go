@@ -69,7 +69,8 @@ func (c *Client) DownloadReportToFile(ctx context.Context, instanceID, reportID,
 // DownloadReportTo downloads a report to a writer while it arrives. What was written before
 // a failure stays written: only after a nil error it was the whole report. An error of the
 // writer is returned as it is. To an [*os.File] libdbss writes itself, through a copy of its
-// descriptor, without its deadlines. Closing the file does not end the call: end its context.
+// descriptor, without its deadlines; as every close, that of the copy gives back the POSIX
+// record locks of the process on the file. Closing the file does not end the call: end its context.
 // The reader of a pipe sees the end when the call has ended too.
 //
 // Errors: [ErrNotResumable] or [ErrTruncated] if the transfer broke and could not be resumed;
@@ -92,32 +93,60 @@ func (c *Client) DownloadReportTo(ctx context.Context, w io.Writer, instanceID, 
 }
 
 func (c *Client) downloadToDescriptor(ctx context.Context, file *os.File, instanceID, reportID string, options []CallOption) error {
+	return c.run(ctx, options, takesLocale, func(k *call) *abi.Failure {
+		fd, err := duplicate(file)
+		if err != nil {
+			return k.refused(err)
+		}
+		s := k.settings
+		failure := abi.ReportDownloadToFD(k.id, k.context, s.project, instanceID, reportID, s.locale, fd, k.operation)
+		if err := syscall.Close(fd); err != nil && failure == nil {
+			return k.refused(err)
+		}
+		return failure
+	})
+}
+
+// duplicate returns a copy of the descriptor of a file, which must be closed. It is none of 0
+// to 2, which a program may have closed.
+func duplicate(file *os.File) (int, error) {
 	// Not Fd(), which would make the file block.
 	connection, err := file.SyscallConn()
+	if err != nil {
+		return 0, fs.ErrClosed
+	}
 	var fd uintptr
 	var errno syscall.Errno
-	if err == nil {
-		// A copy, because Close would wait until Control returns. It is none of 0 to 2, which
-		// a program may have closed.
-		err = connection.Control(func(own uintptr) {
-			fd, _, errno = syscall.Syscall(syscall.SYS_FCNTL, own, syscall.F_DUPFD_CLOEXEC, 3)
-		})
-	}
+	// Close waits until Control returns.
+	err = connection.Control(func(own uintptr) {
+		fd, _, errno = syscall.Syscall(syscall.SYS_FCNTL, own, syscall.F_DUPFD_CLOEXEC, 3)
+	})
 	if err != nil {
-		closed := newError(ErrArgument, "w", "w: file already closed")
-		closed.causes = []error{fs.ErrClosed}
-		return closed
+		return 0, fs.ErrClosed
 	}
 	if errno != 0 {
-		failed := newError(ErrResource, "w", "w: cannot copy the descriptor: "+errno.Error())
-		failed.Errno = errno
-		return failed
+		return 0, errno
 	}
-	defer syscall.Close(int(fd))
-	return c.run(ctx, options, takesLocale, func(k *call) *abi.Failure {
-		s := k.settings
-		return abi.ReportDownloadToFD(k.id, k.context, s.project, instanceID, reportID, s.locale, int(fd), k.operation)
-	})
+	return int(fd), nil
+}
+
+// refused is the failure of a call whose file cannot be used.
+func (k *call) refused(err error) *abi.Failure {
+	k.callbackErr = err
+	status := ErrFile
+	switch err {
+	case fs.ErrClosed, syscall.EBADF:
+		status = ErrArgument
+	case syscall.EMFILE:
+		status = ErrResource
+	case syscall.ENOSPC, syscall.EDQUOT:
+		status = ErrDiskFull
+	}
+	failure := abi.NewFailure(int32(status), "w", abi.Part{Text: "w: " + err.Error()})
+	if errno, ok := err.(syscall.Errno); ok {
+		failure.OSCode = int32(errno)
+	}
+	return failure
 }
 
 // ReportStream is a report that is read in parts. One goroutine reads; any may close it.

@@ -242,7 +242,9 @@ pub unsafe extern "C" fn dbss_report_download_to_directory(
 /// @param ctx, project, instance, id, locale as dbss_report_download.
 /// @param fd descriptor. Open for writing, blocking or not; it is never closed,
 ///   and its mode is not changed. The call writes to a copy, so you may close it
-///   meanwhile; a reader then sees the end when the call ends.
+///   meanwhile; a reader then sees the end when the call ends. As with every
+///   close, that of the copy gives back the record locks of the process on the
+///   file (F_SETLK, lockf(); not flock()).
 /// @errors ARGUMENT (not open for writing); BROKEN_PIPE (its reader closed it;
 ///   never SIGPIPE); DISK_FULL, FILE; INVALID_ID, INVALID_LOCALE; as
 ///   dbss_context_find_credentials

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Info, Sink};
 use crate::error::{Error, Status};
@@ -15,7 +15,8 @@ const MAX_PART: usize = 4096;
 
 pub(crate) struct Descriptor {
     /// A copy: if the caller closes its own during the call, another file may get its number.
-    fd: OwnedFd,
+    /// None when it is closed at the end.
+    fd: Option<File>,
     /// The same terminal, opened again in non-blocking mode: a write to a stopped terminal
     /// may block after some bytes.
     terminal: Option<File>,
@@ -55,6 +56,7 @@ impl Descriptor {
         }
         let fd = fd
             .try_clone_to_owned()
+            .map(File::from)
             .map_err(|e| super::file::failure("cannot copy the descriptor", &e))?;
         let terminal = fd
             .is_terminal()
@@ -68,7 +70,7 @@ impl Descriptor {
             WriteMode::NonBlocking
         };
         Ok(Descriptor {
-            fd,
+            fd: Some(fd),
             terminal,
             write_mode,
         })
@@ -81,7 +83,9 @@ impl Sink for Descriptor {
     }
 
     fn write(&mut self, mut bytes: &[u8], call: &Call) -> Result<(), Error> {
-        let fd = self.terminal.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+        let Some(fd) = self.terminal.as_ref().or(self.fd.as_ref()).map(AsFd::as_fd) else {
+            return Err(Error::new(Status::Internal, "the descriptor is closed"));
+        };
         while !bytes.is_empty() {
             let part = &bytes[..bytes.len().min(MAX_PART)];
             let written = match self.write_mode {
@@ -128,6 +132,11 @@ impl Sink for Descriptor {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
-        Ok(())
+        // Some file systems store a file when the first of its descriptors is closed, and tell
+        // only then that they cannot. The caller's close would not tell it again.
+        match self.fd.take().map(sys::close) {
+            Some(Err(e)) => Err(super::file::failure("cannot close the descriptor", &e)),
+            _ => Ok(()),
+        }
     }
 }

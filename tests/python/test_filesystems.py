@@ -385,6 +385,20 @@ def expect_code(error, code):
     assert error.os_code == code
 
 
+@pytest.mark.parametrize("name", ["full", "over a quota", "broken", "broken at close", "full at close"])
+def test_a_descriptor_of_a_file_system_in_trouble_is_an_error(client, new_report, tmp_path, name):
+    code, options = TROUBLE[name]
+    report = new_report(1 << 20)
+    (tmp_path / "stored").mkdir()
+    with start_fuse(tmp_path, **options) as directory:
+        descriptor = os.open(directory / "new.bin", os.O_CREAT | os.O_WRONLY)
+        with pytest.raises(dbss.FileError) as caught:
+            client.download_report_to(*report.ids, descriptor)
+        expect_code(caught.value, code)
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("name", TROUBLE)
 def test_a_file_system_in_trouble_gets_no_file(client, new_report, tmp_path, name, replace):
