@@ -45,6 +45,8 @@ final class Call extends AbstractInterruptibleChannel {
   private Supplier<DbssException> done;
   private MirrorResult mirrorResult;
 
+  private DbssException failed;
+
   private OutputStream target;
   private byte[] chunk;
   private long written;
@@ -118,6 +120,11 @@ final class Call extends AbstractInterruptibleChannel {
   void mirrored(int status, MirrorResult result) {
     mirrorResult = result;
     done = status == 0 ? () -> DbssException.mirrored(result) : null;
+  }
+
+  /** {@return the last failure that is the call's own; null for none} */
+  DbssException failed() {
+    return failed;
   }
 
   static DbssException closed(String parameter, String what) {
@@ -218,7 +225,7 @@ final class Call extends AbstractInterruptibleChannel {
   /** Throws the failure of the call: what a callback threw, or the error of its operation. */
   void check(int status) {
     Throwable own = thrown;
-    DbssException failed = status == 0 ? null : failure(status).with(mirrorResult);
+    failed = status == 0 ? null : failure(status).with(mirrorResult);
     if (own != null) {
       thrown = null;
       // That the call was cancelled is no news, but what it has done before is.

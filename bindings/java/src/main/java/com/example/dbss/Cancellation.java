@@ -41,9 +41,13 @@ final class Cancellation {
     calls.forEach(Call::cancel);
   }
 
-  /** The work has its result, so that the end of the future no longer cancels anything. */
-  synchronized void done() {
-    done = true;
+  /**
+   * Says that the work has its result, so that the end of the future no longer cancels anything;
+   * false if it was cancelled before.
+   */
+  synchronized boolean finish() {
+    done |= !cancelled;
+    return done;
   }
 
   synchronized void cancelUnlessDone() {

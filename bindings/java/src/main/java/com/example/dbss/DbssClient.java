@@ -330,7 +330,19 @@ public final class DbssClient implements AutoCloseable {
 
   /** The executor of a future may never run its work. */
   private void failQueued() {
-    queued.forEach(one -> one.completeExceptionally(Call.cancelledByClose(List.of())));
+    for (CompletableFuture<?> one : queued) {
+      if (!queued.remove(one)) {
+        continue;
+      }
+      Runnable fail = () -> one.completeExceptionally(Call.cancelledByClose(List.of()));
+      try {
+        // What depends on it may wait.
+        Threads.POOL.execute(fail);
+      } catch (Throwable e) {
+        // There are no more threads.
+        fail.run();
+      }
+    }
   }
 
   /**
@@ -429,7 +441,7 @@ public final class DbssClient implements AutoCloseable {
                     out));
             return bytes(out);
           } catch (DbssException e) {
-            throw explained(e, call.result());
+            throw e == call.failed() ? explained(e, call.result()) : e;
           } finally {
             ABI.dbss_buffer_free(out);
           }
@@ -440,7 +452,7 @@ public final class DbssClient implements AutoCloseable {
   /** Advises to raise the limit only if that helps. */
   private static DbssException explained(DbssException failed, CallResult result) {
     return failed.status() == Status.LIMIT_EXCEEDED
-            && Math.max(result.total(), result.received()) >= MAX_ARRAY
+            && (result.total() > MAX_ARRAY || result.received() >= MAX_ARRAY)
         ? failed.withMessage("maxMemoryBytes", TOO_LARGE)
         : failed;
   }
@@ -918,13 +930,13 @@ public final class DbssClient implements AutoCloseable {
    */
   public <T> CompletableFuture<T> async(Work<T> work) {
     DbssException.required("work", work);
-    CompletableFuture<T> future = new CompletableFuture<>();
     boolean isOpen = !context.isClosed();
-    Cancellation cancellation = new Cancellation(isOpen ? context : null);
+    WorkFuture<T> future = new WorkFuture<>(new Cancellation(isOpen ? context : null));
     future.whenComplete(
         (result, error) -> {
           queued.remove(future);
-          cancellation.cancelUnlessDone();
+          // The other ways to complete it, such as completeAsync.
+          future.cancellation.cancelUnlessDone();
         });
     if (isOpen) {
       queued.add(future);
@@ -934,7 +946,7 @@ public final class DbssClient implements AutoCloseable {
       }
     }
     try {
-      executor.execute(() -> complete(future, cancellation, work));
+      executor.execute(() -> complete(future, work));
     } catch (Throwable e) {
       // Also an OutOfMemoryError, when the system has no more threads.
       future.completeExceptionally(e);
@@ -942,13 +954,13 @@ public final class DbssClient implements AutoCloseable {
     return future;
   }
 
-  private <T> void complete(CompletableFuture<T> future, Cancellation cancellation, Work<T> work) {
+  private <T> void complete(WorkFuture<T> future, Work<T> work) {
     queued.remove(future);
     if (future.isDone()) {
       return;
     }
     Cancellation outer = Cancellation.CURRENT.get();
-    Cancellation.CURRENT.set(cancellation);
+    Cancellation.CURRENT.set(future.cancellation);
     T result = null;
     Throwable failure = null;
     try {
@@ -959,11 +971,11 @@ public final class DbssClient implements AutoCloseable {
       // What depends on the future may run at once, on this thread, and is not part of the work.
       Cancellation.CURRENT.set(outer);
     }
-    cancellation.done();
     boolean wasFirst =
-        failure == null ? future.complete(result) : future.completeExceptionally(failure);
+        future.cancellation.finish()
+            && (failure == null ? future.complete(result) : future.completeExceptionally(failure));
     if (!wasFirst) {
-      cancellation.cancel();
+      future.cancellation.cancel();
       if (result instanceof ReportStream) {
         ((ReportStream) result).close();
       }

@@ -38,6 +38,8 @@ import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -1034,6 +1036,39 @@ class ClientTest {
           assertEquals(2 << 20, stream.readAllBytes().length);
         }
       }
+    }
+  }
+
+  @Test
+  void callOfAFutureEndsBeforeWhatDependsOnIt() throws Exception {
+    ExecutorService one = Executors.newFixedThreadPool(1);
+    try (DbssClient client = Mock.builder().executor(one).build()) {
+      byte[] content =
+          client
+              .downloadReportAsync(instance, Mock.silent())
+              .orTimeout(50, TimeUnit.MILLISECONDS)
+              // It needs the thread of the call.
+              .exceptionally(e -> client.downloadReportAsync(instance, pdf).join())
+              .get(30, TimeUnit.SECONDS);
+      assertTrue(content.length > 0);
+    } finally {
+      one.shutdown();
+    }
+  }
+
+  @Test
+  void closingDoesNotWaitForWhatDependsOnFutures() throws Exception {
+    List<Runnable> never = new ArrayList<>();
+    DbssClient client = Mock.builder().executor(never::add).build();
+    var first = client.downloadReportAsync(instance, pdf);
+    var second = client.downloadReportAsync(instance, pdf);
+    var ends =
+        List.of(
+            first.handle((r, e) -> second.handle((x, y) -> 1).join()),
+            second.handle((r, e) -> first.handle((x, y) -> 1).join()));
+    client.close();
+    for (var end : ends) {
+      assertEquals(1, end.get(30, TimeUnit.SECONDS));
     }
   }
 
