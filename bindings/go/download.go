@@ -37,8 +37,8 @@ func (c *Client) DownloadReport(ctx context.Context, instanceID, reportID string
 
 // DownloadReportToFile downloads a report to a file, and returns its path. In a directory,
 // or if the path ends with a slash, the file gets a safe form of the report's own name. The
-// directory must exist. The file appears only when it is complete and on the disk; after a failure an existing
-// file is unchanged. Its mode is that of [WithFileMode].
+// directory must exist. The file appears only when it is complete and on the disk; after a
+// failure an existing file is unchanged. Its mode is that of [WithFileMode].
 //
 // Options: [WithReplace], [WithLocale] and those of any call.
 //
@@ -70,8 +70,8 @@ func (c *Client) DownloadReportToFile(ctx context.Context, instanceID, reportID,
 // a failure stays written: only after a nil error it was the whole report. An error of the
 // writer is returned as it is. To an [*os.File] libdbss writes itself, through a copy of its
 // descriptor, without its deadlines; as every close, that of the copy gives back the POSIX
-// record locks of the process on the file. Closing the file does not end the call: end its context.
-// The reader of a pipe sees the end when the call has ended too.
+// record locks of the process on the file. Closing the file does not end the call: end its
+// context. The reader of a pipe sees the end when the call has ended too.
 //
 // Errors: [ErrNotResumable] or [ErrTruncated] if the transfer broke and could not be resumed;
 // [ErrBrokenPipe], [ErrDiskFull]; those of [Client.DownloadReport].

@@ -76,10 +76,11 @@ func (c CancelledBy) String() string {
 
 // Error is the error of a call. No text in it contains a secret.
 //
-// [errors.Is] compares it with a [Status] or its group, and [errors.As] finds the Status; with [context.Canceled] or
+// [errors.Is] compares it with a [Status] or its group; with [context.Canceled] or
 // [context.DeadlineExceeded] if the context ended the call; with [fs.ErrExist],
 // [fs.ErrNotExist] and other errors of the system; with [fs.ErrClosed] after Close; with
 // [os.ErrDeadlineExceeded] after a timeout; and with the error that a callback returned.
+// [errors.As] finds the Status.
 type Error struct {
 	// Why the call failed.
 	Status Status

@@ -308,7 +308,7 @@ func WithProgress(progress func(Progress) error) CallOption {
 }
 
 // WithResult fills a Result when the call is over, also if it failed; for a stream, when it
-// is closed and no read runs any more. A nil result is none.
+// is closed, or collected as garbage, and no read runs any more. A nil result is none.
 func WithResult(result *Result) CallOption {
 	return callOption{0, func(c *callSettings) { c.result = result }}
 }
