@@ -372,6 +372,7 @@ TROUBLE = {
     "broken at rename": failing(errno.EIO, "rename", "rename_flags"),
     "read only": (errno.EROFS, {"read_only": True}),
 }
+WHILE_WRITING = ("full", "over a quota", "broken", "broken at close", "full at close")
 TROUBLE_OF_MANIFEST = {
     "at write": failing(errno.EIO, "write", refused_to="manifest.jsonl"),
     "at fsync": failing(errno.EIO, "fsync", refused_to="manifest.jsonl"),
@@ -385,7 +386,7 @@ def expect_code(error, code):
     assert error.os_code == code
 
 
-@pytest.mark.parametrize("name", ["full", "over a quota", "broken", "broken at close", "full at close"])
+@pytest.mark.parametrize("name", WHILE_WRITING)
 def test_a_descriptor_of_a_file_system_in_trouble_is_an_error(client, new_report, tmp_path, name):
     code, options = TROUBLE[name]
     report = new_report(1 << 20)
