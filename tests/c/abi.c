@@ -1,5 +1,7 @@
 /* Rules of dbss.h that the conformance cases cannot express. */
 
+#include <arpa/inet.h>
+
 #include "calls.h"
 
 #include <netinet/in.h>
@@ -225,7 +227,10 @@ static void *close_before_request_ends(void *argument)
 
 static void send_to_closed_connections(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    /* An address of its own: the kernel remembers, for each address, how much earlier
+     * connections could send at once, and makes buffers as large. */
+    const unsigned own = INADDR_LOOPBACK + 0x10000 + (unsigned)getpid() % 0xe00000;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(own)};
     socklen_t len = sizeof address;
     /* Connections inherit both. Small segments keep the client's buffer small too,
      * so a large request does not fit into the buffers. */
@@ -237,7 +242,8 @@ static void send_to_closed_connections(void)
         || bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0
         || getsockname(listener, (struct sockaddr *)&address, &len) != 0)
         fatal("cannot open a listener: %s", strerror(errno));
-    ctx = new_context_from(new_config(text("http://127.0.0.1:%d", ntohs(address.sin_port)), text("%090000d", 0)));
+    ctx = new_context_from(
+        new_config(text("http://%s:%d", inet_ntoa(address.sin_addr), ntohs(address.sin_port)), text("%090000d", 0)));
     signal(SIGPIPE, SIG_DFL);
     for (i = 0; i < 5; i++) {
         pthread_t server = start_thread(close_before_request_ends, &listener);
