@@ -1,9 +1,8 @@
 /* Rules of dbss.h that the conformance cases cannot express. */
 
-#include <arpa/inet.h>
-
 #include "calls.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
