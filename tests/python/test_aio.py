@@ -15,10 +15,7 @@ import pytest
 from dbss import aio
 
 import support
-from support import MIB, TIME_RANGE, TIMEOUT, sha256
-
-# Far less than the default stall timeout of 60 seconds.
-PROMPT = 5.0
+from support import MIB, PROMPT, TIME_RANGE, TIMEOUT, sha256
 
 # Lists show the reports of all tests, so the service is one of its own.
 mock = pytest.fixture(scope="module")(support.new_mock)

@@ -469,17 +469,7 @@ public final class DbssClient implements AutoCloseable {
    * @throws DbssFileException such as {@link Status#FILE_EXISTS} without replace
    */
   public Path downloadReportToFile(String instanceId, String reportId, Path file) {
-    return save(
-        (call, frame) ->
-            ABI.dbss_report_download_to_file(
-                call.context,
-                project(frame),
-                frame.text("instance", instanceId),
-                frame.text("id", reportId),
-                frame.text("locale", options.locale),
-                frame.path("path", file),
-                flags(),
-                call.operation));
+    return save(ABI::dbss_report_download_to_file, instanceId, reportId, "path", file);
   }
 
   /**
@@ -492,22 +482,23 @@ public final class DbssClient implements AutoCloseable {
    */
   public Path downloadReportToDirectory(String instanceId, String reportId, Path directory) {
     return save(
-        (call, frame) ->
-            ABI.dbss_report_download_to_directory(
-                call.context,
-                project(frame),
-                frame.text("instance", instanceId),
-                frame.text("id", reportId),
-                frame.text("locale", options.locale),
-                frame.path("directory", directory),
-                flags(),
-                call.operation));
+        ABI::dbss_report_download_to_directory, instanceId, reportId, "directory", directory);
   }
 
-  private Path save(Call.Body<Integer> download) {
+  private Path save(
+      Saver download, String instanceId, String reportId, String parameter, Path target) {
     return run(
         (call, frame) -> {
-          int status = download.run(call, frame);
+          int status =
+              download.save(
+                  call.context,
+                  project(frame),
+                  frame.text("instance", instanceId),
+                  frame.text("id", reportId),
+                  frame.text("locale", options.locale),
+                  frame.path(parameter, target),
+                  flags(),
+                  call.operation);
           Path saved = status == 0 ? call.saved() : null;
           call.check(status);
           return saved;
@@ -1070,6 +1061,18 @@ public final class DbssClient implements AutoCloseable {
 
   private int flags() {
     return options.replace ? Abi.DBSS_FILE_REPLACE : 0;
+  }
+
+  private interface Saver {
+    int save(
+        long context,
+        long project,
+        long instance,
+        long id,
+        long locale,
+        long target,
+        int flags,
+        long operation);
   }
 
   private interface Maker {
