@@ -678,21 +678,11 @@ public final class DbssClient implements AutoCloseable {
     DbssException.required("spec", spec);
     run(
         (call, frame) -> {
-          long made =
-              filled(
-                  frame,
-                  spec,
-                  ABI::dbss_report_spec_new,
-                  ABI::dbss_report_spec_set,
-                  ABI::dbss_report_spec_free);
-          try {
-            long project = project(frame);
-            long id = frame.text("instance", instanceId);
-            call.check(ABI.dbss_report_create(call.context, project, id, made, call.operation));
-            return null;
-          } finally {
-            ABI.dbss_report_spec_free(made);
-          }
+          long made = filled(frame, spec);
+          long project = project(frame);
+          long id = frame.text("instance", instanceId);
+          call.check(ABI.dbss_report_create(call.context, project, id, made, call.operation));
+          return null;
         });
   }
 
@@ -711,32 +701,22 @@ public final class DbssClient implements AutoCloseable {
     DbssException.required("spec", spec);
     return run(
         (call, frame) -> {
-          long made =
-              filled(
-                  frame,
-                  spec,
-                  ABI::dbss_report_spec_new,
-                  ABI::dbss_report_spec_set,
-                  ABI::dbss_report_spec_free);
-          try {
-            long id = frame.bytes(Abi.DBSS_ID_SIZE);
-            int status =
-                ABI.dbss_report_generate(
-                    call.context,
-                    project(frame),
-                    frame.text("instance", instanceId),
-                    made,
-                    call.operation,
-                    id);
-            String created = status == 0 ? ABI.string(id) : null;
-            if (created != null) {
-              call.created(created);
-            }
-            call.check(status);
-            return created;
-          } finally {
-            ABI.dbss_report_spec_free(made);
+          long made = filled(frame, spec);
+          long id = frame.bytes(Abi.DBSS_ID_SIZE);
+          int status =
+              ABI.dbss_report_generate(
+                  call.context,
+                  project(frame),
+                  frame.text("instance", instanceId),
+                  made,
+                  call.operation,
+                  id);
+          String created = status == 0 ? ABI.string(id) : null;
+          if (created != null) {
+            call.created(created);
           }
+          call.check(status);
+          return created;
         });
   }
 
@@ -829,19 +809,15 @@ public final class DbssClient implements AutoCloseable {
                   ABI::dbss_schedule_changes_new,
                   ABI::dbss_schedule_changes_set,
                   ABI::dbss_schedule_changes_free);
-          try {
-            call.check(
-                ABI.dbss_schedule_update(
-                    call.context,
-                    project(frame),
-                    frame.text("instance", instanceId),
-                    frame.text("template_id", templateId),
-                    made,
-                    call.operation));
-            return null;
-          } finally {
-            ABI.dbss_schedule_changes_free(made);
-          }
+          call.check(
+              ABI.dbss_schedule_update(
+                  call.context,
+                  project(frame),
+                  frame.text("instance", instanceId),
+                  frame.text("template_id", templateId),
+                  made,
+                  call.operation));
+          return null;
         });
   }
 
@@ -885,7 +861,6 @@ public final class DbssClient implements AutoCloseable {
             return result;
           } finally {
             ABI.dbss_mirror_result_free(ABI.getLong(out));
-            ABI.dbss_mirror_options_free(made);
           }
         });
   }
@@ -1083,18 +1058,23 @@ public final class DbssClient implements AutoCloseable {
     int set(long object, long key, long value);
   }
 
-  /** Makes an object of options by key and value. */
+  private static long filled(Frame frame, ReportSpec spec) {
+    return filled(
+        frame,
+        spec,
+        ABI::dbss_report_spec_new,
+        ABI::dbss_report_spec_set,
+        ABI::dbss_report_spec_free);
+  }
+
+  /** Makes an object of options by key and value, which is freed with the frame. */
   private static long filled(
       Frame frame, Options<?> from, Maker maker, Setter setter, LongConsumer free) {
     long out = frame.out();
     Native.check(maker.make(out));
     long made = ABI.getLong(out);
-    try {
-      from.apply(frame, (key, value) -> setter.set(made, key, value));
-    } catch (Throwable e) {
-      free.accept(made);
-      throw e;
-    }
+    frame.frees(() -> free.accept(made));
+    from.apply(frame, (key, value) -> setter.set(made, key, value));
     return made;
   }
 

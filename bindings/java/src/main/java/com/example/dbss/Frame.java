@@ -14,6 +14,7 @@ final class Frame implements AutoCloseable {
   private int used;
   // Addresses and sizes.
   private List<long[]> more;
+  private Runnable free;
 
   /** Memory that is valid until the frame is closed. */
   private long take(long size) {
@@ -29,6 +30,11 @@ final class Frame implements AutoCloseable {
     long made = Native.ABI.allocate(size);
     more.add(new long[] {made, size});
     return made;
+  }
+
+  /** Frees what belongs to the call, at most one thing, when the frame is closed. */
+  void frees(Runnable what) {
+    free = what;
   }
 
   /** A place for a pointer, a number or a buffer. */
@@ -99,6 +105,9 @@ final class Frame implements AutoCloseable {
 
   @Override
   public void close() {
+    if (free != null) {
+      free.run();
+    }
     release(block, used);
     if (more != null) {
       more.forEach(one -> release(one[0], one[1]));
