@@ -72,6 +72,14 @@ def wait_for(what: str, condition: Callable[[], Any]) -> None:
         time.sleep(0.003)
 
 
+def is_running(pid: str) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
 class Driver:
     """A running driver: requests go to its standard input, responses and events come back."""
 
@@ -147,8 +155,12 @@ class Driver:
         return self._errors.read().decode(errors="replace")[-4000:]
 
     def kill(self) -> None:
+        """Kills the driver; what it had started is gone, too, when this returns."""
+        threads = Path(f"/proc/{self._process.pid}/task").glob("*/children")
+        children = [pid for thread in threads for pid in thread.read_text().split()]
         self._process.kill()
         self._process.wait()
+        wait_for("the programs of a killed driver", lambda: not any(map(is_running, children)))
 
     def close(self) -> None:
         """Lets the driver end; it must do that by itself, and without complaint."""
@@ -651,12 +663,14 @@ class Run:
 
     def has_progressed(self, wanted: dict[str, Any]) -> bool:
         number = self.numbers[wanted["of"]]
-        calls = [one for one in self.events("progress") if one["of"] == number]
-        return len(calls) >= wanted.get("calls", 1) and any(
-            one["received"] >= wanted.get("received", 0)
+        calls = [
+            one
+            for one in self.events("progress")
+            if one["of"] == number
+            and one["received"] >= wanted.get("received", 0)
             and one.get("percent") == wanted.get("percent", one.get("percent"))
-            for one in calls
-        )
+        ]
+        return len(calls) >= wanted.get("calls", 1)
 
     def have_come(self, wanted: dict[str, Any]) -> bool:
         come = self.mock.requests(None if wanted["of"] == "*" else wanted["of"])
@@ -757,7 +771,7 @@ class Run:
         for _ in range(times):
             process.send_signal(signal.Signals[by])
         try:
-            process.wait(5)
+            process.wait(20)
         except subprocess.TimeoutExpired:
             raise Failure(f"{by} did not end it") from None
 

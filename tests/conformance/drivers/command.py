@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from serving import as_field, serve
+from serving import as_field, known, serve
 
 PROGRAM = sys.argv[1]
 # Settings with a flag that takes the value as it is; the others are for --set.
@@ -327,7 +327,7 @@ def configure(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def cancel(request: dict[str, Any]) -> None:
-    running[request["of"]].send_signal(signal.SIGINT)
+    known(running, request["of"]).send_signal(signal.SIGINT)
 
 
 def end() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import dbss
 from dbss import _abi as abi
-from serving import as_field, put, serve
+from serving import as_field, known, put, serve
 
 LEVELS = {
     dbss.LOG_ERROR: "error",
@@ -326,7 +326,7 @@ if __name__ == "__main__":
     handlers: dict[str, Callable[[dict[str, Any]], Any]] = {
         "call": call,
         "configure": configure,
-        "cancel": lambda request: operations[request["of"]].cancel(),
+        "cancel": lambda request: known(operations, request["of"]).cancel(),
         "answer": lambda request: held.get().put(request["answer"]),
         "cancel_all": lambda request: clients[request["client"]].cancel_all(),
         "close": lambda request: clients[request["client"]].close(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,14 @@ def as_field(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def known(calls: dict[int, Any], number: int) -> Any:
+    """What a call has put down under its number, which its thread may be about to do."""
+    end = time.monotonic() + 30
+    while number not in calls and time.monotonic() < end:
+        time.sleep(0.001)
+    return calls[number]
 
 
 def _answer(handler: Handler | None, request: Request) -> None:

@@ -111,7 +111,10 @@ fn set(shared: &Shared, request: &Request) -> Option<Result<(), String>> {
             Ok(())
         }
         ("POST", "/faults") => body(request).and_then(|fault| lock(&shared.faults).add(fault)),
-        ("DELETE", "/faults") => only_report(request).map(|of| lock(&shared.faults).clear(of.as_deref())),
+        ("DELETE", "/faults") => only_report(request).map(|of| {
+            lock(&shared.faults).clear(of.as_deref());
+            shared.stop.wake();
+        }),
         ("POST", "/listener_faults") => body(request).map(|fault| lock(&shared.listener_faults).add(fault)),
         ("DELETE", "/listener_faults") => {
             lock(&shared.listener_faults).clear();

@@ -53,6 +53,9 @@ pub(crate) struct Fault {
     cut_random: Option<CutRandom>,
     pub(crate) drip: Option<Drip>,
     pub(crate) delay_ms: u64,
+    /// How often all faults had been removed when this one was taken.
+    #[serde(skip)]
+    pub(crate) removals: u64,
     no_response: bool,
     close_before_response: bool,
     reset_before_response: bool,
@@ -258,35 +261,45 @@ fn used_up(times: &mut Option<u64>) -> bool {
 
 /// The faults in the order they were set, each with how often it was used.
 #[derive(Default)]
-pub(crate) struct Faults(Vec<(Fault, u64)>);
+pub(crate) struct Faults {
+    list: Vec<(Fault, u64)>,
+    removals: u64,
+}
 
 impl Faults {
     pub(crate) fn add(&mut self, fault: Fault) -> Result<(), String> {
         fault.check()?;
-        self.0.push((fault, 0));
+        self.list.push((fault, 0));
         Ok(())
     }
 
     pub(crate) fn clear(&mut self, report: Option<&str>) {
-        self.0
+        self.removals += u64::from(report.is_none());
+        self.list
             .retain(|(fault, _)| report.is_some_and(|report| report != fault.report));
+    }
+
+    /// Whether the delay of a fault still counts.
+    pub(crate) fn delays(&self, fault: &Fault) -> bool {
+        self.removals == fault.removals
     }
 
     /// The first fault that waits for this report, or else for every report; with the name of a
     /// call that is no download, for that call alone.
     pub(crate) fn take(&mut self, report: &str) -> Option<Fault> {
-        let find = |id: &str| self.0.iter().position(|(fault, _)| fault.report == id);
+        let find = |id: &str| self.list.iter().position(|(fault, _)| fault.report == id);
         let every = || find(EVERY_REPORT).filter(|_| !report.starts_with('@'));
         let at = find(report).or_else(every)?;
-        let (fault, used) = &mut self.0[at];
+        let (fault, used) = &mut self.list[at];
         if fault.skip > 0 {
             fault.skip -= 1;
             return None;
         }
+        fault.removals = self.removals;
         let taken = fault.clone().resolved(*used);
         *used += 1;
         if used_up(&mut fault.times) {
-            self.0.remove(at);
+            self.list.remove(at);
         }
         Some(taken)
     }

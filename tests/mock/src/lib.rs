@@ -407,7 +407,10 @@ fn send(
         sent,
     } = reply;
     if fault.delay_ms > 0 {
-        shared.stop.pause(Duration::from_millis(fault.delay_ms))?;
+        let delay = Duration::from_millis(fault.delay_ms);
+        shared
+            .stop
+            .pause_while(delay, || lock(&shared.faults).delays(&fault))?;
     }
     if let Some(response) = response {
         return http::deliver(conn, &shared.stop, request, &response, &fault, &sent);

@@ -10,8 +10,8 @@ use rustls::{ServerConfig, ServerConnection};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 const LINGER: Duration = Duration::from_secs(2);
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
-const QUEUED_WITHIN: Duration = Duration::from_secs(2);
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(20);
+const QUEUED_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(1);
 
 /// Locks a mutex, even if it is poisoned.
@@ -47,13 +47,24 @@ impl Stop {
 
     /// Waits; an error when the mock service stopped meanwhile.
     pub(crate) fn pause(&self, time: Duration) -> io::Result<()> {
+        self.pause_while(time, || true)
+    }
+
+    /// The same, and no longer than something is so. Whoever changes that calls [`Stop::wake`].
+    pub(crate) fn pause_while(&self, time: Duration, is_so: impl Fn() -> bool) -> io::Result<()> {
         let waiting = lock(&self.waiting);
-        let result = self.wake.wait_timeout_while(waiting, time, |()| !self.is_set());
+        let goes_on = |(): &mut ()| !self.is_set() && is_so();
+        let result = self.wake.wait_timeout_while(waiting, time, goes_on);
         drop(result);
         if self.is_set() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(())
+    }
+
+    pub(crate) fn wake(&self) {
+        let _waiting = lock(&self.waiting);
+        self.wake.notify_all();
     }
 
     pub(crate) fn set(&self) {
