@@ -218,8 +218,14 @@ static void *close_before_request_ends(void *argument)
 {
     int connection = accept(*(int *)argument, NULL, NULL);
     char first_bytes[16];
+    struct tcp_info info;
+    socklen_t len = sizeof info;
     CHECK(connection >= 0 && recv(connection, first_bytes, sizeof first_bytes, 0) > 0);
     shutdown(connection, SHUT_WR);
+    /* The client has got the end, which must not come after the reset. */
+    do
+        CHECK(getsockopt(connection, IPPROTO_TCP, TCP_INFO, &info, &len) == 0);
+    while (!has_failed() && info.tcpi_state != TCP_FIN_WAIT2);
     close(connection);
     return NULL;
 }

@@ -289,6 +289,8 @@ NAMED_CHECK(context_closed_during_run, LOAD)
         source.directory = new_directory();
         run = new_run(new_context(fixture("http")), &source);
         OK(dbss_mirror_options_set(run.options, "parallel", "8"));
+        /* The run cannot end before. */
+        post_fault("*", "\"skip\": 250, \"no_response\": true");
         run.thread = start_thread(run_mirror, &run);
         WAIT_FOR(dbss_operation_received(run.operation) > round * 3000);
         dbss_context_close(run.ctx);
@@ -304,6 +306,7 @@ NAMED_CHECK(context_closed_during_run, LOAD)
             dbss_error_free(error);
         }
         END(DBSS_ERR_CANCELLED, dbss_mirror_result_listed(run.result), &run);
+        remove_faults();
         drop(source.directory);
     }
 }

@@ -3,12 +3,15 @@
 
 #include "phases.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 /* A cancel ends a call within 100 ms, and a callback's result within 250 ms. The
  * margin is for a busy machine. */
 #define CANCELLED_WITHIN_MS 400
 #define STOPPED_WITHIN_MS 600
 /* What waits for no call, but for a processor on a busy machine. */
-#define AT_ONCE_MS 2000
+#define AT_ONCE_MS 20000
 
 #define REPORT_ARGUMENTS(id) fixture("project"), fixture("instance"), id, "en-us"
 
@@ -72,24 +75,46 @@ NAMED_CHECK(every_phase_can_be_ended, TLS)
     tear_down_phases();
 }
 
+struct gate {
+    int calls, destroyed, is_open;
+};
+
+/* Counts its calls; the first with bytes waits until the gate is open. */
+static int32_t count_at_gate(void *user_data, const dbss_operation *operation)
+{
+    struct gate *gate = user_data;
+    add_locked(&gate->calls, 1);
+    if (dbss_operation_received(operation) > 0)
+        WAIT_FOR(read_locked(&gate->is_open));
+    return 0;
+}
+
+static void count_end_of_gate(void *user_data)
+{
+    add_locked(&((struct gate *)user_data)->destroyed, 1);
+}
+
 /* The operation and the context are freed during the call. */
 NAMED_CHECKS(operation_freed_during_call_lets_it_finish, PLAIN, TLS)
 {
     for (int sink = 0; sink < SINKS; sink++) {
         struct report report = new_report(300000);
-        int counts[2] = {0, 0}, before;
+        struct gate gate = {0, 0, 0};
+        int before;
         struct call call = {
             .sink = sink, .ctx = new_context(fixture(scheme)), .id = report.id, .operation = new_operation()};
-        OK(dbss_operation_set_progress(call.operation, count_progress, counts, count_destroyed));
+        OK(dbss_operation_set_progress(call.operation, count_at_gate, &gate, count_end_of_gate));
         post_fault(report.id, "\"drip\": {\"bytes\": 100000, \"every_ms\": 150}");
         start_call(&call);
         WAIT_FOR(dbss_operation_received(call.operation) > 0);
         drop(call.operation);
         drop(call.ctx);
         /* The callback still runs. */
-        before = read_locked(&counts[0]);
-        WAIT_FOR(read_locked(&counts[0]) > before);
+        before = read_locked(&gate.calls);
+        add_locked(&gate.is_open, 1);
+        WAIT_FOR(read_locked(&gate.calls) > before);
         join_call(&call);
+        WAIT_FOR(read_locked(&gate.destroyed) == 1);
         CHECK_CALL(DBSS_OK, &call, &report);
     }
 }
@@ -165,6 +190,7 @@ struct reader {
     dbss_status status;
     int read;
     long long ended;
+    int thread;
 };
 
 static void *read_to_the_end(void *argument)
@@ -172,12 +198,23 @@ static void *read_to_the_end(void *argument)
     struct reader *reader = argument;
     char part[4096];
     size_t len = 1;
+    add_locked(&reader->thread, (int)syscall(SYS_gettid));
     while (len > 0) {
         reader->status = dbss_report_stream_read(reader->stream, part, sizeof part, &len);
         add_locked(&reader->read, (int)len);
     }
     reader->ended = now_ms();
     return NULL;
+}
+
+static int is_asleep(int thread)
+{
+    char line[256] = "";
+    FILE *stat = fopen(text("/proc/self/task/%d/stat", thread), "r");
+    if (stat == NULL || fgets(line, sizeof line, stat) == NULL)
+        fatal("cannot read the state of a thread");
+    fclose(stat);
+    return strstr(line, ") S ") != NULL;
 }
 
 /* Freeing a stream ends the read of another thread. */
@@ -187,7 +224,7 @@ NAMED_CHECKS(stream_freed_during_read_cancels_it, PLAIN, TLS)
     dbss_context *ctx = new_context(fixture(scheme));
     for (int i = 0; i < 2; i++) {
         dbss_operation *operation = i == 0 ? new_operation() : NULL;
-        struct reader reader = {NULL, DBSS_OK, 0, 0};
+        struct reader reader = {NULL, DBSS_OK, 0, 0, 0};
         pthread_t thread;
         long long start;
 
@@ -195,6 +232,8 @@ NAMED_CHECKS(stream_freed_during_read_cancels_it, PLAIN, TLS)
         OK(dbss_report_open(ctx, REPORT_ARGUMENTS(id), operation, &reader.stream));
         thread = start_thread(read_to_the_end, &reader);
         WAIT_FOR(read_locked(&reader.read) == 200000);
+        /* In the next read, it waits for bytes. */
+        WAIT_FOR(is_asleep(read_locked(&reader.thread)));
         start = now_ms();
         dbss_report_stream_free(reader.stream);
         CHECK(now_ms() - start < AT_ONCE_MS);

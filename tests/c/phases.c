@@ -178,7 +178,8 @@ int expect_end(struct waiting *waiting, dbss_status expected, long long since, i
         && waiting->status == DBSS_ERR_CLOSED)
         expected = DBSS_ERR_CLOSED;
     is_late = waiting->ended_ms - since > within_ms;
-    late_ends += is_late;
+    /* What is wrong is late each time, a busy machine now and then. */
+    late_ends = is_late ? late_ends + 1 : 0;
     if (waiting->status != expected || late_ends > 5)
         fail_check("the call ended after %lld ms with %s", waiting->ended_ms - since,
                    dbss_status_name(waiting->status));

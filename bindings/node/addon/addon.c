@@ -1005,7 +1005,8 @@ static void submit(job *j)
     *(j->previous ? &j->previous->next : &e->jobs) = j;
     *(j->next ? &j->next->previous : &e->last_job) = j;
     e->queued++;
-    bool has_idle = e->queued <= e->idle;
+    /* Idle threads beyond the limit leave, and take no call. */
+    bool has_idle = e->queued <= e->idle && (first || e->threads <= e->limit);
     bool has_room = e->threads < (first ? 2 * MAX_THREADS : e->limit);
     if (has_idle) {
         /* It is woken below, so that it does not have to wait for the lock. */

@@ -20,6 +20,7 @@ import java.io.InterruptedIOException;
 import java.io.ObjectInputStream;
 import java.io.ObjectOutputStream;
 import java.io.OutputStream;
+import java.nio.channels.ClosedByInterruptException;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -384,10 +385,11 @@ class ClientTest {
     } catch (StackOverflowError e) {
       try {
         call.execute();
+        // The probe needs less since it is compiled; it fails where less is left.
       } catch (Throwable t) {
         thrown.set(t);
+        return;
       }
-      return;
     }
     descend(call, thrown);
   }
@@ -736,10 +738,14 @@ class ClientTest {
     assertEquals("log", records.get(0).getSourceMethodName());
   }
 
-  /** Interrupts a call after 50 ms, and returns what it throws. */
-  private Throwable interrupted(Executable call) throws Exception {
-    // A machine that is busy may be late once.
+  /**
+   * Interrupts a call 50 ms after the service has a request of it, which is for this report or of
+   * the call of this name, or after 50 ms for null; and returns what it throws.
+   */
+  private Throwable interrupted(String subject, Executable call) throws Exception {
+    // A machine that is busy may be late many times.
     for (int attempt = 1; ; attempt++) {
+      int before = subject == null ? 0 : Mock.requests(subject);
       var thrown = new AtomicReference<Throwable>();
       var flag = new AtomicReference<Boolean>();
       Thread thread =
@@ -753,17 +759,27 @@ class ClientTest {
                 flag.set(Thread.currentThread().isInterrupted());
               });
       thread.start();
+      while (subject != null && thread.isAlive() && Mock.requests(subject) == before) {
+        Thread.onSpinWait();
+      }
       thread.join(50);
-      long before = System.nanoTime();
+      long began = System.nanoTime();
       thread.interrupt();
-      thread.join(10_000);
-      Duration late = Duration.ofNanos(System.nanoTime() - before);
+      thread.join(60_000);
+      Duration late = Duration.ofNanos(System.nanoTime() - began);
+      assertFalse(thread.isAlive(), "the call goes on");
       assertTrue(flag.get(), "the thread is no longer interrupted");
       if (late.compareTo(SOON) < 0) {
         return thrown.get();
       }
-      assertTrue(attempt < 3, late + " late: " + thrown.get());
+      assertTrue(attempt < 20, late + " late: " + thrown.get());
     }
+  }
+
+  private static void endedByInterrupt(Throwable thrown) {
+    var e = (DbssInterruptedException) thrown;
+    assertEquals(Status.CANCELLED, e.status());
+    assertEquals(CancelledBy.CALL, e.cancelledBy());
   }
 
   @Test
@@ -778,15 +794,15 @@ class ClientTest {
               () -> client.downloadReport(instance, silent),
               () -> client.downloadReportToFile(instance, silent, file),
               () -> client.downloadReportTo(instance, silent, OutputStream.nullOutputStream()),
-              () -> client.openReport(instance, silent),
-              () -> client.with(slow).waitForReport(instance, waiting))) {
-        var e = (DbssInterruptedException) interrupted(call);
-        assertEquals(Status.CANCELLED, e.status());
-        assertEquals(CancelledBy.CALL, e.cancelledBy());
+              () -> client.openReport(instance, silent))) {
+        endedByInterrupt(interrupted(silent, call));
       }
+      endedByInterrupt(
+          interrupted("@reports.list", () -> client.with(slow).waitForReport(instance, waiting)));
       String stalling = Mock.stalling();
       var e =
           interrupted(
+              stalling,
               () -> {
                 try (ReportStream stream = client.openReport(instance, stalling)) {
                   stream.readAllBytes();
@@ -814,8 +830,12 @@ class ClientTest {
                 });
     String silent = Mock.silent();
     try (DbssClient client = Mock.builder().build()) {
-      var e = interrupted(() -> client.with(options).downloadReport(instance, silent));
-      assertTrue(e instanceof DbssInterruptedException || e.getMessage() == null, e.toString());
+      var e = interrupted(silent, () -> client.with(options).downloadReport(instance, silent));
+      // The interrupt may come while the callback uses its channel, which then fails.
+      assertTrue(
+          e instanceof DbssInterruptedException
+              || e.getCause() instanceof ClosedByInterruptException,
+          e.toString());
     }
   }
 
@@ -861,7 +881,7 @@ class ClientTest {
         } else {
           thread.interrupt();
         }
-        thread.join(10_000);
+        thread.join(60_000);
         assertFalse(thread.isAlive(), "it is still there; by a future: " + future);
         assertEquals(future, !(inner.get() instanceof DbssInterruptedException));
         assertTrue(inner.get() instanceof DbssCancelledException, inner.toString());
@@ -1388,9 +1408,11 @@ class ClientTest {
 
   @Test
   void callThatWaitsForAProviderCanBeInterruptedAndClosingInterruptsTheProvider() throws Exception {
+    var begun = new CountDownLatch(1);
     var ended = new CountDownLatch(1);
     TokenProvider endless =
         refused -> {
+          begun.countDown();
           try {
             new CountDownLatch(1).await();
             return null;
@@ -1399,7 +1421,10 @@ class ClientTest {
           }
         };
     DbssClient client = with(endless).build();
-    assertTrue(interrupted(client::check) instanceof DbssInterruptedException);
+    do {
+      // An interrupt that comes early ends a call that has not asked the provider yet.
+      assertTrue(interrupted(null, client::check) instanceof DbssInterruptedException);
+    } while (begun.getCount() > 0);
     client.close();
     assertTrue(ended.await(30, TimeUnit.SECONDS));
     fails(Status.CLOSED, client::check);
