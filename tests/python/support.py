@@ -29,7 +29,7 @@ MIB = 1024 * 1024
 TIMEOUT = 60.0
 # The library promises 100 ms for a cancel and 250 ms for a callback or a signal; the rest
 # allows for a busy machine.
-PROMPT = 5.0
+PROMPT = 20.0
 # No test connects to it successfully.
 UNREACHABLE = "http://127.0.0.1:1"
 TIME_RANGE = ("2026-11-23 00:00:00", "2026-11-24 00:00:00")

@@ -189,8 +189,20 @@ async def test_async_wrong_arguments_are_reported_without_a_thread(new_report, c
 
 async def test_async_many_calls_share_the_threads(new_report, connect):
     reports = [new_report(20_000 + n) for n in range(300)]
+    held, go = set(), threading.Event()
+
+    def hold(_):
+        held.add(threading.get_ident())
+        assert go.wait(TIMEOUT)
+
     async with connect(max_threads=8) as client:
-        got = await asyncio.gather(*(client.download_report(*one.ids) for one in reports))
+        calls = [
+            asyncio.ensure_future(client.download_report(*one.ids, progress=hold))
+            for one in reports
+        ]
+        await wait_until(lambda: len(held) == 8)
+        go.set()
+        got = await asyncio.gather(*calls)
         assert [sha256(one) for one in got] == [one.sha256 for one in reports]
         names = [thread.name for thread in threading.enumerate()]
         assert names.count("dbss async call") == 8
@@ -340,10 +352,15 @@ async def test_async_list_continues_after_cancel(mock, client, instance):
 
 
 async def test_async_cancel_of_queued_call_leaves_running_call_alone(new_report, connect):
-    report = new_report(delay_ms=500)
+    report, began, go = new_report(), threading.Event(), threading.Event()
+
+    def hold(_):
+        began.set()
+        assert go.wait(TIMEOUT)
+
     async with connect(max_threads=1) as client:
-        first = asyncio.ensure_future(client.download_report(*report.ids))
-        await wait_until(report.requests)
+        first = asyncio.ensure_future(client.download_report(*report.ids, progress=hold))
+        await wait_until(began.is_set)
         with dbss.Operation() as operation:
             second = asyncio.ensure_future(client.check(operation=operation))
             await asyncio.sleep(0)
@@ -351,6 +368,7 @@ async def test_async_cancel_of_queued_call_leaves_running_call_alone(new_report,
             with pytest.raises(asyncio.CancelledError):
                 await second
             assert not first.done()
+            go.set()
             assert await first
             # It never ran, so its operation can be used again.
             await client.check(operation=operation)

@@ -24,6 +24,7 @@ from support import (
     LIBRARY,
     MIB,
     NUL,
+    PROMPT,
     SURROGATE,
     TIMEOUT,
     UNREACHABLE,
@@ -305,7 +306,7 @@ def test_close_ends_calls_and_streams_of_other_threads(
         with pytest.raises(dbss.CancelledError) as caught:
             download.result(TIMEOUT)
         assert (caught.type, caught.value.cancelled_by) == (dbss.CancelledError, "close")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < PROMPT
     assert isinstance(operation.error, dbss.CancelledError)
     assert len(freed_contexts) == 1
     with pytest.raises((dbss.CancelledError, dbss.ClosedError)):
@@ -321,7 +322,8 @@ def test_close_while_threads_start_downloads_is_safe(mock, connect, ids):
     def call(client, barrier):
         seen = set()
         barrier.wait(TIMEOUT)
-        for _ in range(1000):
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
             try:
                 seen.add(sha256(client.download_report(*ids)))
             except dbss.CancelledError:

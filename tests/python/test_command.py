@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import struct
+import subprocess
 import termios
 import time
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_signal_ends_download_that_connects(mock, command, number):
         # The library waits in poll, or in ppoll on platforms without it.
         wait_until(lambda: is_in(process, 7, 73, 271))
         process.send_signal(number)
-        assert process.wait(5) == 130
+        assert process.wait(20) == 130
         assert re.match(rb"dbss: .*\bcancelled\b", process.stderr.read())
     assert command.files() == []
 
@@ -61,7 +62,7 @@ def test_signal_ends_command_whose_output_is_not_read(mock, command, own_instanc
         wait_until(lambda: bytes_in_pipe(process.stdout.fileno()) >= 60_000)
         process.send_signal(signal.SIGINT)
         # It is not read before.
-        assert process.wait(10) == 130
+        assert process.wait(20) == 130
         assert process.stderr.read() == b"dbss: interrupted\n"
 
 
@@ -73,16 +74,24 @@ def test_second_signal_ends_the_program_at_once(command):
         while True:
             os.write(writer, bytes(4096))
     os.set_blocking(writer, True)
-    with command.start("instances", "--verbose", stderr=writer) as process:
-        # write
-        wait_until(lambda: is_in(process, 1, 64))
-        # A parent may forward the signal of the same key press.
-        for _ in range(3):
-            process.send_signal(signal.SIGINT)
-        time.sleep(0.4)
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+    # Suspended meanwhile, the program takes the signals of one key press for several.
+    for _ in range(5):
+        with command.start("instances", "--verbose", stderr=writer) as process:
+            # write
+            wait_until(lambda process=process: is_in(process, 1, 64))
+            # A parent may forward the signal of the same key press.
+            for _ in range(3):
+                process.send_signal(signal.SIGINT)
+            time.sleep(0.4)
+            went_on = process.poll() is None
+            while process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.3)
+            assert process.returncode == 130
+        if went_on:
+            break
+    assert went_on
     os.close(reader)
     os.close(writer)
 
@@ -94,7 +103,7 @@ def test_signal_ends_command_that_opens_a_token_pipe(command):
         # open or openat, for which nobody writes
         wait_until(lambda: is_in(process, 2, 257, 56))
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(20) == 130
         assert process.stderr.read() == b"dbss: interrupted\n"
 
 

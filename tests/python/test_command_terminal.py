@@ -14,7 +14,7 @@ COLUMNS = [10, 27, 40, 66, 80, 200]
 @pytest.fixture
 def slow_report(mock, command):
     report = mock.add_report(format="bytes", size=MIB)["id"]
-    mock.fault(report, drip={"bytes": 100_000, "every_ms": 60})
+    mock.fault(report, drip={"bytes": 20_000, "every_ms": 60})
     return report
 
 
@@ -36,7 +36,7 @@ def test_download_progress_fits_the_terminal(command, slow_report, columns):
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_progress_without_known_size_fits_the_terminal(mock, command, columns):
     report = mock.add_report(format="bytes", size=MIB)["id"]
-    mock.fault(report, framing="chunked", drip={"bytes": 100_000, "every_ms": 60})
+    mock.fault(report, framing="chunked", drip={"bytes": 20_000, "every_ms": 60})
     written = command.on_terminal("download", "--report", report, columns=columns)
     drawn = [frame for frame in frames(written) if "saved" not in frame]
     assert all(width(frame) < columns for frame in drawn)
@@ -61,7 +61,7 @@ def test_mirror_progress_fits_the_terminal(mock, command, own_instance, columns)
     for i in range(6):
         name = f"审计 report {i}"
         report = mock.add_report(size=30_000, instance=own_instance, name=name)
-        mock.fault(report["id"], drip={"bytes": 5000, "every_ms": 60})
+        mock.fault(report["id"], drip={"bytes": 2500, "every_ms": 60})
     written = command.on_terminal("mirror", "archive", "--parallel", "1", columns=columns)
     drawn = [frame for frame in frames(written) if " of 6" in frame]
     assert len(drawn) > 6
@@ -138,7 +138,7 @@ def test_attempts_and_warnings_are_shown_with_the_progress(mock, command):
 
 
 def test_progress_is_erased_before_an_error(mock, command):
-    slow_end = {"drip": {"bytes": 1000, "every_ms": 60}, "cut_after": 4000, "times": 1}
+    slow_end = {"drip": {"bytes": 100, "every_ms": 60}, "cut_after": 4000, "times": 1}
     mock.fault(command.report, **slow_end)
     arguments = ("download", "--report", command.report, *NO_RETRY)
     written = command.on_terminal(*arguments, columns=300, code=6)

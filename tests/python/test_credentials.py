@@ -23,7 +23,7 @@ import pytest
 from dbss import _abi as abi
 from dbss import aio, ffi
 
-from support import TIMEOUT, UNREACHABLE, Child, CustomError, compiled, wait_until
+from support import PROMPT, TIMEOUT, UNREACHABLE, Child, CustomError, compiled, wait_until
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_wrong_password_is_nowhere_in_the_exception(connect, login):
 
 
 def test_token_that_the_service_repeats_is_nowhere_in_the_exception(mock, provider_client, report):
-    limits = {"max_attempts": 1, "stall_timeout": 0.3}
+    limits = {"max_attempts": 1, "stall_timeout": 2}
     with provider_client(mock.token) as client:
         for fault in ({"status": 400, "json": {"error_msg": mock.token}}, {"no_response": True}):
             report.fault(times=1, **fault)
@@ -384,7 +384,7 @@ def test_provider_hangs_ctrl_c_ends_the_call(mock, provider_client, report):
             with pytest.raises(KeyboardInterrupt):
                 client.download_report(*report.ids)
             # The limit is 250 ms on an idle machine.
-            assert time.monotonic() - interrupted[0] < 5
+            assert time.monotonic() - interrupted[0] < PROMPT
         finally:
             done.set()
         interrupted.clear()

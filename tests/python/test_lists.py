@@ -5,6 +5,7 @@ What these calls do is in tests/conformance, lists.json and reports.json.
 
 import dataclasses
 import gc
+import socket
 import threading
 import traceback
 import weakref
@@ -223,7 +224,7 @@ def test_concurrent_lists_are_independent(mock, client, instance):
 
 def test_list_keeps_its_operation(mock, client, instance):
     mock.add_reports(3, instance=instance)
-    with dbss.Operation(stall_timeout=0.2, max_attempts=1) as operation:
+    with dbss.Operation(stall_timeout=2, max_attempts=1) as operation:
         found = client.reports(instance, page_size=1, operation=operation)
         assert found.total is None
         first = next(found).id
@@ -289,8 +290,12 @@ def test_version_of_instances_is_remembered_for_each_endpoint(mock, other_mock, 
         client.check(other_mock.project_id)
         assert len(other_mock.requests("@instances")) == 2
         other_mock.close()
-        for _ in range(2):
-            client.check()
+        with socket.socket() as nobody:
+            # Nobody else gets the port.
+            nobody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            nobody.bind(("127.0.0.1", int(other_mock.http.rpartition(":")[2])))
+            for _ in range(2):
+                client.check()
     asked = [one["path"].replace(mock.project_id, "{}") for one in mock.requests("@instances")]
     assert sorted(asked[:2]) == ["/v1/{}/audit/instances", "/v2/{}/audit/instances"]
     assert asked[2:] == ["/v1/{}/dbss/audit/instances"] * 2

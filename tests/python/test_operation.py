@@ -9,7 +9,7 @@ import pytest
 from dbss import _abi as abi
 from dbss import ffi
 
-from support import MIB, CustomError, every_method, sha256
+from support import MIB, CustomError, every_method, sha256, wait_until
 
 
 @every_method
@@ -165,6 +165,8 @@ def test_operation_options_are_applied(connect, new_report, tmp_path):
         quick = dbss.Operation(stall_timeout=0.2, max_attempts=1, connect_timeout=None)
         with pytest.raises(dbss.StalledError) as caught:
             client.download_report_to(*report.ids, tmp_path / "a", operation=quick)
+        # The fault was for it.
+        wait_until(report.requests)
         assert isinstance(caught.value, TimeoutError)
         large = dbss.Operation(max_memory_bytes=MIB, total_timeout=50, file_mode=0o644)
         assert sha256(client.download_report(*report.ids, operation=large)) == report.sha256

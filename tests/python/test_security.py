@@ -92,7 +92,7 @@ def test_slow_header_ends_with_total_timeout():
         began = time.monotonic()
         with pytest.raises(dbss.TotalTimeoutError):
             client.download_report(*IDS)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 18
 
 
 @pytest.mark.parametrize(
