@@ -225,7 +225,7 @@ static void *close_before_request_ends(void *argument)
     /* The client has got the end, which must not come after the reset. */
     do
         CHECK(getsockopt(connection, IPPROTO_TCP, TCP_INFO, &info, &len) == 0);
-    while (!has_failed() && info.tcpi_state != TCP_FIN_WAIT2);
+    while (!has_failed() && info.tcpi_state == TCP_FIN_WAIT1);
     close(connection);
     return NULL;
 }

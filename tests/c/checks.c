@@ -365,6 +365,8 @@ dbss_config *new_config(const char *endpoint, const char *token)
     set_option(config, "endpoint", endpoint);
     set_option(config, "ca_file", fixture("ca_file"));
     set_option(config, "max_attempts", "1");
+    /* Many threads that connect at once on a busy machine take long, with TLS and sanitizers. */
+    set_option(config, "connect_timeout_ms", "60000");
     if (token != NULL)
         require_ok(dbss_config_set_token(config, token));
     return config;

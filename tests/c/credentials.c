@@ -451,6 +451,15 @@ static dbss_config *config_of_use(void)
     return config;
 }
 
+/* Again if the machine was too busy: a metadata service must respond within 1.5 seconds. */
+static void expect_use(dbss_context *ctx)
+{
+    struct work work = new_work(ctx, NULL);
+    for (int i = 0; i < 10 && use->expected != DBSS_OK && download(&work) == DBSS_ERR_STALLED; i++)
+        continue;
+    expect_download(__LINE__, use->expected, ctx, NULL);
+}
+
 /* Uses credentials, after which no copy may be left. */
 static void use_and_search(void)
 {
@@ -477,9 +486,9 @@ static void use_and_search(void)
     /* The provider still needs it. */
     if (use->options[0][0] != NULL)
         wipe(secret, sizeof secret);
-    expect_download(__LINE__, use->expected, ctx, NULL);
+    expect_use(ctx);
     wipe(secret, sizeof secret);
-    expect_download(__LINE__, use->expected, ctx, NULL);
+    expect_use(ctx);
     dbss_context_free(ctx);
     unlink(secret_file);
     /* TLS keeps decrypted data in its own buffers, which the library cannot wipe. */

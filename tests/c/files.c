@@ -239,8 +239,11 @@ NAMED_CHECK(killed_process_leaves_old_or_new_file, LOAD)
         span = took < span ? took : span;
     }
     span = span * 1000 + 2000;
-    for (i = 0; i < kills && !has_failed(); i++) {
+    /* More kills, at better moments, if the machine is busier or less busy now. */
+    for (i = 0; (i < kills || (i < 20 * kills && (old == 0 || new == 0))) && !has_failed(); i++) {
         pid_t child;
+        if (i > 0 && i % 40 == 0)
+            span = new == 0 && span < 10000000 ? 2 * span : old == 0 ? span / 2 + 100 : span;
         write_file(path, "old");
         random = random * 1664525u + 1013904223u;
         child = start_child(save_in_child, NULL);
@@ -361,13 +364,14 @@ NAMED_CHECK(descriptor_made_blocking_meanwhile_blocks_no_cancel, PLAIN)
     char part[4096];
     dbss_status status = DBSS_OK;
     pthread_t thread;
-    int ends[2];
+    int ends[2], available = 0;
 
     set_up(1000000);
     thread = fill_pipe(1, ends, &status);
     fcntl(ends[1], F_SETFL, 0);
     /* The call writes again, and waits again. */
     CHECK(read(ends[0], part, sizeof part) > 0);
+    WAIT_FOR(ioctl(ends[0], FIONREAD, &available) == 0 && available > 0);
     dbss_operation_cancel(work.operation);
     pthread_join(thread, NULL);
     CHECK(status == DBSS_ERR_CANCELLED);

@@ -32,7 +32,7 @@ struct waiting {
     long long ended_ms;
     sigset_t before, after;
     int other_end, lookups, is_over;
-    long connections, requests;
+    long connections;
 };
 
 /* Makes the reports that the phases need, and stalls name look-ups. */
@@ -54,7 +54,7 @@ void start_waiting(struct waiting *waiting);
 
 /* Expects that the call ends with this status. Returns whether it did so at most `within_ms`
  * after `since`: the caller tries again if not, as the machine may be busy, and fails at the
- * sixth time. */
+ * sixth time in a row. */
 int expect_end(struct waiting *waiting, dbss_status expected, long long since, int within_ms);
 
 #endif

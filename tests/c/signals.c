@@ -82,7 +82,7 @@ static void make_interruptible(dbss_operation *operation, const char *value, dbs
 static void interrupt_in_every_phase(dbss_interrupt_fn interrupt)
 {
     set_up_phases();
-    for (int i = 0; i < PHASES; i++) {
+    for (int i = 0; i < PHASES && !has_failed(); i++) {
         struct waiting *waiting = prepare_waiting(&phases[i]);
         long long since;
         install_handler(SIGALRM, count_signal, i % 2 == 0 ? SA_RESTART : 0);
@@ -92,7 +92,7 @@ static void interrupt_in_every_phase(dbss_interrupt_fn interrupt)
         pthread_kill(waiting->thread, SIGALRM);
         /* One during a callback does not end the call by itself: that for bytes, where it waits, or now
          * and then that for progress. */
-        while (interrupt == NULL && !read_locked(&waiting->is_over) && now_ms() < since + INTERRUPTED_WITHIN_MS + 3000)
+        while (interrupt == NULL && !read_locked(&waiting->is_over) && now_ms() < since + WAIT_LIMIT_MS / 2)
             if (phases[i].call == download_to_callback || now_ms() > since + INTERRUPTED_WITHIN_MS)
                 pthread_kill(waiting->thread, SIGALRM);
             else
@@ -113,7 +113,7 @@ NAMED_CHECK(timer_signal_ends_every_phase, LOAD)
 {
     enum { PERIOD_MS = 60 };
     set_up_phases();
-    for (int i = 0; i < PHASES; i++) {
+    for (int i = 0; i < PHASES && !has_failed(); i++) {
         struct waiting *waiting = prepare_waiting(&phases[i]);
         long long since = now_ms();
         timer_t *timer;
@@ -132,12 +132,15 @@ NAMED_CHECK(timer_signal_ends_every_phase, LOAD)
 NAMED_CHECK(ignored_signal_storm_ends_nothing, LOAD)
 {
     struct waiting *waiting;
+    long long until;
     set_up_phases();
     install_handler(SIGALRM, count_signal, 0);
     waiting = prepare_waiting(&phases[BODY]);
     make_interruptible(waiting->work.operation, "true", never_interrupt);
     start_waiting(waiting);
-    for (int i = 0; i < 5000; i++) {
+    /* Far below the minute that the call waits: on a busy machine a yield takes milliseconds. */
+    until = now_ms() + 10000;
+    for (int i = 0; i < 5000 && now_ms() < until; i++) {
         pthread_kill(waiting->thread, SIGALRM);
         sched_yield();
     }
@@ -246,7 +249,7 @@ NAMED_CHECKS(signal_storm_disturbs_no_call, LOAD, LOAD)
     start = now_ms() - start;
     drop(timer);
     CHECK(start >= 490 && start < 20000);
-    CHECK(signals_handled > 100);
+    CHECK(signals_handled > 10);
 }
 
 struct nested {
@@ -324,6 +327,6 @@ NAMED_CHECK(cancel_from_signal_handler_ends_call, PLAIN)
         thread = start_thread(send_signal, NULL);
         EXPECT(DBSS_ERR_CANCELLED, download_to_memory(&signalled_work));
         pthread_join(thread, NULL);
-        CHECK(signals_handled == 1 && errno_kept && now_ms() - start < 5000);
+        CHECK(signals_handled == 1 && errno_kept && now_ms() - start < WAIT_LIMIT_MS / 2);
     }
 }

@@ -68,10 +68,11 @@ static void mirror_with_callbacks(int replace_provider)
     /* The service refuses one token, so that a worker requests another. It also
      * fails a few times, which the log records. */
     for (int i = 0; i < 3; i++)
-        post_fault("*", "\"status\": 503, \"times\": 1, \"skip\": %d", 6 + i * 5);
+        post_fault("*", "\"status\": 503, \"times\": 1, \"skip\": 5");
     if (!replace_provider)
-        post_fault("*", "\"status\": 401, \"times\": 1, \"skip\": 13");
+        post_fault("*", "\"status\": 401, \"times\": 1, \"skip\": 5");
     OK(mirror(&work));
+    CHECK(calls[PROVIDER] == 2 - replace_provider);
     CHECK(dbss_mirror_result_downloaded(result) == REPORTS && !replaces_provider);
     dbss_mirror_result_free(result);
     drop(work.operation);

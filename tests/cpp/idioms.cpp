@@ -112,6 +112,9 @@ std::string content(const fs::path &path)
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
+// What ends calls does so within 250 ms; the rest is for a busy machine. Otherwise a call waits a minute.
+constexpr auto soon = 20s;
+
 bool refuse(dbss::bytes) { return false; }
 
 struct custom_error {
@@ -437,7 +440,7 @@ void exceptions()
     const auto ends = [](auto call) {
         const auto begin = steady::now();
         CHECK(thrown<custom_error>(call).number == 42);
-        CHECK(steady::now() - begin < 2s);
+        CHECK(steady::now() - begin < soon);
     };
     const auto fail = [](auto &&...) { throw custom_error{42}; };
     const dbss::client plain(settings());
@@ -764,13 +767,16 @@ void mirror()
     CHECK(!thrown<dbss::file_error>([&] { client.mirror("third", dbss::mirror_options(), operation); }).result());
 }
 
-// The report stalls after its first bytes.
+// The report stalls after so many bytes, as test_cpp.py sets.
+constexpr std::size_t stalls_after = 100;
+
 void cancels()
 {
     const dbss::client client(settings());
     dbss::operation operation;
     std::atomic<bool> running{false};
-    operation.on_progress([&](const dbss::progress &at) { running = running || at.received() > 0; });
+    const auto told = [&](const dbss::progress &at) { running = running || at.received() > 0; };
+    operation.on_progress(told);
     // Runs a call, ends it from another thread, and returns how long that took.
     const auto ended = [&](auto call, auto end, dbss::cancel_source by) {
         running = false;
@@ -784,7 +790,7 @@ void cancels()
         const auto error = thrown<dbss::cancelled_error>(call);
         const auto after = steady::now();
         other.join();
-        CHECK(error.cancelled_by() == by && after - at < 250ms);
+        CHECK(error.cancelled_by() == by && after - at < soon);
     };
     const auto download = [&] { static_cast<void>(client.download_report(the_report(), operation)); };
     ended(download, [&] { operation.cancel(); }, dbss::cancel_source::operation);
@@ -792,14 +798,17 @@ void cancels()
     operation.reset();
     ended(download, [&] { client.cancel_all(); }, dbss::cancel_source::context);
 
-    dbss::report_stream stream = client.open_report(the_report());
     std::vector<char> bytes(1 << 20);
+    std::size_t got = 0;
+    // A close between two reads is another error. This read is one that waits: all that comes was read.
+    operation.on_progress([&](const dbss::progress &) { running = running || got == stalls_after; });
+    dbss::report_stream stream = client.open_report(the_report(), operation);
     const auto read_all = [&] {
-        running = true;
-        while (stream.read(bytes.data(), bytes.size()) != 0)
-            ;
+        while (const std::size_t length = stream.read(bytes.data(), bytes.size()))
+            got += length;
     };
     ended(read_all, [&] { stream.close(); }, dbss::cancel_source::close);
+    operation.on_progress(told);
 #ifdef __cpp_lib_jthread
     std::stop_source source;
     ended([&] { static_cast<void>(client.download_report(the_report(), {operation, source.get_token()})); },
@@ -808,12 +817,17 @@ void cancels()
     // A stop that was requested before ends a call before its first request.
     const auto begin = steady::now();
     thrown<dbss::cancelled_error>([&] { client.check_credentials(source.get_token()); });
-    CHECK(steady::now() - begin < 250ms);
+    CHECK(steady::now() - begin < soon);
     std::stop_source later;
     client.check_credentials({}, later.get_token());
     // A token without an operation, also for a stream, a list and a mirror.
     stream = client.open_report(the_report(), later.get_token());
-    ended(read_all, [&] { later.request_stop(); }, dbss::cancel_source::operation);
+    // At any moment.
+    const auto read_at_once = [&] {
+        running = true;
+        read_all();
+    };
+    ended(read_at_once, [&] { later.request_stop(); }, dbss::cancel_source::operation);
     auto list = client.reports({instance_id}, {}, later.get_token());
     thrown<dbss::cancelled_error>([&] { static_cast<void>(list.begin()); });
     thrown<dbss::cancelled_error>([&] { client.mirror("archive", {}, {}, later.get_token()); });

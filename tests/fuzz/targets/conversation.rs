@@ -558,8 +558,8 @@ fn context(words: &[&str], server: &Server) -> *mut dbss_context {
         set(c"max_attempts", number(ATTEMPTS).as_ptr());
         set(c"max_retry_after_ms", c"0".as_ptr());
         set(c"max_memory_bytes", number(MEMORY).as_ptr());
-        set(c"connect_timeout_ms", c"3000".as_ptr());
-        set(c"stall_timeout_ms", c"3000".as_ptr());
+        set(c"connect_timeout_ms", c"30000".as_ptr());
+        set(c"stall_timeout_ms", c"30000".as_ptr());
         if words.contains(&"unframed") {
             set(c"allow_close_delimited", c"true".as_ptr());
         }

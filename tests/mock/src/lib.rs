@@ -220,9 +220,11 @@ impl Drop for MockService {
         // Whoever still waits to get in there is refused: the proxy may be one of them.
         self.never_accepts.take();
         for (listener, address, _) in &self.listeners {
-            // On some systems only the one wakes a blocked accept, on others only the other.
-            let _ = SockRef::from(&**listener).shutdown(Shutdown::Both);
-            let _ = TcpStream::connect(address);
+            // On some systems the one wakes a blocked accept, on others, where it fails, the other.
+            // Not both: after the one the port is free, and maybe already another process's.
+            if SockRef::from(&**listener).shutdown(Shutdown::Both).is_err() {
+                let _ = TcpStream::connect(address);
+            }
         }
         let workers = || std::mem::take(&mut *lock(&self.shared.workers));
         for thread in self.threads.drain(..).chain(workers()) {

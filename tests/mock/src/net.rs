@@ -238,12 +238,15 @@ fn wait_until_acknowledged(tcp: &TcpStream) {
         return;
     };
     let deadline = Instant::now() + ACKNOWLEDGED_WITHIN;
-    while Instant::now() < deadline {
+    let mut unseen = 0;
+    while Instant::now() < deadline && unseen < 50 {
         match unacknowledged(local, peer) {
             Some(0) => return,
-            Some(_) => std::thread::sleep(POLL),
-            None => return std::thread::sleep(POLL * 50),
+            Some(_) => {}
+            // The table may leave one out while it changes, so once is not enough.
+            None => unseen += 1,
         }
+        std::thread::sleep(POLL);
     }
 }
 
