@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, TryLockError};
 
 use crate::client::download::report::ReportInfo;
@@ -101,7 +101,9 @@ impl ReportStream {
         });
         self.call.operation().finish(self.number, outcome.as_ref().err());
         drop(reader);
-        // If another thread closed the stream meanwhile, this thread ends the transfer.
+        // If another thread closed the stream meanwhile, this thread ends the transfer. The
+        // fences order what each writes before what it reads, so that one sees the other.
+        fence(Ordering::SeqCst);
         if self.closed.load(Ordering::SeqCst) {
             self.drop_transfer();
         }
@@ -124,6 +126,7 @@ impl ReportStream {
     /// and does not wait. Dropping the stream closes it too.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         if self.process == sys::process() {
             self.call.cancel(CancelledBy::Close);
             self.drop_transfer();
