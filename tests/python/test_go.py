@@ -87,7 +87,6 @@ class Project:
             package = f"./{name}"
             (self.directory / name).mkdir()
             (self.directory / name / "main.go").write_text(text)
-        self.run("vet", package)
         self.run("build", "-o", f"program-{name}", package)
         return self.directory / f"program-{name}"
 
