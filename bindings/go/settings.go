@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -87,8 +86,13 @@ type step[H any] struct {
 
 // add adds a step, in place of an earlier one with the same key.
 func (s *steps[H]) add(key string, set func(H) *abi.Failure) {
-	others := slices.DeleteFunc(*s, func(one step[H]) bool { return one.key == key })
-	*s = append(others, step[H]{key, set})
+	var kept steps[H]
+	for _, one := range *s {
+		if one.key != key {
+			kept = append(kept, one)
+		}
+	}
+	*s = append(kept, step[H]{key, set})
 }
 
 func (s steps[H]) run(object H) *abi.Failure {
